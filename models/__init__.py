@@ -1,0 +1,1 @@
+"""The network, its recursions, adaptive computation and losses.  Knows nothing of files, data sets or ranks."""

@@ -1,0 +1,137 @@
+"""Adaptive computation time: the carry and the three pure parts of a step (refill, recurse, advance).
+
+Everything has fixed shapes and decides by `torch.where`, so that a step compiles into one graph and never waits for
+the device.
+
+Dimensions: B slots, C canvas cells, S sequence, D hidden, E width of a puzzle row.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.losses import step_loss
+from models.network import Network, Output
+from models.recursion import Latents
+
+
+class Slots(NamedTuple):
+    """The examples that slots work on: inputs [B, C], labels [B, C], puzzle_identifiers [B]."""
+
+    inputs: Tensor
+    labels: Tensor
+    puzzle_identifiers: Tensor
+
+
+class Carry(NamedTuple):
+    """What slots keep between steps: latents [B, S, D] each, steps int32 [B], halted bool [B], their examples."""
+
+    latents: Latents
+    steps: Tensor
+    halted: Tensor
+    data: Slots
+
+
+def initial_carry(network: Network, batch: Slots) -> Carry:
+    """A carry in which every slot counts as halted, so that the first step fills it from the first batch."""
+    B, C = batch.inputs.shape
+    device = batch.inputs.device
+    return Carry(
+        network.empty_latents(B, C, device),
+        torch.zeros(B, dtype=torch.int32, device=device),
+        torch.ones(B, dtype=torch.bool, device=device),
+        Slots(*(torch.zeros_like(field) for field in batch)),
+    )
+
+
+def _choose(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(mask.view(-1, *(1,) * (old.ndim - 1)), new, old)
+
+
+def refill_data(carry: Carry, batch: Slots) -> Slots:
+    """The examples after halted slots took the ones of the batch at their place."""
+    return Slots(*(_choose(carry.halted, new, old) for new, old in zip(batch, carry.data, strict=True)))
+
+
+def refill(carry: Carry, batch: Slots, initial: Latents) -> Carry:
+    """Halted slots take the next example, the initial latents and zero steps; the others keep theirs."""
+    return Carry(
+        tuple(_choose(carry.halted, init, z) for init, z in zip(initial, carry.latents, strict=True)),
+        torch.where(carry.halted, 0, carry.steps),
+        carry.halted,
+        refill_data(carry, batch),
+    )
+
+
+def advance(
+    network: Network, carry: Carry, out: Output, rows: Tensor | None, min_halt_steps: Tensor | None, training: bool
+) -> tuple[Carry, Tensor | None]:
+    """Counts the step and decides which slots halt.
+
+    Args:
+        min_halt_steps: int [B], the step before which exploration forbids a slot to halt (0 for none).
+
+    Returns:
+        the carry, and the target [B] of the continue logit where the variant trains it (one more recursion).
+    """
+    arch = network.arch
+    steps = carry.steps + 1
+    last = steps >= arch.halt_max_steps
+    halted, target = last, None
+    if training and arch.halt_max_steps > 1:
+        halted = halted | (out.q_halt > (out.q_continue if arch.halts_against_continue else 0))
+        if min_halt_steps is not None:
+            halted = halted & (steps >= min_halt_steps)
+        if arch.has_continue_target:
+            ahead = network(out.latents, carry.data.inputs, rows)
+            best = torch.where(last, ahead.q_halt, torch.maximum(ahead.q_halt, ahead.q_continue))
+            target = torch.sigmoid(best)
+    return Carry(out.latents, steps, halted, carry.data), target
+
+
+class ACTStep(nn.Module):
+    """One training or evaluation step over all slots: refill, recurse, advance, loss.  A single graph.
+
+    Args:
+        ignore_label: the label id of cells without a label.
+    """
+
+    def __init__(self, network: Network, ignore_label: int) -> None:
+        super().__init__()
+        self.network = network
+        self.ignore_label = ignore_label
+
+    def forward(
+        self, carry: Carry, batch: Slots, rows: Tensor | None, min_halt_steps: Tensor | None = None
+    ) -> tuple[Carry, Tensor, Tensor, Output]:
+        """
+        Args:
+            carry: the slots before the step.
+            batch: the next example of each slot, taken where the slot has halted.
+            rows: puzzle rows [B, E] of the slots *after* refilling (`refill_data`).
+            min_halt_steps: int [B], see `advance`.
+
+        Returns:
+            the new carry; the loss summed over slots; the metric sums (`models.losses.METRICS`); the network's output.
+        """
+        network = self.network
+        carry = refill(carry, batch, network.initial_latents())
+        out = network(carry.latents, carry.data.inputs, rows)
+        with torch.no_grad():
+            carry, target = advance(network, carry, out, rows, min_halt_steps, self.training)
+        loss, metrics = step_loss(
+            out.logits,
+            out.q_halt,
+            out.q_continue,
+            carry.data.labels,
+            carry.halted,
+            carry.steps,
+            loss_type=network.arch.loss_type,
+            ignore_label=self.ignore_label,
+            target_q_continue=target,
+            q_loss_of_unlabelled=self.training,
+        )
+        return carry, loss, metrics, out

@@ -1,0 +1,52 @@
+"""Exponential moving average of the trainable weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """shadow = rate * shadow + (1 - rate) * weight, after every optimizer step (arXiv 2510.04871, section 4.7).
+
+    Only trainable weights are averaged; buffers and the puzzle table are not copied.
+    """
+
+    def __init__(self, network: nn.Module, rate: float) -> None:
+        self.rate = rate
+        self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self.shadow = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        if self.shadow:
+            torch._foreach_lerp_(list(self.shadow.values()), list(self.parameters.values()), 1 - self.rate)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block the network holds the averaged weights; afterwards the raw ones again, also on an error."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, p in self.parameters.items():
+            raw = p.detach().clone()
+            p.copy_(self.shadow[name])
+            self.shadow[name].copy_(raw)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(self.shadow)
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        if missing := self.shadow.keys() ^ state.keys():
+            raise ValueError(f"the checkpoint's averaged weights do not match the network at {sorted(missing)[:3]}")
+        for name, value in state.items():
+            self.shadow[name].copy_(value)

@@ -1,0 +1,98 @@
+"""Losses and metrics of one step.
+
+Dimensions: B slots, C canvas cells, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+METRICS = ("count", "accuracy", "exact_accuracy", "q_halt_accuracy", "steps", "lm_loss", "q_halt_loss")
+"""The sums that a step returns, in order; with a continue target `q_continue_loss` follows."""
+
+IGNORE = -100
+"""The label that no token has, for data sets that ignore nothing."""
+
+
+def stablemax_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-probability [B, C] of the labels under stablemax (arXiv 2501.04697), in float64.
+
+    s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.  The unused branch is held at x = 0, where its gradient is finite.
+    """
+    x = logits.to(torch.float64)
+    s = torch.where(x < 0, 1 / (1 - x.clamp(max=0)), x + 1)
+    chosen = s.gather(-1, labels.to(torch.int64).unsqueeze(-1)).squeeze(-1)
+    return s.sum(-1).log() - chosen.log()
+
+
+def softmax_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-probability [B, C] of the labels under softmax, in float32."""
+    return F.cross_entropy(logits.to(torch.float32).flatten(0, 1), labels.to(torch.int64).flatten(), reduction="none").view(
+        labels.shape
+    )
+
+
+NLL = {"stablemax_cross_entropy": stablemax_nll, "softmax_cross_entropy": softmax_nll}
+
+
+def step_loss(
+    logits: Tensor,
+    q_halt: Tensor,
+    q_continue: Tensor,
+    labels: Tensor,
+    halted: Tensor,
+    steps: Tensor,
+    *,
+    loss_type: str,
+    ignore_label: int,
+    target_q_continue: Tensor | None = None,
+    q_loss_of_unlabelled: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """The loss of one step, summed over slots, and the metric sums named by `METRICS`.
+
+    Args:
+        logits: [B, C, V]; q_halt, q_continue: [B] float32.
+        labels: [B, C] any integer dtype; `ignore_label` marks cells without a label.
+        halted, steps: [B] state of the slots after this step; metrics count slots that have just halted.
+        target_q_continue: [B], where the variant trains the continue logit.
+        q_loss_of_unlabelled: whether slots without any label (padding) take part in the halting loss.  They do when
+            training, as published; they must not when evaluating.
+
+    Returns:
+        loss (scalar) = lm_loss + 0.5 * (q_halt_loss + q_continue_loss), and the metrics [7 or 8] in float32.
+    """
+    labelled = labels != ignore_label
+    safe_labels = torch.where(labelled, labels.to(torch.int64), 0)
+    num_labelled = labelled.sum(-1)
+    divisor = num_labelled.clamp(min=1)
+    nll = torch.where(labelled, NLL[loss_type](logits, safe_labels), 0)
+    lm_loss = (nll.sum(-1) / divisor).sum()
+
+    with torch.no_grad():
+        right = ((logits.argmax(-1) == safe_labels) & labelled).sum(-1)
+        exact = right == num_labelled
+        counted = halted & (num_labelled > 0)
+    takes_part = torch.ones_like(counted) if q_loss_of_unlabelled else num_labelled > 0
+    bce = F.binary_cross_entropy_with_logits(q_halt, exact.to(q_halt.dtype), reduction="none")
+    q_halt_loss = torch.where(takes_part, bce, 0).sum()
+    loss = lm_loss + 0.5 * q_halt_loss
+    q_losses = [q_halt_loss]
+    if target_q_continue is not None:
+        bce = F.binary_cross_entropy_with_logits(q_continue, target_q_continue, reduction="none")
+        q_losses.append(torch.where(takes_part, bce, 0).sum())
+        loss = loss + 0.5 * q_losses[-1]
+
+    with torch.no_grad():
+        sums = [
+            counted.sum(),
+            torch.where(counted, right / divisor, 0).sum(),
+            (counted & exact).sum(),
+            (counted & ((q_halt >= 0) == exact)).sum(),
+            torch.where(counted, steps, 0).sum(),
+            lm_loss,
+            *q_losses,
+        ]
+        metrics = torch.stack([value.detach().to(torch.float32) for value in sums])
+    return loss, metrics

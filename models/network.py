@@ -1,0 +1,153 @@
+"""The network: embeddings, one recursion, heads.
+
+Dimensions: B slots, C canvas cells, P prefix tokens, S = P + C, D hidden, V vocabulary, E width of a puzzle row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.arch import ArchConfig
+from models.layers import BlockWeights, Embedding, Linear, Reasoner, Rotary, apply_block, rotary, truncated_normal
+from models.recursion import RECURSIONS, Apply, Latents
+
+
+class Output(NamedTuple):
+    """latents: new latents [B, S, D] each; logits [B, C, V]; q_halt, q_continue [B] in float32."""
+
+    latents: Latents
+    logits: Tensor
+    q_halt: Tensor
+    q_continue: Tensor
+
+
+class Network(nn.Module):
+    """A tiny recursive model (arXiv 2510.04871) or one of its variants, one recursion per call.
+
+    The rows of the slots' puzzles are an input: the table that holds them lives outside (`models.puzzle_table`), so
+    that nothing that treats parameters (data parallelism, averaging, compilation, copies) ever touches it.
+
+    Args:
+        arch: the architecture.
+        vocab_size: number of tokens V.
+        seq_len: canvas cells C.  Only `mlp_t` and learned positions have weights of that size; with rotary or no
+            positions any canvas works.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self, arch: ArchConfig, vocab_size: int, seq_len: int, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.arch, self.vocab_size, self.seq_len = arch, vocab_size, seq_len
+        D, S = arch.hidden_size, arch.prefix_len + seq_len
+        self.embed_tokens = Embedding(vocab_size, D)
+        self.lm_head = Linear(D, vocab_size)
+        self.q_head = nn.utils.skip_init(nn.Linear, D, 2)
+        if arch.pos_encodings == "learned":
+            self.embed_pos = Embedding(S, D)
+        stack = partial(Reasoner, hidden_size=D, expansion=arch.expansion, mlp_t_len=S if arch.mlp_t else None)
+        if arch.name != "transformers_baseline":
+            self.L_level = stack(arch.L_layers)
+        if arch.name in ("hrm", "transformers_baseline"):
+            self.H_level = stack(arch.H_layers)
+        self.recursion = RECURSIONS[arch.name]
+        for name in self.recursion.inits:
+            self.register_buffer(name, torch.empty(D))
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draws every weight anew (truncated normals at +-2 sigma with exact deviation).
+
+        | weight | deviation |
+        |---|---|
+        | linear layers, lm_head | 1 / sqrt(fan in) |
+        | token and position embeddings | 1 / sqrt(D) |
+        | initial latents | 1 |
+        | q_head | weight 0, bias -5: halting starts out as improbable |
+        """
+        draw = partial(truncated_normal, generator=generator)
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.weight.copy_(draw(*module.weight.shape, std=module.weight.shape[1] ** -0.5))
+            elif isinstance(module, Embedding):
+                module.embedding_weight.copy_(
+                    draw(*module.embedding_weight.shape, std=module.embedding_weight.shape[1] ** -0.5)
+                )
+        for name in self.recursion.inits:
+            self.get_buffer(name).copy_(draw(self.arch.hidden_size, std=1.0))
+        self.q_head.weight.zero_()
+        self.q_head.bias.fill_(-5.0)
+
+    def initial_latents(self) -> Latents:
+        """The vectors [D] that a fresh slot's latents are filled with, in the working dtype."""
+        return tuple(self.get_buffer(name).to(self.arch.dtype) for name in self.recursion.inits)
+
+    def empty_latents(self, slots: int, seq_len: int, device: torch.device | str | None = None) -> Latents:
+        """Zero latents [slots, P + seq_len, D]; every slot is to be refilled before use."""
+        shape = (slots, self.arch.prefix_len + seq_len, self.arch.hidden_size)
+        return tuple(torch.zeros(shape, dtype=self.arch.dtype, device=device) for _ in self.recursion.latents)
+
+    def embed(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
+        """e [B, S, D] from token ids [B, C] and puzzle rows [B, E] (None where the table has no width)."""
+        dtype, P, D = self.arch.dtype, self.arch.prefix_len, self.arch.hidden_size
+        e = F.embedding(inputs.to(torch.int32), self.embed_tokens.embedding_weight.to(dtype))
+        if P:
+            if rows is None:
+                rows = e.new_zeros(len(e), 0)
+            prefix = F.pad(rows.to(dtype), (0, P * D - rows.shape[-1])).view(-1, P, D)
+            e = torch.cat((prefix, e), dim=1)
+        if self.arch.pos_encodings == "learned":
+            e = math.sqrt(0.5) * (e + self.embed_pos.embedding_weight.to(dtype))
+        return math.sqrt(D) * e
+
+    def forward(
+        self, latents: Latents, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None
+    ) -> Output:
+        """One recursion from `latents`.
+
+        Args:
+            latents: one [B, S, D] per latent of the variant.
+            inputs: token ids [B, C], any integer dtype.
+            rows: puzzle rows [B, E], or None without a table.
+            positions: rotary position of each of the S places; their index by default.
+        """
+        arch = self.arch
+        e = self.embed(inputs, rows)
+        S = e.shape[1]
+        rope = None
+        if arch.pos_encodings == "rope" and not arch.mlp_t:
+            if positions is None:
+                positions = torch.arange(S, device=e.device)
+            rope = rotary(positions, arch.hidden_size // arch.num_heads, arch.rope_theta)
+        levels = {name: self._applier(name, rope) for name in ("L_level", "H_level") if hasattr(self, name)}
+        f_L, f_H = (levels.get(name) or next(iter(levels.values())) for name in ("L_level", "H_level"))
+        latents = self.recursion.apply(latents, e, f_L, f_H, arch)
+        z_H = latents[0]
+        logits = F.linear(z_H[:, arch.prefix_len :], self.lm_head.weight.to(arch.dtype))
+        q = F.linear(z_H[:, 0].to(torch.float32), self.q_head.weight, self.q_head.bias)
+        return Output(tuple(z.detach() for z in latents), logits, q[:, 0], q[:, 1])
+
+    def _applier(self, level: str, rope: Rotary | None) -> Apply:
+        """The level as a plain function over weights that are cast once."""
+        weights: Sequence[BlockWeights] = getattr(self, level).weights(self.arch.dtype)
+        arch = self.arch
+
+        def f(h: Tensor, injected: Tensor | None) -> Tensor:
+            if injected is not None:
+                h = h + injected
+            for w in weights:
+                h = apply_block(
+                    h, w, num_heads=arch.num_heads, rope=rope, eps=arch.rms_norm_eps, over_sequence=arch.mlp_t
+                )
+            return h
+
+        return f

@@ -1,0 +1,109 @@
+"""How the variants recurse: the only thing in which they differ.
+
+Each function takes the latents of the carry, the input embedding e [B, S, D] and the networks as plain functions
+f(h, injected or None) -> h, and returns the new latents, gradients attached to the part that the variant trains through.
+A latent is [B, S, D].  The last H refinement's z_H (for `trm_singlez` its one z) is what the heads read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.arch import ArchConfig
+
+Latents = tuple[Tensor, ...]
+Apply = Callable[[Tensor, Tensor | None], Tensor]
+
+
+def _trm_cycle(z_H: Tensor, z_L: Tensor, e: Tensor, f: Apply, L_cycles: int) -> tuple[Tensor, Tensor]:
+    for _ in range(L_cycles):
+        z_L = f(z_L, z_H + e)
+    z_H = f(z_H, z_L)
+    return z_H, z_L
+
+
+def trm(latents: Latents, e: Tensor, f_L: Apply, f_H: Apply, arch: ArchConfig) -> Latents:
+    """One network for both levels; gradients through the last H cycle (arXiv 2510.04871, figure 3)."""
+    z_H, z_L = latents
+    with torch.no_grad():
+        for _ in range(arch.H_cycles - 1):
+            z_H, z_L = _trm_cycle(z_H, z_L, e, f_L, arch.L_cycles)
+    return _trm_cycle(z_H, z_L, e, f_L, arch.L_cycles)
+
+
+def trm_singlez(latents: Latents, e: Tensor, f_L: Apply, f_H: Apply, arch: ArchConfig) -> Latents:
+    """One latent that is answer and reasoning at once (the ablation of section 4.2)."""
+
+    def cycle(z: Tensor) -> Tensor:
+        for _ in range(arch.L_cycles):
+            z = f_L(z, e)
+        return f_L(z, None)
+
+    (z,) = latents
+    with torch.no_grad():
+        for _ in range(arch.H_cycles - 1):
+            z = cycle(z)
+    return (cycle(z),)
+
+
+def trm_hier6(latents: Latents, e: Tensor, f_L: Apply, f_H: Apply, arch: ArchConfig) -> Latents:
+    """Six reasoning latents, each written by its own L step (the multi-scale ablation of section 4.2)."""
+
+    def cycle(z_H: Tensor, z_L: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        z_L = list(z_L)
+        for i in range(arch.L_cycles):
+            z_L[i] = f_L(sum(z_L[1:], z_L[0]), z_H + e)
+        return f_L(z_H, sum(z_L[1:], z_L[0])), z_L
+
+    z_H, z_L = latents[0], list(latents[1:])
+    with torch.no_grad():
+        for _ in range(arch.H_cycles - 1):
+            z_H, z_L = cycle(z_H, z_L)
+    z_H, z_L = cycle(z_H, z_L)
+    return (z_H, *z_L)
+
+
+def hrm(latents: Latents, e: Tensor, f_L: Apply, f_H: Apply, arch: ArchConfig) -> Latents:
+    """Two networks, gradients through the very last application of each (HRM, arXiv 2506.21734)."""
+    z_H, z_L = latents
+    with torch.no_grad():
+        for h in range(arch.H_cycles):
+            last = h == arch.H_cycles - 1
+            for _ in range(arch.L_cycles - last):
+                z_L = f_L(z_L, z_H + e)
+            if not last:
+                z_H = f_H(z_H, z_L)
+    z_L = f_L(z_L, z_H + e)
+    z_H = f_H(z_H, z_L)
+    return z_H, z_L
+
+
+def transformers_baseline(latents: Latents, e: Tensor, f_L: Apply, f_H: Apply, arch: ArchConfig) -> Latents:
+    """No recursion within a step: one deeper network refines z_H once."""
+    (z_H,) = latents
+    return (f_H(z_H, e),)
+
+
+class Recursion(NamedTuple):
+    """A variant: its recursion, its latents, and the saved initial vector of each."""
+
+    apply: Callable[[Latents, Tensor, Apply, Apply, ArchConfig], Latents]
+    latents: tuple[str, ...]
+    inits: tuple[str, ...]
+
+
+RECURSIONS: dict[str, Recursion] = {
+    "trm": Recursion(trm, ("z_H", "z_L"), ("H_init", "L_init")),
+    "trm_singlez": Recursion(trm_singlez, ("z_L",), ("L_init",)),
+    "trm_hier6": Recursion(
+        trm_hier6,
+        ("z_H", *(f"z_L{i}" for i in range(1, 7))),
+        ("H_init", *(f"L{i}_init" for i in range(1, 7))),
+    ),
+    "hrm": Recursion(hrm, ("z_H", "z_L"), ("H_init", "L_init")),
+    "transformers_baseline": Recursion(transformers_baseline, ("z_H",), ("H_init",)),
+}
