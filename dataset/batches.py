@@ -1,0 +1,404 @@
+"""Batches as a pure function of (data, seed, interval, step).
+
+An interval of training is planned as a list of visits, each naming one puzzle, and the first visit of every batch.
+Nothing else is kept: the order of a visit's examples and their offsets on the canvas follow from the visit's own
+seed.  So any batch can be made at any time, on any rank, and resuming or changing the number of ranks is arithmetic.
+
+    stream:  | visit | visit | visit | visit | visit | ...     one visit = the examples of one puzzle
+    batches: |------- global_batch_size -------|------- ...    a puzzle that does not fit is cut, its rest is dropped
+
+Sampling as in "Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871) and its published code,
+except that every draw is seeded and that steps are counted, not estimated.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from dataset.hashing import splitmix64
+from dataset.prefetch import prefetch
+
+if TYPE_CHECKING:
+    from dataset.storage import Split
+
+_ORDER_STREAM = np.uint64(0xD1B54A32D192ED03)  # keeps the order of examples independent of their offsets
+_MUST_AGREE = ("seq_len", "vocab_size", "pad_id", "ignore_label_id", "blank_identifier_id")
+_MASK_64 = (1 << 64) - 1
+
+
+@dataclass
+class Batch:
+    """Examples side by side, in host memory.
+
+    inputs: uint8 [B, S] tokens.
+    labels: uint8 [B, S] tokens, the data set's ignore id where there is nothing to learn.
+    puzzle_identifiers: int32 [B], the blank identifier for padding.
+    """
+
+    inputs: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    puzzle_identifiers: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class IntervalPlan:
+    """What an interval visits: 4 bytes per visit and 8 per step.
+
+    puzzles: int32 [visits], the puzzle of each visit.
+    first_visits: int64 [steps], the visit that each batch begins with.
+    seed: uint64, from which the seeds of the visits are derived.
+    """
+
+    puzzles: NDArray[np.int32]
+    first_visits: NDArray[np.int64]
+    seed: np.uint64
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.first_visits)
+
+
+class JoinedSplits:
+    """Several splits as one, their groups, puzzles and examples counted through.
+
+    group_starts: int64 [G + 1], the first puzzle of each group and the end.
+    example_starts: int64 [P + 1], the first example of each puzzle and the end.
+    puzzle_identifiers: int32 [P].
+
+    Raises:
+        ValueError: if there is no split, if they differ in canvas or tokens, or if two of them give the same
+            identifier to their puzzles (they would train one row of the puzzle table for both).
+    """
+
+    def __init__(self, splits: Sequence[Split]) -> None:
+        if not splits:
+            raise ValueError("no data: name at least one data set in data_paths")
+        self.splits = list(splits)
+        self.metadata = self.splits[0].metadata
+        _check_agreement(self.splits)
+        self.group_starts = _chain([split.group_indices for split in self.splits])
+        self.example_starts = _chain([split.puzzle_indices for split in self.splits])
+        self.puzzle_identifiers = np.concatenate(
+            [np.asarray(split.puzzle_identifiers, dtype=np.int32) for split in self.splits]
+        )
+        ends = np.cumsum([int(split.puzzle_indices[-1]) for split in self.splits])
+        self._split_starts = np.concatenate([[0], ends]).astype(np.int64)
+
+    @property
+    def num_examples(self) -> int:
+        return int(self._split_starts[-1])
+
+    def read(
+        self, examples: NDArray[np.int64], visit_seeds: NDArray[np.uint64] | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Inputs and labels, each uint8 [N, S], of examples [N] counted through all splits."""
+        if len(self.splits) == 1:
+            return self.splits[0].read(examples, visit_seeds)
+        inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
+        labels = np.empty_like(inputs)
+        owner = np.searchsorted(self._split_starts, examples, side="right") - 1
+        for i in np.unique(owner):
+            rows = np.flatnonzero(owner == i)
+            seeds = None if visit_seeds is None else visit_seeds[rows]
+            inputs[rows], labels[rows] = self.splits[i].read(examples[rows] - self._split_starts[i], seeds)
+        return inputs, labels
+
+
+class BatchSampler:
+    """The training batches of one rank.
+
+    An epoch visits every group once in random order; a visit draws one puzzle of the group uniformly and takes its
+    examples in random order.  Examples are packed until `global_batch_size`; a puzzle that does not fit is cut and
+    the next batch begins with the next visit.  The epochs of an interval are one stream, its last incomplete batch is
+    dropped.  The global batch does not depend on the number of ranks: a rank gets its contiguous slice.
+
+    Args:
+        splits: what to train on; several are joined group by group.
+        global_batch_size: examples per step over all ranks.
+        epochs_per_interval: epochs of one stream.
+        seed: of every draw, not negative.
+        rank, world_size: which slice is ours.
+
+    Raises:
+        ValueError: if the batch does not divide by the ranks, a setting is out of its range, a group is empty, or the
+            splits do not fit together.
+    """
+
+    def __init__(
+        self,
+        splits: Sequence[Split],
+        global_batch_size: int,
+        epochs_per_interval: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if global_batch_size < 1 or epochs_per_interval < 0 or seed < 0:
+            raise ValueError(
+                "global_batch_size must be at least 1, epochs and seed not negative; "
+                f"got {global_batch_size}, {epochs_per_interval} and {seed}"
+            )
+        if global_batch_size % world_size:
+            raise ValueError(
+                f"global_batch_size={global_batch_size} does not divide by {world_size} ranks: "
+                f"choose a multiple of {world_size}"
+            )
+        assert 0 <= rank < world_size, (rank, world_size)
+        self.data = JoinedSplits(splits)
+        if np.any(np.diff(self.data.group_starts) < 1):
+            raise ValueError("a group of the data set has no puzzle: build the data set again")
+        self.global_batch_size = global_batch_size
+        self.epochs_per_interval = epochs_per_interval
+        self.seed = seed
+        share = global_batch_size // world_size
+        self._rows = (rank * share, (rank + 1) * share)
+        self._planning = threading.Lock()
+        self._latest: tuple[int, IntervalPlan] | None = None
+        self._num_steps: dict[int, int] = {}
+
+    def num_steps(self, interval: int) -> int:
+        """The batches of an interval, counted by planning it; 0 if its examples do not fill one batch."""
+        if interval not in self._num_steps:
+            self._plan(interval)
+        return self._num_steps[interval]
+
+    def total_steps(self, num_intervals: int) -> int:
+        """The batches of the first `num_intervals` intervals."""
+        return sum(self.num_steps(interval) for interval in range(num_intervals))
+
+    def batch(self, interval: int, step: int) -> Batch:
+        """This rank's slice of one global batch.
+
+        Raises:
+            IndexError: if the interval has no such step.
+        """
+        plan = self._plan(interval)
+        if not 0 <= step < plan.num_steps:
+            raise IndexError(f"interval {interval} has {plan.num_steps} steps, asked for step {step}")
+        first_row, end_row = self._rows
+        examples, puzzles, seeds = _take_rows(
+            plan.puzzles, plan.first_visits[step], plan.seed, self.data.example_starts, first_row, end_row
+        )
+        inputs, labels = self.data.read(examples, seeds)
+        return Batch(inputs, labels, self.data.puzzle_identifiers[puzzles])
+
+    def stream(self, interval: int, start_step: int = 0, depth: int = 4) -> Generator[Batch, None, None]:
+        """The batches of an interval from `start_step` on, made by a thread that is up to `depth` batches ahead.
+
+        What goes wrong in the thread is raised here; closing the iterator ends the thread.
+        """
+        return prefetch(self._batches(interval, start_step), depth)
+
+    def _batches(self, interval: int, start_step: int) -> Iterator[Batch]:
+        for step in range(start_step, self.num_steps(interval)):
+            yield self.batch(interval, step)
+
+    def _plan(self, interval: int) -> IntervalPlan:
+        """The plan of an interval; the latest one is kept."""
+        with self._planning:
+            if self._latest is None or self._latest[0] != interval:
+                plan = plan_interval(
+                    self.data.group_starts,
+                    self.data.example_starts,
+                    self.global_batch_size,
+                    self.epochs_per_interval,
+                    self.seed,
+                    interval,
+                )
+                self._latest = (interval, plan)
+                self._num_steps[interval] = plan.num_steps
+            return self._latest[1]
+
+
+class EvalBatches:
+    """All examples in order, each exactly once over all ranks, without random offsets.
+
+    A rank gets its contiguous slice of every global batch; the last one is filled up with blank rows.  All ranks make
+    the same number of steps.
+
+    Args:
+        splits: what to read; several are joined.
+        batch_size: examples per step over all ranks, rounded up to a multiple of their number.
+        examples: int [N], which ones and in which order; None for all.
+
+    Yields:
+        (int64 [B] index of each example, -1 for a blank row; the batch), B = batch_size / world_size.
+    """
+
+    def __init__(
+        self,
+        splits: Sequence[Split],
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        examples: NDArray[Any] | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"the batch size must be at least 1, got {batch_size}")
+        assert 0 <= rank < world_size, (rank, world_size)
+        self.data = JoinedSplits(splits)
+        self._examples = np.arange(self.data.num_examples) if examples is None else np.asarray(examples, dtype=np.int64)
+        outside = (self._examples < 0) | (self._examples >= self.data.num_examples)
+        if np.any(outside):
+            raise ValueError(
+                f"example {self._examples[outside][0]} does not exist: there are {self.data.num_examples} examples"
+            )
+        self._rank = rank
+        self._share = math.ceil(batch_size / world_size)
+        self._stride = self._share * world_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._examples) / self._stride)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+        for step in range(len(self)):
+            first = step * self._stride + self._rank * self._share
+            yield self._padded(self._examples[first : first + self._share])
+
+    def _padded(self, examples: NDArray[np.int64]) -> tuple[NDArray[np.int64], Batch]:
+        metadata = self.data.metadata
+        B, N = self._share, len(examples)
+        indices = np.full(B, -1, dtype=np.int64)
+        inputs = np.full((B, metadata.seq_len), metadata.pad_id, dtype=np.uint8)
+        unlabelled = metadata.pad_id if metadata.ignore_label_id is None else metadata.ignore_label_id
+        labels = np.full((B, metadata.seq_len), unlabelled, dtype=np.uint8)
+        identifiers = np.full(B, metadata.blank_identifier_id, dtype=np.int32)
+        if N:
+            indices[:N] = examples
+            inputs[:N], labels[:N] = self.data.read(examples)
+            puzzles = np.searchsorted(self.data.example_starts, examples, side="right") - 1
+            identifiers[:N] = self.data.puzzle_identifiers[puzzles]
+        return indices, Batch(inputs, labels, identifiers)
+
+
+def plan_interval(
+    group_starts: NDArray[np.int64],
+    example_starts: NDArray[np.int64],
+    global_batch_size: int,
+    epochs: int,
+    seed: int,
+    interval: int,
+) -> IntervalPlan:
+    """Draws the visits of an interval and packs them into batches.
+
+    Args:
+        group_starts: int64 [G + 1], the first puzzle of each group and the end.
+        example_starts: int64 [P + 1], the first example of each puzzle and the end.
+    """
+    rng = np.random.default_rng((seed, interval))
+    puzzles = np.empty(epochs * (len(group_starts) - 1), dtype=np.int32)
+    _draw_visits(rng, group_starts, puzzles)
+    first_visits = _pack(puzzles, example_starts, global_batch_size)
+    return IntervalPlan(puzzles, first_visits, np.uint64(interval_seed(seed, interval)))
+
+
+def interval_seed(seed: int, interval: int) -> int:
+    """The 64-bit seed from which the seeds of an interval's visits are derived."""
+    return int(_combine(np.uint64(seed & _MASK_64), np.uint64(interval)))
+
+
+@njit(cache=True, nogil=True)
+def _combine(a, b):  # type: ignore[no-untyped-def]  # numba: uint64, uint64 -> uint64
+    return splitmix64(splitmix64(a) ^ b)
+
+
+@njit(cache=True, nogil=True)
+def _draw_visits(rng, group_starts, puzzles):  # type: ignore[no-untyped-def]  # numba
+    """Fills `puzzles`: epoch after epoch, one puzzle of every group, the groups in random order."""
+    G = len(group_starts) - 1
+    order = np.arange(G)
+    visit = 0
+    while visit < len(puzzles):
+        rng.shuffle(order)
+        for group in order:
+            puzzles[visit] = rng.integers(group_starts[group], group_starts[group + 1])
+            visit += 1
+
+
+@njit(cache=True, nogil=True)
+def _pack(puzzles, example_starts, global_batch_size):  # type: ignore[no-untyped-def]  # numba
+    """The first visit of every full batch, int64 [steps]."""
+    total = 0
+    for puzzle in puzzles:
+        total += example_starts[puzzle + 1] - example_starts[puzzle]
+    first_visits = np.empty(total // global_batch_size, dtype=np.int64)  # as many as there would be without cuts
+    steps, first, filled = 0, 0, 0
+    for visit in range(len(puzzles)):
+        puzzle = puzzles[visit]
+        filled += example_starts[puzzle + 1] - example_starts[puzzle]
+        if filled >= global_batch_size:
+            first_visits[steps] = first
+            steps, first, filled = steps + 1, visit + 1, 0
+    return first_visits[:steps].copy()
+
+
+@njit(cache=True, nogil=True)
+def _take_rows(puzzles, first_visit, seed, example_starts, first_row, end_row):  # type: ignore[no-untyped-def]  # numba
+    """The rows first_row..end_row of the batch that begins with `first_visit`.
+
+    Returns:
+        int64 [rows] example, int64 [rows] puzzle, uint64 [rows] seed of the visit that each row belongs to.
+    """
+    rows = end_row - first_row
+    examples = np.empty(rows, dtype=np.int64)
+    owners = np.empty(rows, dtype=np.int64)
+    seeds = np.empty(rows, dtype=np.uint64)
+    visit, row = first_visit, 0
+    while row < end_row:
+        puzzle = puzzles[visit]
+        start = example_starts[puzzle]
+        count = example_starts[puzzle + 1] - start
+        if row + count > first_row:
+            visit_seed = _combine(seed, np.uint64(visit))
+            order = np.arange(count)
+            draw = visit_seed ^ _ORDER_STREAM
+            for i in range(min(count, end_row - row)):  # Fisher-Yates as far as the rows are used
+                draw = splitmix64(draw)
+                j = i + np.int64(draw % np.uint64(count - i))
+                order[i], order[j] = order[j], order[i]
+                if row + i >= first_row:
+                    out = row + i - first_row
+                    examples[out] = start + order[i]
+                    owners[out] = puzzle
+                    seeds[out] = visit_seed
+        row += count
+        visit += 1
+    return examples, owners, seeds
+
+
+def _chain(starts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """Several lists of starts (each with its end) as one."""
+    chained = [np.zeros(1, dtype=np.int64)]
+    for part in starts:
+        chained.append(chained[-1][-1] + np.asarray(part[1:], dtype=np.int64))
+    return np.concatenate(chained)
+
+
+def _check_agreement(splits: Sequence[Split]) -> None:
+    first = splits[0].metadata
+    for i, split in enumerate(splits[1:], start=1):
+        for name in _MUST_AGREE:
+            if getattr(split.metadata, name) != getattr(first, name):
+                raise ValueError(
+                    f"data sets that are trained together must agree in {name}: the first has {getattr(first, name)}, "
+                    f"number {i + 1} of data_paths has {getattr(split.metadata, name)}"
+                )
+    used = np.empty(0, dtype=np.int32)
+    for i, split in enumerate(splits):
+        identifiers = np.unique(np.asarray(split.puzzle_identifiers))
+        identifiers = identifiers[identifiers != first.blank_identifier_id]
+        shared = np.intersect1d(used, identifiers, assume_unique=True)
+        if len(shared):
+            raise ValueError(
+                f"number {i + 1} of data_paths has puzzle identifiers that an earlier one has too (such as {shared[0]}): "
+                f"build it with --puzzle-identifiers-start {int(used.max()) + 1} or higher"
+            )
+        used = np.union1d(used, identifiers)

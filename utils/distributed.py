@@ -1,0 +1,113 @@
+"""The ranks of a run.  `python x.py` and `torchrun x.py` run the same lines: alone, every function here does the
+obvious without a process group.
+
+`utils.collectives` exchanges tensors; this module starts and ends the group and exchanges small Python objects.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+_LAUNCHER_SETS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def setup(device: Literal["auto", "cuda", "cpu"] = "auto", timeout_minutes: float = 60.0) -> torch.device:
+    """Joins the ranks that torchrun has started, if it has, and picks this rank's device.
+
+    Tensors on a GPU travel by NCCL, tensors and objects in host memory by Gloo.  Calling it again changes nothing.
+
+    Args:
+        device: "auto" takes a GPU where there is one.
+        timeout_minutes: how long a collective waits for the slowest rank.
+
+    Raises:
+        ValueError: if a GPU is asked for and there is none, or this machine has fewer of them than ranks.
+    """
+    chosen = _choose_device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if _launched() and not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" and dist.is_nccl_available() else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    return chosen
+
+
+def teardown() -> None:
+    """Leaves the group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process among all of the run, known before `setup` and after `teardown` too."""
+    if dist.is_initialized():
+        return dist.get_rank()
+    return int(os.environ["RANK"]) if _launched() else 0
+
+
+def local_rank() -> int:
+    """This process among those on its machine."""
+    return int(os.environ.get("LOCAL_RANK", rank())) if _launched() else 0
+
+
+def world_size() -> int:
+    """The processes of the run, known before `setup` and after `teardown` too."""
+    if dist.is_initialized():
+        return dist.get_world_size()
+    return int(os.environ["WORLD_SIZE"]) if _launched() else 1
+
+
+def is_main() -> bool:
+    """Whether this rank names, prints and writes for all."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Waits until every rank is here.
+
+    An exchange in host memory: unlike NCCL's barrier it needs no device and does not wait for the GPU's queue.
+    """
+    all_gather_object(None)
+
+
+def broadcast_object(value: T, source: int = 0) -> T:
+    """The `source` rank's value, on every rank.  It is pickled, so keep it small."""
+    if world_size() == 1:
+        return value
+    box: list[Any] = [value if rank() == source else None]
+    dist.broadcast_object_list(box, src=source)
+    return box[0]
+
+
+def all_gather_object(value: T) -> list[T]:
+    """Every rank's value in rank order, on every rank.  They are pickled, so keep them small."""
+    if world_size() == 1:
+        return [value]
+    gathered: list[Any] = [None] * world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def _launched() -> bool:
+    """Whether torchrun, or something that sets the same variables, has started this process."""
+    return all(name in os.environ for name in _LAUNCHER_SETS)
+
+
+def _choose_device(device: str) -> torch.device:
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError("device=cuda, but PyTorch finds no CUDA device: install a CUDA build or set device=auto")
+    if local_rank() >= torch.cuda.device_count():
+        raise ValueError(
+            f"this machine has {torch.cuda.device_count()} GPUs and at least {local_rank() + 1} ranks: "
+            f"start torchrun with --nproc-per-node {torch.cuda.device_count()} or set device=cpu"
+        )
+    return torch.device("cuda", local_rank())

@@ -1,0 +1,139 @@
+"""How far a loop is, how fast it goes and how long it will take: a bar in a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TextIO
+
+from tqdm import tqdm
+
+_WINDOW = 8  # the rate is that of the last so many reports
+
+
+class Progress:
+    """A bar where `file` is a terminal, else one line every `every_seconds` and one at the end:
+
+        train 1200/4000 (30.0%) | 5.21 step/s, 667 examples/s | 0:08:57 left | loss 0.412, exact 31.0%
+
+    The rate leaves out everything up to the first update, so that compilation does not spoil it.
+
+    Args:
+        total: steps of the whole, those before a resume included.
+        description: the first word of the line.
+        unit: what a step is called.
+        initial: steps that were made before, such as by the run that is resumed.
+        items_per_step: where above 1, the rate is given in examples too.
+        every_seconds: between two plain lines.
+        enabled: None for rank 0 only, as torchrun's RANK says.
+        file: None for stderr.
+        clock: seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        description: str,
+        unit: str = "step",
+        initial: int = 0,
+        items_per_step: int = 1,
+        every_seconds: float = 20.0,
+        enabled: bool | None = None,
+        file: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total = total
+        self.description = description
+        self.unit = unit
+        self.done = initial
+        self.items_per_step = items_per_step
+        self.every_seconds = every_seconds
+        self.enabled = os.environ.get("RANK", "0") == "0" if enabled is None else enabled
+        self._file = sys.stderr if file is None else file
+        self._clock = clock
+        self._note = ""
+        self._reports: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
+        self._last_line = clock()
+        self._reported = initial
+        self._bar = tqdm(
+            total=total,
+            initial=initial,
+            desc=description,
+            unit=unit,
+            file=self._file,
+            dynamic_ncols=True,
+            disable=None if self.enabled else True,  # None: disabled where the file is no terminal
+        )
+
+    def update(self, steps: int = 1) -> None:
+        """Counts steps that were made."""
+        self.done += steps
+        if not self.enabled:
+            return
+        self._bar.update(steps)
+        now = self._clock()
+        if not self._reports:
+            self._reports.append((now, self.done))
+        if now - self._last_line >= self.every_seconds:
+            self._report(now)
+
+    def note(self, text: str) -> None:
+        """Metrics to show from now on beside the count."""
+        self._note = text
+        if self.enabled:
+            self._bar.set_postfix_str(text, refresh=False)
+
+    def rate(self) -> float | None:
+        """Steps per second since the oldest of the last reports; None before there are two points in time."""
+        if not self._reports:
+            return None
+        then, count = self._reports[0]
+        seconds = self._clock() - then
+        return (self.done - count) / seconds if seconds > 0 and self.done > count else None
+
+    def line(self) -> str:
+        """The line that is printed where there is no terminal."""
+        share = f" ({self.done / self.total:.1%})" if self.total else ""
+        parts = [f"{self.description} {self.done}/{self.total}{share}"]
+        rate = self.rate()
+        if rate is not None:
+            examples = f", {rate * self.items_per_step:,.0f} examples/s" if self.items_per_step > 1 else ""
+            parts.append(f"{rate:.3g} {self.unit}/s{examples}")
+            if self.done < self.total:
+                parts.append(f"{clock_time((self.total - self.done) / rate)} left")
+        if self._note:
+            parts.append(self._note)
+        return " | ".join(parts)
+
+    def close(self) -> None:
+        """The last line, and the end of the bar."""
+        if self.enabled and self._reported != self.done:
+            self._report(self._clock())
+        self._bar.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _report(self, now: float) -> None:
+        self._last_line = now
+        self._reported = self.done
+        if self._bar.disable:
+            print(self.line(), file=self._file, flush=True)
+        self._reports.append((now, self.done))
+
+
+def clock_time(seconds: float) -> str:
+    """Seconds as hours:minutes:seconds, days first where there are any."""
+    whole = round(seconds)
+    days, rest = divmod(whole, 86400)
+    text = f"{rest // 3600}:{rest % 3600 // 60:02}:{rest % 60:02}"
+    return f"{days}d {text}" if days else text
