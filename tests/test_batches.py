@@ -17,8 +17,15 @@ GROUPS = [[3, 3, 2], [5], [1, 4], [2, 2, 2, 2], [7, 6]]
 MASK = (1 << 64) - 1
 
 
-def sampler(groups: list[list[int]] = GROUPS, batch: int = 8, epochs: int = 20, seed: int = 3, **rest: Any) -> Any:
-    return BatchSampler([FakeSplit(groups)], batch, epochs, seed, **rest)  # type: ignore[list-item]
+def joined(*splits: FakeSplit) -> list[Any]:
+    """Splits for a reader that asks for those of `dataset.storage`."""
+    return list(splits)
+
+
+def sampler(
+    groups: list[list[int]] = GROUPS, batch: int = 8, epochs: int = 20, seed: int = 3, **rest: Any
+) -> BatchSampler:
+    return BatchSampler(joined(FakeSplit(groups)), batch, epochs, seed, **rest)
 
 
 def plain_splitmix64(x: int) -> int:
@@ -95,7 +102,7 @@ def test_batches_are_those_of_the_plain_reference(batch_size: int, interval: int
 
 def test_labels_and_identifiers_belong_to_the_examples() -> None:
     split = FakeSplit(GROUPS, first_identifier=40)
-    batch = BatchSampler([split], 16, 5, 0).batch(0, 1)  # type: ignore[list-item]
+    batch = BatchSampler(joined(split), 16, 5, 0).batch(0, 1)
     assert batch.inputs.dtype == batch.labels.dtype == np.uint8
     assert batch.puzzle_identifiers.dtype == np.int32
     np.testing.assert_array_equal(batch.labels, batch.inputs + np.uint8(1))
@@ -216,7 +223,7 @@ def test_the_stream_reads_only_so_far_ahead() -> None:
             return super().read(*arguments)
 
     split = Counting(GROUPS)
-    stream = BatchSampler([split], 8, 1000, 0).stream(0, depth=3)  # type: ignore[list-item]
+    stream = BatchSampler(joined(split), 8, 1000, 0).stream(0, depth=3)
     next(stream)
     time.sleep(0.2)
     assert split.reads == 4
@@ -234,7 +241,7 @@ def test_an_error_in_the_thread_is_raised_where_its_batch_would_have_come() -> N
             return super().read(*arguments)
 
     before = prefetch_threads()
-    stream = BatchSampler([Broken(GROUPS)], 8, 100, 0).stream(0)  # type: ignore[list-item]
+    stream = BatchSampler(joined(Broken(GROUPS)), 8, 100, 0).stream(0)
     next(stream)
     next(stream)
     with pytest.raises(OSError, match="disk is gone"):
@@ -244,7 +251,7 @@ def test_an_error_in_the_thread_is_raised_where_its_batch_would_have_come() -> N
 
 def test_several_splits_are_joined_group_by_group() -> None:
     first, second = FakeSplit([[2, 2], [3]]), FakeSplit([[4]], first_identifier=10)
-    ours = BatchSampler([first, second], 9, 30, 0)  # type: ignore[list-item]
+    ours = BatchSampler(joined(first, second), 9, 30, 0)
     for step in range(ours.num_steps(0)):
         batch = ours.batch(0, step)
         in_second = batch.puzzle_identifiers >= 10
@@ -265,7 +272,7 @@ def test_several_splits_are_joined_group_by_group() -> None:
 )
 def test_splits_that_do_not_fit_together_are_refused(second: FakeSplit, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        BatchSampler([FakeSplit(GROUPS), second], 8, 1, 0)  # type: ignore[list-item]
+        BatchSampler(joined(FakeSplit(GROUPS), second), 8, 1, 0)
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
@@ -284,7 +291,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
 def test_eval_covers_each_example_once_on_any_number_of_ranks(world_size: int, batch_size: int) -> None:
     split = FakeSplit(GROUPS)
     total = int(split.puzzle_indices[-1])
-    ranks = [EvalBatches([split], batch_size, r, world_size) for r in range(world_size)]  # type: ignore[list-item]
+    ranks = [EvalBatches(joined(split), batch_size, r, world_size) for r in range(world_size)]
     assert len({len(batches) for batches in ranks}) == 1
     seen = []
     for step in zip(*ranks, strict=True):
@@ -303,7 +310,7 @@ def test_eval_covers_each_example_once_on_any_number_of_ranks(world_size: int, b
 
 
 def test_eval_of_a_subset_and_of_several_splits() -> None:
-    splits: Any = [FakeSplit([[2], [3]]), FakeSplit([[4]], first_identifier=7)]
+    splits = joined(FakeSplit([[2], [3]]), FakeSplit([[4]], first_identifier=7))
     ((examples, batch),) = EvalBatches(splits, 4, examples=np.array([8, 0, 5]))
     assert examples.tolist() == [8, 0, 5, -1]
     assert examples_of(batch.inputs).tolist() == [3, 0, 0, 0]

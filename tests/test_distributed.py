@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from utils import distributed
+
+ROOT = Path(__file__).resolve().parent.parent
+LAUNCHER_SETS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+TWO_RANKS = """
+import json, sys
+import torch
+import torch.distributed as dist
+from pathlib import Path
+from utils import distributed, runlog
+
+folder = Path(sys.argv[1])
+before = [distributed.rank(), distributed.world_size(), distributed.is_main()]
+device = distributed.setup("cpu", timeout_minutes=1)
+rank = distributed.rank()
+total = torch.tensor([rank + 1.0])
+dist.all_reduce(total)
+name = runlog.random_name()
+run = runlog.open_directory(folder / "run", name, {"seed": 1})
+exists = (folder / "run" / "config.yaml").exists()
+run.metrics.write(1, {"loss": rank})
+run.say("a line of the run")
+found = {
+    "before": before,
+    "device": device.type,
+    "backend": dist.get_backend(),
+    "sum": total.item(),
+    "name": name,
+    "exists": exists,
+    "gathered": distributed.all_gather_object({"rank": rank}),
+    "from_0": distributed.broadcast_object(f"value of {rank}"),
+    "from_1": distributed.broadcast_object(f"value of {rank}", source=1),
+}
+distributed.barrier()
+distributed.teardown()
+found["after"] = [distributed.rank(), distributed.world_size(), dist.is_initialized()]
+(folder / f"{rank}.json").write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHER_SETS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("alone")
+def test_alone_everything_does_the_obvious_without_a_group() -> None:
+    assert distributed.setup("cpu") == torch.device("cpu")
+    assert not dist.is_initialized()
+    assert (distributed.rank(), distributed.local_rank(), distributed.world_size()) == (0, 0, 1)
+    assert distributed.is_main()
+    distributed.barrier()
+    value = object()
+    assert distributed.broadcast_object(value) is value
+    assert distributed.all_gather_object(value) == [value]
+    distributed.teardown()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert distributed.setup("auto").type == "cpu"
+    with pytest.raises(ValueError, match="device=cuda, but PyTorch finds no CUDA device"):
+        distributed.setup("cuda")
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip(LAUNCHER_SETS, ("2", "3", "2", "localhost", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert not distributed.is_main()
+    with pytest.raises(ValueError, match="2 GPUs and at least 3 ranks: start torchrun with --nproc-per-node 2"):
+        distributed.setup("auto")
+
+
+def test_two_ranks_under_torchrun(tmp_path: Path) -> None:
+    script = tmp_path / "two_ranks.py"
+    script.write_text(TWO_RANKS)
+    environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_SETS}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path],
+        env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for rank, found in enumerate(ranks):
+        assert found["before"] == [rank, 2, rank == 0]
+        assert found["device"] == "cpu"
+        assert found["backend"] == "gloo"
+        assert found["sum"] == 3.0
+        assert found["gathered"] == [{"rank": 0}, {"rank": 1}]
+        assert (found["from_0"], found["from_1"]) == ("value of 0", "value of 1")
+        assert found["exists"]
+        assert found["after"] == [rank, 2, False]
+    assert ranks[0]["name"] == ranks[1]["name"]
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == '{"step": 1, "loss": 0}\n'
+    assert done.stdout.count("a line of the run") == 1

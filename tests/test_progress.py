@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from utils.progress import Progress, clock_time
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def run(steps: int, file: io.StringIO, seconds: float = 1.0, **settings: Any) -> list[str]:
+    """The lines of a loop whose first step takes a minute and every other `seconds`."""
+    clock = Clock()
+    with Progress(100, "train", file=file, clock=clock, every_seconds=10, **settings) as progress:
+        for step in range(steps):
+            clock.now += 60 if step == 0 else seconds
+            progress.update()
+            progress.note(f"loss {step}")
+    return file.getvalue().splitlines()
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    lines = run(26, io.StringIO(), enabled=True)
+    assert lines == [
+        "train 1/100 (1.0%)",
+        "train 11/100 (11.0%) | 1 step/s | 0:01:29 left | loss 9",
+        "train 21/100 (21.0%) | 1 step/s | 0:01:19 left | loss 19",
+        "train 26/100 (26.0%) | 1 step/s | 0:01:14 left | loss 25",
+    ]
+
+
+def test_the_last_line_is_printed_once_and_leaves_out_the_time_left() -> None:
+    lines = run(100, io.StringIO(), seconds=0.5, enabled=True, items_per_step=64)
+    assert lines[-1] == "train 100/100 (100.0%) | 2 step/s, 128 examples/s | loss 99"
+    assert len(lines) == len(set(lines))
+
+
+def test_a_resumed_loop_counts_from_where_it_was_and_rates_only_what_it_did() -> None:
+    lines = run(11, io.StringIO(), enabled=True, initial=50)
+    assert lines[0] == "train 51/100 (51.0%)"
+    assert lines[1] == "train 61/100 (61.0%) | 1 step/s | 0:00:39 left | loss 9"
+
+
+def test_the_rate_follows_the_recent_past() -> None:
+    clock = Clock()
+    progress = Progress(10_000, "train", file=io.StringIO(), clock=clock, every_seconds=10, enabled=True)
+    for seconds in [1.0] * 100 + [0.1] * 2000:
+        clock.now += seconds
+        progress.update()
+    assert progress.rate() == pytest.approx(10, rel=1e-3)
+
+
+def test_a_bar_in_a_terminal_and_no_lines() -> None:
+    lines = run(30, terminal := Terminal(), enabled=True)
+    assert "100" in terminal.getvalue()
+    assert not any(line.startswith("train 11/100") for line in lines)
+
+
+def test_other_ranks_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert run(30, io.StringIO()) == run(30, Terminal()) == []
+    monkeypatch.setenv("RANK", "0")
+    assert run(30, io.StringIO())
+    monkeypatch.delenv("RANK")
+    assert run(30, io.StringIO())
+
+
+def test_a_loop_without_steps() -> None:
+    with Progress(0, "predict", file=(file := io.StringIO()), enabled=True) as progress:
+        assert progress.rate() is None
+        assert progress.line() == "predict 0/0"
+    assert file.getvalue() == ""
+
+
+def test_an_error_closes_with_the_last_line() -> None:
+    file = io.StringIO()
+    with pytest.raises(KeyError), Progress(10, "train", file=file, clock=Clock(), enabled=True) as progress:
+        progress.update(3)
+        raise KeyError
+    assert file.getvalue() == "train 3/10 (30.0%)\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00:00"), (59.6, "0:01:00"), (3661, "1:01:01"), (200_000, "2d 7:33:20")]
+)
+def test_clock_time(seconds: float, text: str) -> None:
+    assert clock_time(seconds) == text
