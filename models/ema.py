@@ -21,6 +21,12 @@ class EMA:
         self.shadow = {name: p.detach().clone() for name, p in self.parameters.items()}
 
     @torch.no_grad()
+    def reset(self) -> None:
+        """Starts the average anew from the present weights."""
+        for name, p in self.parameters.items():
+            self.shadow[name].copy_(p)
+
+    @torch.no_grad()
     def update(self) -> None:
         if self.shadow:
             torch._foreach_lerp_(list(self.shadow.values()), list(self.parameters.values()), 1 - self.rate)

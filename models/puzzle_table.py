@@ -47,11 +47,6 @@ class PuzzleTable:
         # Equal identifiers write equal rows, so that their order does not matter.
         self.weights[identifiers] = rows
 
-    def mean_row(self) -> Tensor:
-        """The mean [E] over the rows that training has touched (those that are not zero)."""
-        touched = (self.weights != 0).any(-1)
-        return self.weights[touched].mean(0) if bool(touched.any()) else self.weights.new_zeros(self.weights.shape[1])
-
     def state_dict(self) -> dict[str, Tensor]:
         return {"weights": self.weights}
 

@@ -1,0 +1,1 @@
+"""From ARC tasks to batches: tasks, augmentation, encoding, storage, sampling.  Knows nothing of networks."""

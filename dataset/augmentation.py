@@ -1,0 +1,74 @@
+"""An augmentation: a dihedral transform and a colour permutation.  It alone applies, inverts, names and parses itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_DIHEDRAL = 8
+NUM_COLOURS = 10
+DIHEDRAL_INVERSE = np.array([0, 3, 2, 1, 4, 5, 6, 7], dtype=np.uint8)
+"""Rotations by 90 and 270 degrees undo each other; every other transform undoes itself."""
+
+_NAME = re.compile(r"(?P<task>.*)\|\|\|t(?P<dihedral>[0-7])\|\|\|(?P<colours>\d{10})", re.DOTALL)
+
+
+def dihedral(grid: np.ndarray, transform: int) -> np.ndarray:
+    """`grid` [h, w] under a transform: 0 identity, 1/2/3 rotate by 90/180/270 degrees counter-clockwise,
+    4 flip left-right, 5 flip up-down, 6 transpose, 7 rotate by 90 degrees, then flip left-right."""
+    if transform in (1, 2, 3):
+        return np.rot90(grid, transform)
+    return {
+        0: lambda: grid,
+        4: lambda: np.fliplr(grid),
+        5: lambda: np.flipud(grid),
+        6: lambda: grid.T,
+        7: lambda: np.fliplr(np.rot90(grid)),
+    }[transform]()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """`dihedral` in 0..7; `colours[c]` is the colour that c becomes.  Colour 0 stays 0.
+
+    Raises:
+        ValueError: if it is not one.
+    """
+
+    dihedral: int = 0
+    colours: tuple[int, ...] = tuple(range(NUM_COLOURS))
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dihedral < NUM_DIHEDRAL:
+            raise ValueError(f"dihedral transform {self.dihedral} is not in 0..7")
+        if self.colours[:1] != (0,) or sorted(self.colours) != list(range(NUM_COLOURS)):
+            raise ValueError(f"colours {self.colours} are not a permutation of 0..9 that keeps 0")
+
+    @property
+    def is_identity(self) -> bool:
+        return self == Augmentation()
+
+    def apply(self, grid: np.ndarray) -> np.ndarray:
+        """The augmented grid, uint8."""
+        return np.ascontiguousarray(dihedral(np.asarray(self.colours, dtype=np.uint8)[grid], self.dihedral))
+
+    def invert(self, grid: np.ndarray) -> np.ndarray:
+        """The grid of which `apply` makes `grid`."""
+        back = np.argsort(self.colours).astype(np.uint8)
+        return np.ascontiguousarray(back[dihedral(np.asarray(grid), int(DIHEDRAL_INVERSE[self.dihedral]))])
+
+    def name(self, task_id: str) -> str:
+        """The puzzle's name: the task's own for the identity, else TASK|||t{dihedral}|||{ten digits}."""
+        if self.is_identity:
+            return task_id
+        return f"{task_id}|||t{self.dihedral}|||{''.join(map(str, self.colours))}"
+
+    @classmethod
+    def parse(cls, name: str) -> tuple[str, Augmentation]:
+        """The task and the augmentation of a puzzle's name."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return name, cls()
+        return match["task"], cls(int(match["dihedral"]), tuple(int(digit) for digit in match["colours"]))

@@ -1,0 +1,136 @@
+"""Token ids, and how a pair of grids becomes two rows of tokens.
+
+A pair lies on a square canvas, both grids at the same offset.  Below each grid is a row of EOS over its width, right of
+it a column of EOS over its height (where the canvas has them); all else is PAD.  Rows are flattened.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from dataset.augmentation import NUM_COLOURS
+
+PAD = 0
+EOS = 1
+COLOUR_0 = 2
+VOCAB_SIZE = COLOUR_0 + NUM_COLOURS
+MAX_GRID = 30
+BLANK_IDENTIFIER = 0
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def encode_grid(grid: np.ndarray, side: int, row: int = 0, col: int = 0) -> np.ndarray:
+    """`grid` [h, w] at (row, col) of a canvas, as tokens uint8 [side * side].  Plain; the kernels below are the fast way.
+
+    Raises:
+        ValueError: if the grid does not fit there.
+    """
+    h, w = grid.shape
+    if row < 0 or col < 0 or row + h > side or col + w > side:
+        raise ValueError(f"a {h} x {w} grid at ({row}, {col}) does not fit a {side} x {side} canvas")
+    canvas = np.full((side, side), PAD, dtype=np.uint8)
+    canvas[row : row + h, col : col + w] = grid + COLOUR_0
+    canvas[row + h : row + h + 1, col : col + w] = EOS
+    canvas[row : row + h, col + w : col + w + 1] = EOS
+    return canvas.reshape(-1)
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def mix(x: np.uint64) -> np.uint64:
+    """The finaliser of splitmix64: 64 bits that depend on all bits of x."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@numba.njit(nogil=True, cache=True)
+def _place(grid, h, w, transform, tokens, side, row, col, out):  # type: ignore[no-untyped-def]
+    """Writes `grid` (flat, h x w) under a dihedral transform and a colour-to-token table at (row, col) of `out`."""
+    swaps = transform == 1 or transform == 3 or transform == 6 or transform == 7
+    H, W = (w, h) if swaps else (h, w)
+    # Cell (i, j) of the transformed grid is cell start + i * down + j * right of the flat one.
+    if transform == 0:
+        start, down, right = 0, w, 1
+    elif transform == 1:
+        start, down, right = w - 1, -1, w
+    elif transform == 2:
+        start, down, right = h * w - 1, -w, -1
+    elif transform == 3:
+        start, down, right = (h - 1) * w, 1, -w
+    elif transform == 4:
+        start, down, right = w - 1, w, -1
+    elif transform == 5:
+        start, down, right = (h - 1) * w, -w, 1
+    elif transform == 6:
+        start, down, right = 0, 1, w
+    else:
+        start, down, right = h * w - 1, -1, -w
+    for i in range(H):
+        source = start + i * down
+        target = (row + i) * side + col
+        for j in range(W):
+            out[target + j] = tokens[grid[source + j * right]]
+        if col + W < side:
+            out[target + W] = EOS
+    if row + H < side:
+        target = (row + H) * side + col
+        for j in range(W):
+            out[target + j] = EOS
+
+
+@numba.njit(nogil=True, cache=True)
+def encode_examples(  # type: ignore[no-untyped-def]
+    grids,
+    pairs,
+    augmentations,
+    first_example,
+    group_examples,
+    first_pair,
+    first_row,
+    examples,
+    visit_seeds,
+    side,
+    inputs,
+    labels,
+):
+    """Encodes examples by number.
+
+    Args:
+        grids: all cells, flat.  pairs: int32 [.., 6] input offset, h, w, output offset, h, w (h = 0: unknown).
+        augmentations: uint8 [puzzles, 11] dihedral transform and ten colours.
+        first_example, group_examples, first_pair, first_row: int64 [groups], each group's first example, number of
+            examples per puzzle, first pair and first row of `augmentations`.
+        examples: int64 [N].
+        visit_seeds: uint64 [N], or empty for no shifts.  One example of a visit (drawn from its seed) is not shifted.
+        inputs, labels: uint8 [N, side * side], written whole.
+    """
+    tokens = np.empty(10, dtype=np.uint8)
+    for n in range(len(examples)):
+        group = np.searchsorted(first_example, examples[n], side="right") - 1
+        within = examples[n] - first_example[group]
+        count = group_examples[group]
+        local = within % count
+        augmentation = augmentations[first_row[group] + within // count]
+        pair = pairs[first_pair[group] + local]
+        transform = augmentation[0]
+        for c in range(10):
+            tokens[c] = augmentation[1 + c] + COLOUR_0
+        row = np.int64(0)
+        col = np.int64(0)
+        if len(visit_seeds):
+            seed = mix(visit_seeds[n] + _GAMMA)
+            if np.int64(seed % np.uint64(count)) != local:
+                h = max(pair[1], pair[4])
+                w = max(pair[2], pair[5])
+                if transform == 1 or transform == 3 or transform == 6 or transform == 7:
+                    h, w = w, h
+                draw = mix(seed + _GAMMA * np.uint64(local + 1))
+                row = np.int64((draw >> np.uint64(32)) % np.uint64(side - h + 1))
+                col = np.int64((draw & np.uint64(0xFFFFFFFF)) % np.uint64(side - w + 1))
+        inputs[n, :] = PAD
+        labels[n, :] = PAD
+        _place(grids[pair[0] :], pair[1], pair[2], transform, tokens, side, row, col, inputs[n])
+        if pair[4] > 0:
+            _place(grids[pair[3] :], pair[4], pair[5], transform, tokens, side, row, col, labels[n])

