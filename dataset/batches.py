@@ -1,14 +1,7 @@
-"""Batches as a pure function of (data, seed, interval, step).
+"""Training and evaluation batches, each a pure function of (data, seed, interval, step).
 
-An interval of training is planned as a list of visits, each naming one puzzle, and the first visit of every batch.
-Nothing else is kept: the order of a visit's examples and their offsets on the canvas follow from the visit's own
-seed.  So any batch can be made at any time, on any rank, and resuming or changing the number of ranks is arithmetic.
-
-    stream:  | visit | visit | visit | visit | visit | ...     one visit = the examples of one puzzle
-    batches: |------- global_batch_size -------|------- ...    a puzzle that does not fit is cut, its rest is dropped
-
-Sampling as in "Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871) and its published code,
-except that every draw is seeded and that steps are counted, not estimated.
+What an interval visits is drawn in `dataset.visits`; here splits are joined, batches read and ranks served.  Any batch
+can be made at any time on any rank, so that resuming or changing the number of ranks is arithmetic.
 """
 
 from __future__ import annotations
@@ -20,18 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from dataset.hashing import splitmix64
 from dataset.prefetch import prefetch
+from dataset.visits import IntervalPlan, plan_interval, take_rows
 
 if TYPE_CHECKING:
     from dataset.storage import Split
 
-_ORDER_STREAM = np.uint64(0xD1B54A32D192ED03)  # keeps the order of examples independent of their offsets
 _MUST_AGREE = ("seq_len", "vocab_size", "pad_id", "ignore_label_id", "blank_identifier_id")
-_MASK_64 = (1 << 64) - 1
 
 
 @dataclass
@@ -46,24 +36,6 @@ class Batch:
     inputs: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     puzzle_identifiers: NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class IntervalPlan:
-    """What an interval visits: 4 bytes per visit and 8 per step.
-
-    puzzles: int32 [visits], the puzzle of each visit.
-    first_visits: int64 [steps], the visit that each batch begins with.
-    seed: uint64, from which the seeds of the visits are derived.
-    """
-
-    puzzles: NDArray[np.int32]
-    first_visits: NDArray[np.int64]
-    seed: np.uint64
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.first_visits)
 
 
 class JoinedSplits:
@@ -184,9 +156,7 @@ class BatchSampler:
         if not 0 <= step < plan.num_steps:
             raise IndexError(f"interval {interval} has {plan.num_steps} steps, asked for step {step}")
         first_row, end_row = self._rows
-        examples, puzzles, seeds = _take_rows(
-            plan.puzzles, plan.first_visits[step], plan.seed, self.data.example_starts, first_row, end_row
-        )
+        examples, puzzles, seeds = take_rows(plan, step, self.data.example_starts, first_row, end_row)
         inputs, labels = self.data.read(examples, seeds)
         return Batch(inputs, labels, self.data.puzzle_identifiers[puzzles])
 
@@ -279,101 +249,6 @@ class EvalBatches:
         return indices, Batch(inputs, labels, identifiers)
 
 
-def plan_interval(
-    group_starts: NDArray[np.int64],
-    example_starts: NDArray[np.int64],
-    global_batch_size: int,
-    epochs: int,
-    seed: int,
-    interval: int,
-) -> IntervalPlan:
-    """Draws the visits of an interval and packs them into batches.
-
-    Args:
-        group_starts: int64 [G + 1], the first puzzle of each group and the end.
-        example_starts: int64 [P + 1], the first example of each puzzle and the end.
-    """
-    rng = np.random.default_rng((seed, interval))
-    puzzles = np.empty(epochs * (len(group_starts) - 1), dtype=np.int32)
-    _draw_visits(rng, group_starts, puzzles)
-    first_visits = _pack(puzzles, example_starts, global_batch_size)
-    return IntervalPlan(puzzles, first_visits, np.uint64(interval_seed(seed, interval)))
-
-
-def interval_seed(seed: int, interval: int) -> int:
-    """The 64-bit seed from which the seeds of an interval's visits are derived."""
-    return int(_combine(np.uint64(seed & _MASK_64), np.uint64(interval)))
-
-
-@njit(cache=True, nogil=True)
-def _combine(a, b):  # type: ignore[no-untyped-def]  # numba: uint64, uint64 -> uint64
-    return splitmix64(splitmix64(a) ^ b)
-
-
-@njit(cache=True, nogil=True)
-def _draw_visits(rng, group_starts, puzzles):  # type: ignore[no-untyped-def]  # numba
-    """Fills `puzzles`: epoch after epoch, one puzzle of every group, the groups in random order."""
-    G = len(group_starts) - 1
-    order = np.arange(G)
-    visit = 0
-    while visit < len(puzzles):
-        rng.shuffle(order)
-        for group in order:
-            puzzles[visit] = rng.integers(group_starts[group], group_starts[group + 1])
-            visit += 1
-
-
-@njit(cache=True, nogil=True)
-def _pack(puzzles, example_starts, global_batch_size):  # type: ignore[no-untyped-def]  # numba
-    """The first visit of every full batch, int64 [steps]."""
-    total = 0
-    for puzzle in puzzles:
-        total += example_starts[puzzle + 1] - example_starts[puzzle]
-    first_visits = np.empty(total // global_batch_size, dtype=np.int64)  # as many as there would be without cuts
-    steps, first, filled = 0, 0, 0
-    for visit in range(len(puzzles)):
-        puzzle = puzzles[visit]
-        filled += example_starts[puzzle + 1] - example_starts[puzzle]
-        if filled >= global_batch_size:
-            first_visits[steps] = first
-            steps, first, filled = steps + 1, visit + 1, 0
-    return first_visits[:steps].copy()
-
-
-@njit(cache=True, nogil=True)
-def _take_rows(puzzles, first_visit, seed, example_starts, first_row, end_row):  # type: ignore[no-untyped-def]  # numba
-    """The rows first_row..end_row of the batch that begins with `first_visit`.
-
-    Returns:
-        int64 [rows] example, int64 [rows] puzzle, uint64 [rows] seed of the visit that each row belongs to.
-    """
-    rows = end_row - first_row
-    examples = np.empty(rows, dtype=np.int64)
-    owners = np.empty(rows, dtype=np.int64)
-    seeds = np.empty(rows, dtype=np.uint64)
-    visit, row = first_visit, 0
-    while row < end_row:
-        puzzle = puzzles[visit]
-        start = example_starts[puzzle]
-        count = example_starts[puzzle + 1] - start
-        if row + count > first_row:
-            visit_seed = _combine(seed, np.uint64(visit))
-            order = np.arange(count)
-            draw = visit_seed ^ _ORDER_STREAM
-            for i in range(min(count, end_row - row)):  # Fisher-Yates as far as the rows are used
-                draw = splitmix64(draw)
-                j = i + np.int64(draw % np.uint64(count - i))
-                order[i], order[j] = order[j], order[i]
-                if row + i >= first_row:
-                    out = row + i - first_row
-                    examples[out] = start + order[i]
-                    owners[out] = puzzle
-                    seeds[out] = visit_seed
-        row += count
-        visit += 1
-    return examples, owners, seeds
-
-
 def _chain(starts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     """Several lists of starts (each with its end) as one."""
     chained = [np.zeros(1, dtype=np.int64)]
@@ -391,6 +266,8 @@ def _check_agreement(splits: Sequence[Split]) -> None:
                     f"data sets that are trained together must agree in {name}: the first has {getattr(first, name)}, "
                     f"number {i + 1} of data_paths has {getattr(split.metadata, name)}"
                 )
+    if len(splits) == 1:
+        return
     used = np.empty(0, dtype=np.int32)
     for i, split in enumerate(splits):
         identifiers = np.unique(np.asarray(split.puzzle_identifiers))

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dataset.batches import Batch, BatchSampler, EvalBatches, interval_seed, plan_interval
+from dataset.batches import Batch, BatchSampler, EvalBatches
 from dataset.hashing import splitmix64
+from dataset.visits import interval_seed, plan_interval
 from tests.fake_split import FakeSplit, examples_of, seeds_of
 
 GROUPS = [[3, 3, 2], [5], [1, 4], [2, 2, 2, 2], [7, 6]]

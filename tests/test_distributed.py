@@ -78,6 +78,14 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         distributed.setup("cuda")
 
 
+@pytest.mark.usefixtures("alone")
+def test_half_a_launcher_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ValueError, match="WORLD_SIZE=4, but MASTER_ADDR, MASTER_PORT not set"):
+        distributed.setup("cpu")
+
+
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in zip(LAUNCHER_SETS, ("2", "3", "2", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)

@@ -28,8 +28,14 @@ def setup(device: Literal["auto", "cuda", "cpu"] = "auto", timeout_minutes: floa
         timeout_minutes: how long a collective waits for the slowest rank.
 
     Raises:
-        ValueError: if a GPU is asked for and there is none, or this machine has fewer of them than ranks.
+        ValueError: if a GPU is asked for and there is none, if this machine has fewer of them than ranks, or if only
+            some of torchrun's variables are set (every process would train alone and write to the same folder).
     """
+    missing = [name for name in _LAUNCHER_SETS if name not in os.environ]
+    if missing and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}, but {', '.join(missing)} not set: start with torchrun, or unset it"
+        )
     chosen = _choose_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -81,7 +87,7 @@ def broadcast_object(value: T, source: int = 0) -> T:
     """The `source` rank's value, on every rank.  It is pickled, so keep it small."""
     if world_size() == 1:
         return value
-    box: list[Any] = [value if rank() == source else None]
+    box = [value]
     dist.broadcast_object_list(box, src=source)
     return box[0]
 

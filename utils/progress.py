@@ -85,7 +85,9 @@ class Progress:
         """Metrics to show from now on beside the count."""
         self._note = text
         if self.enabled:
-            self._bar.set_postfix_str(text, refresh=False)
+            rate = self.rate() if self.items_per_step > 1 else None
+            speed = f"{rate * self.items_per_step:,.0f} examples/s, " if rate is not None else ""
+            self._bar.set_postfix_str(speed + text, refresh=False)
 
     def rate(self) -> float | None:
         """Steps per second since the oldest of the last reports; None before there are two points in time."""

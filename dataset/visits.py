@@ -1,0 +1,144 @@
+"""What an interval of training visits, and in which batches.
+
+The plan of an interval is a list of visits, each naming one puzzle, and the first visit of every batch.  Nothing else
+is kept: the order of a visit's examples, and their offsets on the canvas, follow from the visit's own seed.
+
+    stream:  | visit | visit | visit | visit | visit | ...     one visit = the examples of one puzzle
+    batches: |------- global_batch_size -------|------- ...    a puzzle that does not fit is cut, its rest is dropped
+
+Sampling as in "Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871) and its published code,
+except that every draw is seeded and that steps are counted, not estimated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from dataset.hashing import splitmix64
+
+_ORDER_STREAM = np.uint64(0xD1B54A32D192ED03)  # keeps the order of examples independent of their offsets
+_MASK_64 = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class IntervalPlan:
+    """What an interval visits: 4 bytes per visit and 8 per step.
+
+    puzzles: int32 [visits], the puzzle of each visit.
+    first_visits: int64 [steps], the visit that each batch begins with.
+    seed: uint64, from which the seeds of the visits are derived.
+    """
+
+    puzzles: NDArray[np.int32]
+    first_visits: NDArray[np.int64]
+    seed: np.uint64
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.first_visits)
+
+
+def plan_interval(
+    group_starts: NDArray[np.int64],
+    example_starts: NDArray[np.int64],
+    global_batch_size: int,
+    epochs: int,
+    seed: int,
+    interval: int,
+) -> IntervalPlan:
+    """Draws the visits of an interval and packs them into batches.
+
+    Args:
+        group_starts: int64 [G + 1], the first puzzle of each group and the end.
+        example_starts: int64 [P + 1], the first example of each puzzle and the end.
+    """
+    rng = np.random.default_rng((seed, interval))
+    puzzles = np.empty(epochs * (len(group_starts) - 1), dtype=np.int32)
+    _draw_visits(rng, group_starts, puzzles)
+    first_visits = _pack(puzzles, example_starts, global_batch_size)
+    return IntervalPlan(puzzles, first_visits, np.uint64(interval_seed(seed, interval)))
+
+
+def interval_seed(seed: int, interval: int) -> int:
+    """The 64-bit seed from which the seeds of an interval's visits are derived."""
+    return int(_combine(np.uint64(seed & _MASK_64), np.uint64(interval)))
+
+
+def take_rows(
+    plan: IntervalPlan, step: int, example_starts: NDArray[np.int64], first_row: int, end_row: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """The rows first_row..end_row of one global batch.
+
+    Returns:
+        int64 [rows] example, int64 [rows] puzzle, uint64 [rows] seed of the visit that each row belongs to.
+    """
+    return _fill_rows(plan.puzzles, plan.first_visits[step], plan.seed, example_starts, first_row, end_row)
+
+
+@njit(cache=True, nogil=True)
+def _combine(a, b):  # type: ignore[no-untyped-def]  # numba: uint64, uint64 -> uint64
+    return splitmix64(splitmix64(a) ^ b)
+
+
+@njit(cache=True, nogil=True)
+def _draw_visits(rng, group_starts, puzzles):  # type: ignore[no-untyped-def]  # numba
+    """Fills `puzzles`: epoch after epoch, one puzzle of every group, the groups in random order."""
+    G = len(group_starts) - 1
+    order = np.arange(G)
+    visit = 0
+    while visit < len(puzzles):
+        rng.shuffle(order)
+        for group in order:
+            puzzles[visit] = rng.integers(group_starts[group], group_starts[group + 1])
+            visit += 1
+
+
+@njit(cache=True, nogil=True)
+def _pack(puzzles, example_starts, global_batch_size):  # type: ignore[no-untyped-def]  # numba
+    """The first visit of every full batch, int64 [steps]."""
+    total = 0
+    for puzzle in puzzles:
+        total += example_starts[puzzle + 1] - example_starts[puzzle]
+    first_visits = np.empty(total // global_batch_size, dtype=np.int64)  # as many as there would be without cuts
+    steps, first, filled = 0, 0, 0
+    for visit in range(len(puzzles)):
+        puzzle = puzzles[visit]
+        filled += example_starts[puzzle + 1] - example_starts[puzzle]
+        if filled >= global_batch_size:
+            first_visits[steps] = first
+            steps, first, filled = steps + 1, visit + 1, 0
+    return first_visits[:steps].copy()
+
+
+@njit(cache=True, nogil=True)
+def _fill_rows(puzzles, first_visit, seed, example_starts, first_row, end_row):  # type: ignore[no-untyped-def]  # numba
+    """`take_rows` of the batch that begins with `first_visit`."""
+    rows = end_row - first_row
+    examples = np.empty(rows, dtype=np.int64)
+    owners = np.empty(rows, dtype=np.int64)
+    seeds = np.empty(rows, dtype=np.uint64)
+    visit, row = first_visit, 0
+    while row < end_row:
+        puzzle = puzzles[visit]
+        start = example_starts[puzzle]
+        count = example_starts[puzzle + 1] - start
+        if row + count > first_row:
+            visit_seed = _combine(seed, np.uint64(visit))
+            order = np.arange(count)
+            draw = visit_seed ^ _ORDER_STREAM
+            for i in range(min(count, end_row - row)):  # Fisher-Yates as far as the rows are used
+                draw = splitmix64(draw)
+                j = i + np.int64(draw % np.uint64(count - i))
+                order[i], order[j] = order[j], order[i]
+                if row + i >= first_row:
+                    out = row + i - first_row
+                    examples[out] = start + order[i]
+                    owners[out] = puzzle
+                    seeds[out] = visit_seed
+        row += count
+        visit += 1
+    return examples, owners, seeds

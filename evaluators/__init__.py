@@ -1,0 +1,1 @@
+"""Predictions (torch), then votes, scores and submissions (NumPy and plain Python)."""

@@ -1,0 +1,49 @@
+"""What a model predicted, saved so that votes and scores can be counted again without it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+DTYPES = {"tokens": np.uint8, "q_halt": np.float32, "puzzle_identifiers": np.int32, "test_index": np.int32}
+
+
+@dataclass
+class Predictions:
+    """One row per predicted test example.
+
+    tokens: uint8 [N, canvas cells].  q_halt: float32 [N], halting logits.  puzzle_identifiers: int32 [N].
+    test_index: int32 [N], which test input of its task the row answers.
+    """
+
+    tokens: np.ndarray
+    q_halt: np.ndarray
+    puzzle_identifiers: np.ndarray
+    test_index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.q_halt)
+
+    def save(self, path: Path) -> None:
+        """Writes a compressed .npz, whole or not at all."""
+        staging = path.with_name(f".{path.name}.partial")
+        with staging.open("wb") as stream:
+            np.savez_compressed(stream, **{f.name: getattr(self, f.name) for f in fields(self)})
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(staging, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        """Raises ValueError if the file is not what `save` writes; never unpickles."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                loaded = {name: arrays[name] for name in DTYPES}
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise ValueError(f"{path} is not a file of predictions ({error}): predict again") from None
+        if any(loaded[name].dtype != dtype or len(loaded[name]) != len(loaded["q_halt"]) for name, dtype in DTYPES.items()):
+            raise ValueError(f"{path} holds arrays of other types or lengths than predictions have: predict again")
+        return cls(**loaded)

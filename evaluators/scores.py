@@ -1,0 +1,60 @@
+"""pass@k of ranked candidates, and of the simplest thing that could be submitted: the input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluators.voting import Votes
+
+KS = (1, 2, 5, 10, 100, 1000)
+
+TestTasks = Mapping[str, Any]
+"""{task id: {"train": [{"input", "output"}], "test": [{"input", "output" where known}]}}"""
+
+
+def has_solutions(test_tasks: TestTasks) -> bool:
+    """Whether every test output is known."""
+    return all("output" in pair for task in test_tasks.values() for pair in task["test"])
+
+
+def _solved_within(candidates: Sequence[np.ndarray], truth: Any) -> float:
+    """The rank (from 1) of the truth among the candidates; infinity if it is not there."""
+    wanted = np.asarray(truth)
+    for rank, grid in enumerate(candidates, start=1):
+        if np.array_equal(grid, wanted):
+            return rank
+    return float("inf")
+
+
+def _pass_at(ranks: Mapping[str, Sequence[float]], ks: Sequence[int], prefix: str) -> dict[str, float]:
+    inputs = [rank for task in ranks.values() for rank in task]
+    scores: dict[str, float] = {}
+    for k in ks:
+        scores[f"{prefix}pass@{k}"] = float(np.mean([np.mean([rank <= k for rank in task]) for task in ranks.values()]))
+        scores[f"{prefix}pass@{k}_inputs"] = float(np.mean([rank <= k for rank in inputs]))
+    return scores
+
+
+def pass_at_k(votes: Votes, test_tasks: TestTasks, ks: Sequence[int] = KS) -> dict[str, float] | None:
+    """`ARC/pass@K`: over tasks, the mean share of test inputs solved within k candidates; `ARC/pass@K_inputs`: over
+    test inputs, which is Kaggle's score.  None where a solution is missing."""
+    if not test_tasks or not has_solutions(test_tasks):
+        return None
+    ranks = {
+        task_id: [
+            _solved_within([c.grid for c in votes.get((task_id, i), ())], pair["output"])
+            for i, pair in enumerate(task["test"])
+        ]
+        for task_id, task in test_tasks.items()
+    }
+    return _pass_at(ranks, ks, "ARC/")
+
+
+def copy_baseline(test_tasks: TestTasks) -> float | None:
+    """The share of test inputs that are their own outputs: what submitting the input would score."""
+    if not test_tasks or not has_solutions(test_tasks):
+        return None
+    return float(np.mean([pair["input"] == pair["output"] for task in test_tasks.values() for pair in task["test"]]))
