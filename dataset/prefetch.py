@@ -28,7 +28,7 @@ def prefetch(source: Iterator[T], depth: int = 4) -> Generator[T, None, None]:
                 if stop.is_set():
                     return
                 made.put((next(source), None))
-        except BaseException as error:  # noqa: BLE001 the end (StopIteration) too: the reader must not wait for ever
+        except BaseException as error:
             made.put((None, error))
 
     thread = threading.Thread(target=fill, name="prefetch", daemon=True)

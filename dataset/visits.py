@@ -76,7 +76,10 @@ def take_rows(
     Returns:
         int64 [rows] example, int64 [rows] puzzle, uint64 [rows] seed of the visit that each row belongs to.
     """
-    return _fill_rows(plan.puzzles, plan.first_visits[step], plan.seed, example_starts, first_row, end_row)
+    examples, puzzles, seeds = _fill_rows(
+        plan.puzzles, plan.first_visits[step], plan.seed, example_starts, first_row, end_row
+    )
+    return examples, puzzles, seeds
 
 
 @njit(cache=True, nogil=True)
