@@ -275,7 +275,7 @@ def _check_agreement(splits: Sequence[Split]) -> None:
         shared = np.intersect1d(used, identifiers, assume_unique=True)
         if len(shared):
             raise ValueError(
-                f"number {i + 1} of data_paths has puzzle identifiers that an earlier one has too (such as {shared[0]}): "
+                f"number {i + 1} of data_paths has puzzle identifiers of an earlier one (such as {shared[0]}): "
                 f"build it with --puzzle-identifiers-start {int(used.max()) + 1} or higher"
             )
         used = np.union1d(used, identifiers)

@@ -12,7 +12,7 @@ _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def splitmix64(x):  # type: ignore[no-untyped-def]  # numba: uint64 -> uint64
+def splitmix64(x: np.uint64) -> np.uint64:
     """The output of splitmix64 for state `x` (Steele, Lea and Flood 2014): a bijection of the 64-bit integers.
 
     `x` must be a `numpy.uint64`: with a signed integer numba would go over to floats.

@@ -76,19 +76,16 @@ def take_rows(
     Returns:
         int64 [rows] example, int64 [rows] puzzle, uint64 [rows] seed of the visit that each row belongs to.
     """
-    examples, puzzles, seeds = _fill_rows(
-        plan.puzzles, plan.first_visits[step], plan.seed, example_starts, first_row, end_row
-    )
-    return examples, puzzles, seeds
+    return _fill_rows(plan.puzzles, int(plan.first_visits[step]), plan.seed, example_starts, first_row, end_row)
 
 
 @njit(cache=True, nogil=True)
-def _combine(a, b):  # type: ignore[no-untyped-def]  # numba: uint64, uint64 -> uint64
+def _combine(a: np.uint64, b: np.uint64) -> np.uint64:
     return splitmix64(splitmix64(a) ^ b)
 
 
 @njit(cache=True, nogil=True)
-def _draw_visits(rng, group_starts, puzzles):  # type: ignore[no-untyped-def]  # numba
+def _draw_visits(rng: np.random.Generator, group_starts: NDArray[np.int64], puzzles: NDArray[np.int32]) -> None:
     """Fills `puzzles`: epoch after epoch, one puzzle of every group, the groups in random order."""
     G = len(group_starts) - 1
     order = np.arange(G)
@@ -101,7 +98,7 @@ def _draw_visits(rng, group_starts, puzzles):  # type: ignore[no-untyped-def]  #
 
 
 @njit(cache=True, nogil=True)
-def _pack(puzzles, example_starts, global_batch_size):  # type: ignore[no-untyped-def]  # numba
+def _pack(puzzles: NDArray[np.int32], example_starts: NDArray[np.int64], global_batch_size: int) -> NDArray[np.int64]:
     """The first visit of every full batch, int64 [steps]."""
     total = 0
     for puzzle in puzzles:
@@ -118,7 +115,14 @@ def _pack(puzzles, example_starts, global_batch_size):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def _fill_rows(puzzles, first_visit, seed, example_starts, first_row, end_row):  # type: ignore[no-untyped-def]  # numba
+def _fill_rows(
+    puzzles: NDArray[np.int32],
+    first_visit: int,
+    seed: np.uint64,
+    example_starts: NDArray[np.int64],
+    first_row: int,
+    end_row: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
     """`take_rows` of the batch that begins with `first_visit`."""
     rows = end_row - first_row
     examples = np.empty(rows, dtype=np.int64)

@@ -89,9 +89,14 @@ def test_a_loop_without_steps() -> None:
 
 def test_an_error_closes_with_the_last_line() -> None:
     file = io.StringIO()
-    with pytest.raises(KeyError), Progress(10, "train", file=file, clock=Clock(), enabled=True) as progress:
-        progress.update(3)
-        raise KeyError
+
+    def fail() -> None:
+        with Progress(10, "train", file=file, clock=Clock(), enabled=True) as progress:
+            progress.update(3)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert file.getvalue() == "train 3/10 (30.0%)\n"
 
 
