@@ -46,7 +46,8 @@ def evaluate(
 def table(metrics: dict[str, Any], folder: Path) -> str:
     """The scores as people read them."""
     lines = [
-        f"{metrics['ARC/tasks']} tasks, {metrics['ARC/test_inputs']} test inputs, {metrics['ARC/predictions']} predictions"
+        f"{metrics['ARC/tasks']} tasks, {metrics['ARC/test_inputs']} test inputs, "
+        f"{metrics['ARC/predictions']} predictions"
         + (f", {n} inputs without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
     ]
     if "ARC/pass@1" in metrics:

@@ -48,7 +48,9 @@ def predict(state: TrainState, split: Split, batch_size: int, use_ema: bool = Tr
     gathered = collectives.gather_objects_to_main(found)
     if gathered is None:
         return None
-    examples, tokens, q_halt = (np.concatenate(parts) for parts in zip(*(p for rank in gathered for p in rank), strict=True))
+    examples, tokens, q_halt = (
+        np.concatenate(parts) for parts in zip(*(p for rank in gathered for p in rank), strict=True)
+    )
     order = np.argsort(examples, kind="stable")
     examples = examples[order]
     puzzle = np.searchsorted(split.puzzle_indices, examples, side="right") - 1

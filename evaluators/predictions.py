@@ -44,6 +44,8 @@ class Predictions:
                 loaded = {name: arrays[name] for name in DTYPES}
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise ValueError(f"{path} is not a file of predictions ({error}): predict again") from None
-        if any(loaded[name].dtype != dtype or len(loaded[name]) != len(loaded["q_halt"]) for name, dtype in DTYPES.items()):
+        if any(
+            loaded[name].dtype != dtype or len(loaded[name]) != len(loaded["q_halt"]) for name, dtype in DTYPES.items()
+        ):
             raise ValueError(f"{path} holds arrays of other types or lengths than predictions have: predict again")
         return cls(**loaded)

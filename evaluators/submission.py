@@ -46,7 +46,7 @@ def validate(submission: Any, test_tasks: TestTasks, attempts: int) -> None:
     for task_id, task in test_tasks.items():
         entries = submission[task_id]
         if not isinstance(entries, list) or len(entries) != len(task["test"]):
-            have = len(entries) if isinstance(entries, list) else type(entries).__name__
+            have: Any = len(entries) if isinstance(entries, list) else type(entries).__name__
             raise ValueError(f"task {task_id!r} needs {len(task['test'])} entries, one per test input, and has {have}")
         for i, entry in enumerate(entries):
             wanted = {f"attempt_{n}" for n in range(1, attempts + 1)}

@@ -29,9 +29,9 @@ def stablemax_nll(logits: Tensor, labels: Tensor) -> Tensor:
 
 def softmax_nll(logits: Tensor, labels: Tensor) -> Tensor:
     """Negative log-probability [B, C] of the labels under softmax, in float32."""
-    return F.cross_entropy(logits.to(torch.float32).flatten(0, 1), labels.to(torch.int64).flatten(), reduction="none").view(
-        labels.shape
-    )
+    return F.cross_entropy(
+        logits.to(torch.float32).flatten(0, 1), labels.to(torch.int64).flatten(), reduction="none"
+    ).view(labels.shape)
 
 
 NLL = {"stablemax_cross_entropy": stablemax_nll, "softmax_cross_entropy": softmax_nll}

@@ -109,9 +109,7 @@ class Network(nn.Module):
             e = math.sqrt(0.5) * (e + self.embed_pos.embedding_weight.to(dtype))
         return math.sqrt(D) * e
 
-    def forward(
-        self, latents: Latents, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None
-    ) -> Output:
+    def forward(self, latents: Latents, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Output:
         """One recursion from `latents`.
 
         Args:

@@ -1,8 +1,8 @@
 """How the variants recurse: the only thing in which they differ.
 
 Each function takes the latents of the carry, the input embedding e [B, S, D] and the networks as plain functions
-f(h, injected or None) -> h, and returns the new latents, gradients attached to the part that the variant trains through.
-A latent is [B, S, D].  The last H refinement's z_H (for `trm_singlez` its one z) is what the heads read.
+f(h, injected or None) -> h, and returns the new latents, with gradients for the part that the variant trains
+through.  A latent is [B, S, D].  The last H refinement's z_H (for `trm_singlez` its one z) is what the heads read.
 """
 
 from __future__ import annotations

@@ -135,9 +135,7 @@ def test_optimizer_trajectory(name: str) -> None:
     network = step.network
     optimizer = build_optimizer(
         network.parameters(),
-        OptimizerConfig(
-            lr=hyper["lr"], weight_decay=hyper["weight_decay"], beta1=hyper["beta1"], beta2=hyper["beta2"]
-        ),
+        OptimizerConfig(lr=hyper["lr"], weight_decay=hyper["weight_decay"], beta1=hyper["beta1"], beta2=hyper["beta2"]),
     )
     ema = EMA(network, hyper["ema_rate"])
     carry: Carry = initial_carry(network, case.batch(0))
@@ -150,9 +148,7 @@ def test_optimizer_trajectory(name: str) -> None:
         factor = lr_factor(i + 1, hyper["lr_warmup_steps"], hyper["total_steps"], hyper["lr_min_ratio"])
         for group in optimizer.param_groups:
             group["lr"] = hyper["lr"] * factor
-        table.apply_gradients(
-            identifiers, rows.grad, hyper["puzzle_emb_lr"] * factor, hyper["puzzle_emb_weight_decay"]
-        )
+        table.apply_gradients(identifiers, rows.grad, hyper["puzzle_emb_lr"] * factor, hyper["puzzle_emb_weight_decay"])
         optimizer.step()
         optimizer.zero_grad()
         ema.update()

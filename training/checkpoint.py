@@ -109,7 +109,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads((path / RECORD).read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a checkpoint folder ({error}): name a step_N folder or a weights file") from None
+        raise ValueError(f"{path} is not a checkpoint folder ({error}): name a step_N folder or a file") from None
     if record.get("format") != FORMAT_VERSION:
         raise ValueError(f"{path} has checkpoint format {record.get('format')}, this program reads {FORMAT_VERSION}")
     return record
@@ -127,8 +127,8 @@ def read_part(path: Path, part: str, record: dict[str, Any]) -> dict[str, Tensor
 def restore(state: TrainState, path: Path) -> dict[str, Any]:
     """Sets the whole train state from `path`; returns the checkpoint's record.  Every rank takes its slots."""
     record = read_record(path)
-    parts = {name.removesuffix(".safetensors"): {} for name in record["files"]}
-    parts = {part: read_part(path, part, record) for part in parts}
+    names = [name.removesuffix(".safetensors") for name in record["files"]]
+    parts = {name: read_part(path, name, record) for name in names}
     if "carry" in parts:
         parts["carry"] = {key: collectives.local_slice(value) for key, value in parts["carry"].items()}
     state.load_state_dict(parts, record["step"])

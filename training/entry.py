@@ -26,13 +26,18 @@ def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -
     traceback.
     """
 
+    composed: list[DictConfig] = []
+
+    # Hydra prints what is raised inside its decorator as it likes, so that it only composes there.
     @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name=config_name)
-    def compose_and_run(config: DictConfig) -> None:
-        main(validate(config, model))
+    def compose(config: DictConfig) -> None:
+        composed.append(config)
 
     try:
         check_overrides(sys.argv[1:], model, GROUPS)
-        compose_and_run()
+        compose()
+        for config in composed:
+            main(validate(config, model))
     except (ValueError, OSError) as error:
         if distributed.is_main():
             print(f"error: {error}", file=sys.stderr)

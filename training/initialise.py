@@ -61,7 +61,16 @@ def disagreements(network: Network, weights: Weights) -> list[str]:
 def differing_settings(config: RunConfig, record: dict[str, Any]) -> list[str]:
     """Settings that weights do not show but that change what they compute, where the checkpoint's differ from ours."""
     theirs = record.get("config", {}).get("arch", {})
-    names = ("name", "H_cycles", "L_cycles", "num_heads", "pos_encodings", "rope_theta", "rms_norm_eps", "puzzle_emb_len")
+    names = (
+        "name",
+        "H_cycles",
+        "L_cycles",
+        "num_heads",
+        "pos_encodings",
+        "rope_theta",
+        "rms_norm_eps",
+        "puzzle_emb_len",
+    )
     return [
         f"arch.{name}: {theirs[name]} there, {getattr(config.arch, name)} here"
         for name in names

@@ -112,7 +112,7 @@ class TrainState:
                 Slots(*(tensors[f"data.{field}"] for field in Slots._fields)),
             )
 
-    def _trainable_names(self) -> dict[nn.Parameter, str]:
+    def _trainable_names(self) -> dict[Tensor, str]:
         return {p: name for name, p in self.network.named_parameters()}
 
 

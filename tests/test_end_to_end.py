@@ -1,0 +1,144 @@
+"""The whole way as a user goes it: tasks -> data set -> pretraining -> fine-tuning -> votes -> submission."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dataset.storage import open_test_tasks
+from evaluators import submission
+from tests.conftest import SMALL, run_script
+from utils.runlog import read_metrics
+
+
+@pytest.fixture(scope="module")
+def pretrained(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    done = run_script(
+        *("pretrain_no_eval.py", "arch=trm", f"data_paths=[{small_data}]", f"+checkpoint_path={folder}"),
+        *("evaluators=[]", "epochs=4", "eval_interval=2", "ema=True", *SMALL),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_pretraining_leaves_its_run(pretrained: Path) -> None:
+    lines = read_metrics(pretrained / "metrics.jsonl")
+    checkpoints = sorted(int(path.name.split("_")[1]) for path in pretrained.glob("step_*"))
+    assert [line["step"] for line in lines] == list(range(1, checkpoints[-1] + 1))
+    assert len(checkpoints) == 2
+    assert {"lm_loss", "accuracy", "exact_accuracy", "lr"} <= lines[-1].keys()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_fine_tuning_to_submission(pretrained: Path, small_data: Path, tmp_path: Path, ranks: int) -> None:
+    last = max(pretrained.glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
+    done = run_script(
+        *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"+load_checkpoint={last}", "epochs=2", "eval_interval=1"),
+        *("ema=True", f"+checkpoint_path={tmp_path}", "finetune_on=test_tasks", *SMALL),
+        ranks=ranks,
+    )
+    assert done.returncode == 0, done.stderr
+    folders = sorted(tmp_path.glob("evaluation_step_*"))
+    assert len(folders) == 2
+    tasks = open_test_tasks(small_data)
+    for name, attempts in (("submission.json", 10), ("submission_kaggle.json", 2)):
+        submission.validate(json.loads((folders[-1] / name).read_text()), tasks, attempts)
+    scores = json.loads((folders[-1] / "scores.json").read_text())
+    assert scores["ARC/tasks"] == 2
+    assert scores["ARC/test_inputs"] == 4
+    assert scores["ARC/predictions"] == 4 * 5
+    assert 0 <= scores["ARC/pass@1"] <= scores["ARC/pass@1000"] <= 1
+
+
+def test_ranks_see_the_same_batches_and_losses(small_data: Path, tmp_path: Path) -> None:
+    losses = {}
+    for ranks in (1, 2, 4):
+        folder = tmp_path / str(ranks)
+        done = run_script(
+            *("pretrain_no_eval.py", f"data_paths=[{small_data}]", f"checkpoint_path={folder}", "epochs=2", *SMALL),
+            ranks=ranks,
+        )
+        assert done.returncode == 0, done.stderr
+        losses[ranks] = [line["lm_loss"] for line in read_metrics(folder / "metrics.jsonl")]
+    assert len(losses[1]) > 2
+    assert losses[2] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[4] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_epochs_0_refuses_other_puzzles(pretrained: Path, small_data: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    from tests.conftest import (
+        random_task,
+        write_kaggle,  # another data set with another number of puzzles
+    )
+
+    rng = np.random.default_rng(1)
+    prefix = write_kaggle(tmp_path, "evaluation2", [random_task(f"eval{i}", rng) for i in range(2)])
+    other = tmp_path / "other"
+    assert (
+        run_script(
+            *("build_dataset.py", "--input-file-prefix", prefix, "--output-dir", str(other), "--num-aug", "3"),
+            *("--subsets", "evaluation2", "--test-set-name", "evaluation2", "--max-grid-size", "6"),
+        ).returncode
+        == 0
+    )
+    last = max(pretrained.glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
+    done = run_script(
+        *("eval_arc_k10.py", f"data_paths=[{other}]", f"+load_checkpoint={last}", "epochs=0"),
+        *("ema=True", f"+checkpoint_path={tmp_path / 'run'}", *SMALL),
+    )
+    assert done.returncode == 2
+    assert "other puzzles" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_resumed_run_is_the_straight_run(small_data: Path, tmp_path: Path) -> None:
+    """Two intervals in one go, and one interval, stopped, then the second: the same weights, bit for bit."""
+    from training.checkpoint import read_part, read_record
+
+    straight, halved = tmp_path / "straight", tmp_path / "halved"
+    common = ("pretrain_no_eval.py", f"data_paths=[{small_data}]", "ema=True", "eval_interval=2", "epochs=4", *SMALL)
+    assert run_script(*common, f"checkpoint_path={straight}").returncode == 0
+    assert run_script(*common, f"checkpoint_path={halved}").returncode == 0
+    steps = sorted(int(path.name.split("_")[1]) for path in straight.glob("step_*"))
+    # Undo the second interval, as if the run had been killed in it.
+    import shutil
+
+    shutil.rmtree(halved / f"step_{steps[1]}")
+    done = run_script(*common, f"checkpoint_path={halved}")
+    assert done.returncode == 0, done.stderr
+    assert f"resumed from {halved / f'step_{steps[0]}'}" in done.stdout
+    paths = [folder / f"step_{steps[1]}" for folder in (straight, halved)]
+    records = [read_record(path) for path in paths]
+    for file in records[0]["files"]:
+        part = file.removesuffix(".safetensors")
+        one, two = (read_part(path, part, record) for path, record in zip(paths, records, strict=True))
+        for name, value in one.items():
+            assert value.equal(two[name]), f"{part}/{name}"
+    assert [line["step"] for line in read_metrics(halved / "metrics.jsonl")] == list(range(1, steps[1] + 1))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("lrr=0.1", "did you mean 'lr'"),
+        ("+arch.hiden_size=3", "did you mean 'arch.hidden_size'"),
+        ("lr=fast", "lr='fast'"),
+        ("evaluators=[arc]", "eval_arc_k10.py"),
+        ("epochs=5", "not a multiple of eval_interval"),
+        ("data_paths=[nowhere]", "nowhere is not a data set folder"),
+        ("global_batch_size=100000", "fewer examples than one batch"),
+    ],
+)
+def test_bad_settings_end_in_a_sentence(small_data: Path, tmp_path: Path, override: str, said: str) -> None:
+    done = run_script(
+        *("pretrain_no_eval.py", f"data_paths=[{small_data}]", "epochs=4", "eval_interval=2", *SMALL),
+        *(f"checkpoint_path={tmp_path / 'run'}", override),
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
