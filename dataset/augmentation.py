@@ -1,4 +1,4 @@
-"""An augmentation: a dihedral transform and a colour permutation.  It alone applies, inverts, names and parses itself."""
+"""An augmentation: a dihedral transform and a colour permutation.  It alone applies, inverts, names, parses itself."""
 
 from __future__ import annotations
 

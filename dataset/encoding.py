@@ -22,7 +22,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def encode_grid(grid: np.ndarray, side: int, row: int = 0, col: int = 0) -> np.ndarray:
-    """`grid` [h, w] at (row, col) of a canvas, as tokens uint8 [side * side].  Plain; the kernels below are the fast way.
+    """`grid` [h, w] at (row, col) of a canvas, as tokens uint8 [side * side].  Plain; below is the fast way.
 
     Raises:
         ValueError: if the grid does not fit there.

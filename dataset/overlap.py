@@ -25,8 +25,8 @@ def _colour_keys(pairs: tuple[Pair, ...], transform: int) -> np.ndarray:
 
 
 def canonical_keys(pairs: tuple[Pair, ...]) -> str:
-    """A key that is equal for two lists of pairs if and only if (but for hash collisions and colours that occur in
-    exactly the same way) one is the other under a dihedral transform, a permutation of the colours 1..9 and an order."""
+    """A key that is equal for two lists of pairs if and only if one is the other under a dihedral transform, a
+    permutation of the colours 1..9 and an order (but for hash collisions)."""
     keys = []
     for transform in range(NUM_DIHEDRAL):
         colours = _colour_keys(pairs, transform)

@@ -259,7 +259,11 @@ class RestrictedSplit(Split):
         self.puzzle_indices = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
         self.puzzle_identifiers = np.asarray(base.puzzle_identifiers)[puzzles]
         self.metadata = base.metadata.model_copy(
-            update={"total_groups": len(groups), "total_puzzles": len(puzzles), "mean_puzzle_examples": float(sizes.mean()) if len(sizes) else 0.0}
+            update={
+                "total_groups": len(groups),
+                "total_puzzles": len(puzzles),
+                "mean_puzzle_examples": float(sizes.mean()) if len(sizes) else 0.0,
+            }
         )
         self._shift = puzzle_starts[puzzles] - self.puzzle_indices[:-1]
 
@@ -272,9 +276,11 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path.parent} is not a data set folder (no {path.name}): build one with build_dataset.py") from None
+        raise ValueError(
+            f"{path.parent} is not a data set folder (no {path.name}): build one with build_dataset.py"
+        ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): build the data set anew") from None
+        raise ValueError(f"{path} cannot be read ({error}): build it anew") from None
 
 
 def _array(path: Path, dtype: type, ndim: int) -> np.ndarray:
@@ -283,10 +289,10 @@ def _array(path: Path, dtype: type, ndim: int) -> np.ndarray:
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: build the data set anew") from None
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a plain array ({error}): build the data set anew") from None
+        raise ValueError(f"{path} is not a plain array ({error}): build it anew") from None
     if array.dtype != dtype or array.ndim != ndim:
         raise ValueError(
-            f"{path} is {array.dtype} with {array.ndim} axes, not {np.dtype(dtype)} with {ndim}: build the data set anew"
+            f"{path} is {array.dtype} with {array.ndim} axes, not {np.dtype(dtype)} with {ndim}: build it anew"
         )
     return array
 
@@ -326,7 +332,11 @@ def open_split(directory: str | Path, split: str) -> Split:
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r}: use train or test")
     metadata = _metadata(directory, split)
-    return _open_compact(directory, split, metadata) if (directory / TASKS).exists() else _open_expanded(directory, split, metadata)
+    return (
+        _open_compact(directory, split, metadata)
+        if (directory / TASKS).exists()
+        else _open_expanded(directory, split, metadata)
+    )
 
 
 def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> CompactSplit:
@@ -354,14 +364,17 @@ def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> Compa
         shifted=split == "train",
     )
     if len(opened.pairs) != table[:, 1].sum() or len(opened.augmentations) != table[:, 2].sum():
-        raise ValueError(f"{directory}: {TASKS}, {PAIRS} and {AUGMENTATIONS} do not fit together: build the data set anew")
+        raise ValueError(
+            f"{directory}: {TASKS}, {PAIRS} and {AUGMENTATIONS} do not fit together: build the data set anew"
+        )
     # The kernels read without bounds checks, so what they index is checked here, once.
     p = np.asarray(opened.pairs, dtype=np.int64)
     side = math.isqrt(metadata.seq_len)
     if (
         (p < 0).any()
         or (p[:, [1, 2, 4, 5]] > side).any()
-        or max((p[:, 0] + p[:, 1] * p[:, 2]).max(initial=0), (p[:, 3] + p[:, 4] * p[:, 5]).max(initial=0)) > len(opened.grids)
+        or max((p[:, 0] + p[:, 1] * p[:, 2]).max(initial=0), (p[:, 3] + p[:, 4] * p[:, 5]).max(initial=0))
+        > len(opened.grids)
         or (np.asarray(opened.augmentations) > 9).any()
         or (np.asarray(opened.grids) > 9).any()
     ):
@@ -442,7 +455,7 @@ def open_catalog(directory: str | Path) -> PuzzleCatalog:
 
 
 def open_test_tasks(directory: str | Path) -> dict[str, Any]:
-    """The test tasks in Kaggle's layout: {id: {"train": [{"input", "output"}], "test": [{"input", "output" if known}]}}."""
+    """The test tasks in Kaggle's layout: {id: {"train": [{"input", "output"}], "test": [..]}}, outputs where known."""
     path = Path(directory) / TEST_TASKS
     value = _json(path)
     if not isinstance(value, dict):

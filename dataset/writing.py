@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dataset import storage
+from dataset.encoding import VOCAB_SIZE
 from dataset.planning import task_seed
 from dataset.storage import Manifest, SplitMetadata
 from dataset.tasks import Task
@@ -92,9 +93,7 @@ def _check_target(target: Path) -> None:
         raise ValueError(f"{target} already exists and is no data set of this program: choose another --output-dir")
 
 
-def _bytes_needed(
-    tasks: list[Task], test_ids: set[str], augmentations: list[np.ndarray], fmt: str, side: int
-) -> int:
+def _bytes_needed(tasks: list[Task], test_ids: set[str], augmentations: list[np.ndarray], fmt: str, side: int) -> int:
     cells = sum(grid.size for task in tasks for pair in task.pairs for grid in pair if grid is not None)
     compact = cells * 8 + sum(rows.nbytes for rows in augmentations) + 1_000_000
     if fmt == "compact":
@@ -130,6 +129,7 @@ def _write_common(
         puzzles = sum(len(a) for _, a in chosen)
         examples = sum(len(_examples(t, test_ids, split)) * len(a) for t, a in chosen)
         metadata = SplitMetadata(
+            vocab_size=VOCAB_SIZE,
             seq_len=side * side,
             num_puzzle_identifiers=identifiers,
             total_groups=len(chosen),
@@ -216,11 +216,11 @@ def _write_expanded(
                     stream.write(rows.data)
                 done += len(examples)
                 progress(done, total)
-    with open(folder / storage.IDENTIFIERS, "w", encoding="utf-8") as stream:
-        stream.write("[" + ", ".join(json.dumps(storage.BLANK) for _ in range(start)))
+    with open(folder / storage.IDENTIFIERS, "w", encoding="utf-8") as names:
+        names.write("[" + ", ".join(json.dumps(storage.BLANK) for _ in range(start)))
         for name in _names(tasks, augmentations):
-            stream.write(", " + json.dumps(name))
-        stream.write("]")
+            names.write(", " + json.dumps(name))
+        names.write("]")
     del splits
     for file in (storage.TASKS, storage.GRIDS, storage.PAIRS, storage.AUGMENTATIONS):
         (folder / file).unlink()
