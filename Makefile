@@ -1,4 +1,7 @@
 # `make demo` and `make test` set up .venv and do everything; `make help` lists the rest.
+SHELL := /bin/sh
+
+# The first of these that is Python 3.11, 3.12 or 3.13; `make PYTHON=/path/to/python3.12 ...` names another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
@@ -8,14 +11,19 @@ READY := .venv/.ready
 help:
 	@echo "make demo     data set, pretraining, fine-tuning, votes, submission.json: at most 10 minutes on 2 cores"
 	@echo "make test     every test, at most 8 minutes on 2 cores"
-	@echo "make lint     ruff and mypy;  make format: let ruff rewrite;  make clean: remove .venv and caches"
+	@echo "make lint     ruff and mypy"
+	@echo "make format   let ruff rewrite"
+	@echo "make clean    remove .venv and caches, keep data and runs"
 
+# Touched only when everything is installed, so that a set-up that was cut off starts again from nothing.
 $(READY): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found: install one, or name it by make PYTHON=..."; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) lacks venv: on Debian, apt install python3-venv"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -e ".[dev]"
+	@$(if $(PYTHON),$(PYTHON),false) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+		{ echo "error: $(or $(PYTHON),python3) is not Python 3.11, 3.12 or 3.13: install one of these, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "error: $(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+	@echo "setting up .venv with $$($(PYTHON) --version): minutes the first time, PyTorch is large"
+	test -e $@ || { rm -rf .venv && $(PYTHON) -m venv .venv; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $@
 
 demo: $(READY)
@@ -25,14 +33,14 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 format: $(READY)
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
