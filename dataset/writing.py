@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numba
 import numpy as np
 
 from dataset import storage
+from dataset.augmentation import Augmentation
 from dataset.encoding import VOCAB_SIZE
+from dataset.hashing import splitmix64
 from dataset.planning import task_seed
 from dataset.storage import Manifest, SplitMetadata
 from dataset.tasks import Task
@@ -32,7 +39,9 @@ def write(
     identifiers_start: int,
     sources: list[str],
     settings: dict[str, Any],
+    counts: dict[str, int],
     progress: Callable[[int, int], None],
+    workers: int = 1,
 ) -> Manifest:
     """Writes the data set and returns its manifest.
 
@@ -40,60 +49,102 @@ def write(
         tasks: in the order of their identifiers.  test_ids: those whose test pairs are the test split.
         augmentations: per task uint8 [puzzles, 11], the identity first.
         fmt: compact or expanded.  side: of the canvas.
+        counts: what else the manifest is to count.
         progress: told (examples written, examples in all).
+        workers: threads that make the examples of the expanded format; the bytes do not depend on it.
 
     Raises:
         ValueError: if `target` holds something else, or the disk has no room.
     """
-    _check_target(target)
-    _check_room(target, _bytes_needed(tasks, test_ids, augmentations, fmt, side))
+    target = target.resolve()
+    ids = [task.id for task in tasks]
+    made_of = {
+        "format_version": storage.FORMAT_VERSION,
+        "format": fmt,
+        "sources": sources,
+        "settings": settings,
+        "puzzles": storage.puzzles_digest(ids, augmentations, identifiers_start),
+    }
+    _check_target(target, made_of)
+    _check_room(target, _bytes_needed(tasks, augmentations, fmt, side))
     staging = target.with_name(f".{target.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
         _write_common(staging, tasks, test_ids, augmentations, side, identifiers_start)
         _write_compact(staging, tasks, test_ids, augmentations, identifiers_start)
-        names = _names(tasks, augmentations)
-        puzzles = storage.names_digest(names)
+        checksums = {}
         if fmt == "expanded":
-            _write_expanded(staging, tasks, augmentations, seed, identifiers_start, progress)
+            checksums = _write_expanded(staging, tasks, augmentations, seed, identifiers_start, progress, workers)
         files = {
-            str(path.relative_to(staging)): {"bytes": path.stat().st_size, "sha256": storage.sha256(path)}
+            str(path.relative_to(staging)): {
+                "bytes": path.stat().st_size,
+                "sha256": checksums.get(path) or storage.sha256(path),
+            }
             for path in sorted(staging.rglob("*"))
             if path.is_file()
         }
-        num_puzzles = sum(map(len, augmentations))
-        manifest = Manifest(
-            format_version=storage.FORMAT_VERSION,
-            format=fmt,
-            sources=sources,
-            settings=settings,
-            counts={"tasks": len(tasks), "test_tasks": len(test_ids), "puzzles": num_puzzles}
-            | {f"{split}_examples": storage.open_split(staging, split).num_examples for split in storage.SPLITS},
-            puzzles=puzzles,
-            files=files,
-        )
-        (staging / storage.MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-        if target.exists():
-            old = storage.open_manifest(target) if (target / storage.MANIFEST).exists() else None
-            if old is not None and old.fingerprint != manifest.fingerprint:
-                raise ValueError(f"{target} already holds another data set: choose another --output-dir or remove it")
-            shutil.rmtree(target)
-        os.replace(staging, target)
+        counted = {"tasks": len(tasks), "test_tasks": len(test_ids), "puzzles": sum(map(len, augmentations))}
+        counted |= {f"{split}_examples": storage.open_split(staging, split).num_examples for split in storage.SPLITS}
+        manifest = Manifest.model_validate(made_of | {"counts": counted | counts, "files": files})
+        (staging / storage.MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        _check_target(target, made_of, manifest.fingerprint)
+        _move(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return manifest
 
 
-def _check_target(target: Path) -> None:
+def _check_target(target: Path, made_of: dict[str, Any], fingerprint: str | None = None) -> None:
+    """Only an empty folder or the same data set may be replaced."""
     if not target.exists():
         return
-    if not target.is_dir() or (any(target.iterdir()) and not (target / storage.MANIFEST).exists()):
-        raise ValueError(f"{target} already exists and is no data set of this program: choose another --output-dir")
+    if not target.is_dir():
+        raise ValueError(f"{target} is a file: choose another --output-dir")
+    if not any(target.iterdir()):
+        return
+    if not (target / storage.MANIFEST).exists():
+        raise ValueError(f"{target} already holds other files: choose another --output-dir or remove it")
+    try:
+        old = storage.open_manifest(target)
+    except ValueError:
+        old = None
+    if (
+        old is None
+        or any(getattr(old, name) != value for name, value in made_of.items())
+        or fingerprint not in (None, old.fingerprint)
+    ):
+        raise ValueError(f"{target} already holds another data set: choose another --output-dir or remove it")
 
 
-def _bytes_needed(tasks: list[Task], test_ids: set[str], augmentations: list[np.ndarray], fmt: str, side: int) -> int:
+def _move(staging: Path, target: Path) -> None:
+    """Puts the folder in its place, after all of it is on the disk; an old one is kept until then."""
+    for path in [*staging.rglob("*"), staging]:
+        _sync(path)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(staging, target)
+    except BaseException:
+        if old.exists():
+            os.replace(old, target)
+        raise
+    _sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _bytes_needed(tasks: list[Task], augmentations: list[np.ndarray], fmt: str, side: int) -> int:
     cells = sum(grid.size for task in tasks for pair in task.pairs for grid in pair if grid is not None)
     compact = cells * 8 + sum(rows.nbytes for rows in augmentations) + 1_000_000
     if fmt == "compact":
@@ -181,9 +232,27 @@ def _write_compact(
 
 def _names(tasks: list[Task], augmentations: list[np.ndarray]) -> Iterator[str]:
     for task, rows in zip(tasks, augmentations, strict=True):
-        yield task.id
-        for row in rows[1:]:
-            yield f"{task.id}|||t{row[0]}|||{''.join(map(str, row[1:].tolist()))}"
+        for transform, *colours in rows.tolist():
+            yield Augmentation(transform, tuple(colours)).name(task.id)
+
+
+@numba.njit(cache=True)
+def _hashes(first, count):  # type: ignore[no-untyped-def]
+    """splitmix64 of first, first + 1, ..: uint64 [count]."""
+    values = np.empty(count, dtype=np.uint64)
+    for i in range(count):
+        values[i] = splitmix64(first + np.uint64(i))
+    return values
+
+
+def _visit_seeds(tasks: list[Task], augmentations: list[np.ndarray], seed: int) -> np.ndarray:
+    """The seed of the one visit of each puzzle that the expanded format holds, uint64 [puzzles]."""
+    return np.concatenate(
+        [
+            _hashes(task_seed(seed, f"offsets of {task.id}"), len(rows))
+            for task, rows in zip(tasks, augmentations, strict=True)
+        ]
+    )
 
 
 def _write_expanded(
@@ -193,29 +262,29 @@ def _write_expanded(
     seed: int,
     start: int,
     progress: Callable[[int, int], None],
-) -> None:
-    """Writes every example out from the compact files, then removes these."""
+    workers: int,
+) -> dict[Path, str]:
+    """Writes every example out from the compact files, then removes these.  Returns the SHA-256 of the large files."""
     splits = {split: storage.open_split(folder, split) for split in storage.SPLITS}
     total, done = sum(split.num_examples for split in splits.values()), 0
+    checksums: dict[Path, str] = {}
     for name, split in splits.items():
         base = folder / name / f"{storage.SET}__"
         np.save(f"{base}puzzle_identifiers.npy", split.puzzle_identifiers.astype(np.int32))
-        np.save(f"{base}puzzle_indices.npy", split.puzzle_indices.astype(np.int32))
-        np.save(f"{base}group_indices.npy", split.group_indices.astype(np.int32))
-        rng = np.random.default_rng(int(task_seed(seed, "offsets")))
+        np.save(f"{base}puzzle_indices.npy", _offsets(split.puzzle_indices))
+        np.save(f"{base}group_indices.npy", _offsets(split.group_indices))
+        seeds = _visit_seeds(tasks, augmentations, seed) if name == "train" else None
         shape = (split.num_examples, split.metadata.seq_len)
-        with open(f"{base}inputs.npy", "wb") as inputs, open(f"{base}labels.npy", "wb") as labels:
-            for stream in (inputs, labels):
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(stream, header)
-            seeds = rng.integers(0, 2**64, len(split.puzzle_identifiers), dtype=np.uint64)
-            for first in range(0, split.num_examples, CHUNK):
-                examples = np.arange(first, min(first + CHUNK, split.num_examples))
-                puzzle = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
-                for stream, rows in zip((inputs, labels), split.read(examples, seeds[puzzle]), strict=True):
-                    stream.write(rows.data)
-                done += len(examples)
+        with (
+            _ArrayFile(Path(f"{base}inputs.npy"), shape) as inputs,
+            _ArrayFile(Path(f"{base}labels.npy"), shape) as labels,
+        ):
+            for input_rows, label_rows in _chunks(split, seeds, workers):
+                inputs.append(input_rows)
+                labels.append(label_rows)
+                done += len(input_rows)
                 progress(done, total)
+        checksums |= {inputs.path: inputs.checksum, labels.path: labels.checksum}
     with open(folder / storage.IDENTIFIERS, "w", encoding="utf-8") as names:
         names.write("[" + ", ".join(json.dumps(storage.BLANK) for _ in range(start)))
         for name in _names(tasks, augmentations):
@@ -224,3 +293,61 @@ def _write_expanded(
     del splits
     for file in (storage.TASKS, storage.GRIDS, storage.PAIRS, storage.AUGMENTATIONS):
         (folder / file).unlink()
+    return checksums
+
+
+def _offsets(values: np.ndarray) -> np.ndarray:
+    if int(values[-1]) > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"the expanded format cannot count {int(values[-1]):,} examples: use --format compact or a lower --num-aug"
+        )
+    return values.astype(np.int32)
+
+
+def _chunks(split: storage.Split, seeds: np.ndarray | None, workers: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All examples in order, CHUNK at a time; threads make a few chunks ahead."""
+
+    def make(first: int) -> tuple[np.ndarray, np.ndarray]:
+        examples = np.arange(first, min(first + CHUNK, split.num_examples))
+        if seeds is None:
+            return split.read(examples)
+        return split.read(examples, seeds[np.searchsorted(split.puzzle_indices, examples, side="right") - 1])
+
+    workers = min(workers, 4)  # one thread makes examples faster than disks write them
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
+        for first in range(0, split.num_examples, CHUNK):
+            ahead.append(pool.submit(make, first))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+class _ArrayFile:
+    """A .npy file of uint8 rows, written from the front and hashed on the way."""
+
+    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
+        self.path = path
+        self._hash = hashlib.sha256()
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        self._stream = path.open("wb")
+        self._write(header.getbuffer())
+
+    def append(self, rows: np.ndarray) -> None:
+        self._write(rows.data)
+
+    @property
+    def checksum(self) -> str:
+        return self._hash.hexdigest()
+
+    def _write(self, data: memoryview) -> None:
+        self._stream.write(data)
+        self._hash.update(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
