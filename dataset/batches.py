@@ -276,6 +276,6 @@ def _check_agreement(splits: Sequence[Split]) -> None:
         if len(shared):
             raise ValueError(
                 f"number {i + 1} of data_paths has puzzle identifiers of an earlier one (such as {shared[0]}): "
-                f"build it with --puzzle-identifiers-start {int(used.max()) + 1} or higher"
+                f"build it with --puzzle-identifiers-start {int(np.max(used)) + 1} or higher"
             )
         used = np.union1d(used, identifiers)

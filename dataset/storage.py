@@ -53,6 +53,11 @@ SET = "all"
 BLANK = "<blank>"
 
 
+def array_path(folder: Path, set_name: str, part: str) -> Path:
+    """Where the expanded format keeps an array of a split's set; part: inputs, labels, puzzle_identifiers, .."""
+    return folder / f"{set_name}__{part}.npy"
+
+
 class SplitMetadata(BaseModel):
     """`dataset.json` of a split, as published."""
 
@@ -419,11 +424,11 @@ def _open_expanded(directory: Path, split: str, metadata: SplitMetadata) -> Expa
     parts: dict[str, list[np.ndarray]] = {"inputs": [], "labels": [], "identifiers": [], "puzzles": [], "groups": []}
     puzzle_base = example_base = 0
     for name in metadata.sets:
-        inputs = _array(folder / f"{name}__inputs.npy", np.uint8, 2)
-        labels = _array(folder / f"{name}__labels.npy", np.uint8, 2)
-        identifiers = _array(folder / f"{name}__puzzle_identifiers.npy", np.int32, 1)
-        puzzles = _array(folder / f"{name}__puzzle_indices.npy", np.int32, 1)
-        groups = _array(folder / f"{name}__group_indices.npy", np.int32, 1)
+        inputs = _array(array_path(folder, name, "inputs"), np.uint8, 2)
+        labels = _array(array_path(folder, name, "labels"), np.uint8, 2)
+        identifiers = _array(array_path(folder, name, "puzzle_identifiers"), np.int32, 1)
+        puzzles = _array(array_path(folder, name, "puzzle_indices"), np.int32, 1)
+        groups = _array(array_path(folder, name, "group_indices"), np.int32, 1)
         whole = (
             inputs.shape == labels.shape
             and inputs.shape[1] == metadata.seq_len

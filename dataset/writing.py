@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -269,15 +270,15 @@ def _write_expanded(
     total, done = sum(split.num_examples for split in splits.values()), 0
     checksums: dict[Path, str] = {}
     for name, split in splits.items():
-        base = folder / name / f"{storage.SET}__"
-        np.save(f"{base}puzzle_identifiers.npy", split.puzzle_identifiers.astype(np.int32))
-        np.save(f"{base}puzzle_indices.npy", _offsets(split.puzzle_indices))
-        np.save(f"{base}group_indices.npy", _offsets(split.group_indices))
+        place = functools.partial(storage.array_path, folder / name, storage.SET)
+        np.save(place("puzzle_identifiers"), split.puzzle_identifiers.astype(np.int32))
+        np.save(place("puzzle_indices"), _offsets(split.puzzle_indices))
+        np.save(place("group_indices"), _offsets(split.group_indices))
         seeds = _visit_seeds(tasks, augmentations, seed) if name == "train" else None
         shape = (split.num_examples, split.metadata.seq_len)
         with (
-            _ArrayFile(Path(f"{base}inputs.npy"), shape) as inputs,
-            _ArrayFile(Path(f"{base}labels.npy"), shape) as labels,
+            _ArrayFile(place("inputs"), shape) as inputs,
+            _ArrayFile(place("labels"), shape) as labels,
         ):
             for input_rows, label_rows in _chunks(split, seeds, workers):
                 inputs.append(input_rows)
