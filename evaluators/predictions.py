@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Predictions:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 loaded = {name: arrays[name] for name in DTYPES}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a file of predictions ({error}): predict again") from None
         if any(
             loaded[name].dtype != dtype or len(loaded[name]) != len(loaded["q_halt"]) for name, dtype in DTYPES.items()

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 SHORT_ON_CPU = 256
 """Sequences up to this length are attended to by plain matrix products in bfloat16 on a CPU (`mix`)."""
 

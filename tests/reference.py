@@ -23,7 +23,9 @@ def norm(x: Tensor, eps: float) -> Tensor:
 
 def rope_tables(S: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """cos and sin [S, head_dim]."""
-    angles = [[position / theta ** (2 * (i % (head_dim // 2)) / head_dim) for i in range(head_dim)] for position in range(S)]
+    angles = [
+        [position / theta ** (2 * (i % (head_dim // 2)) / head_dim) for i in range(head_dim)] for position in range(S)
+    ]
     table = torch.tensor(angles, dtype=torch.float64)
     return table.cos().float(), table.sin().float()
 

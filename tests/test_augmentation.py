@@ -73,7 +73,9 @@ def test_names_are_the_published_ones() -> None:
     assert Augmentation(3, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9)).name("0a1b") == "0a1b|||t3|||0213456789"
 
 
-@pytest.mark.parametrize("name", ["a|||t8|||0123456789", "a|||t1|||012345678", "a|||t1|||1023456789", "|||t1|||0123456789"])
+@pytest.mark.parametrize(
+    "name", ["a|||t8|||0123456789", "a|||t1|||012345678", "a|||t1|||1023456789", "|||t1|||0123456789"]
+)
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError):
         Augmentation.parse(name)
@@ -95,7 +97,10 @@ def test_encoding_of_a_grid_that_fills_the_canvas_has_no_frame() -> None:
 def content(task: Task, augmentation: Augmentation) -> frozenset[tuple[bytes, ...]]:
     """The unordered set of a puzzle's pairs."""
     return frozenset(
-        tuple(b"" if grid is None else bytes(augmentation.apply(grid).shape) + augmentation.apply(grid).tobytes() for grid in pair)
+        tuple(
+            b"" if grid is None else bytes(augmentation.apply(grid).shape) + augmentation.apply(grid).tobytes()
+            for grid in pair
+        )
         for pair in task.pairs
     )
 
@@ -114,7 +119,9 @@ def test_chosen_augmentations_are_distinct_puzzles(seed: int) -> None:
 
 def symmetric_task(colours: int) -> Task:
     """Every transform gives the same task, so that only the colours tell puzzles apart."""
-    pairs: list[Pair] = [(np.full((2, 2), c, dtype=np.uint8), np.full((1, 1), c, dtype=np.uint8)) for c in range(1, colours + 1)]
+    pairs: list[Pair] = [
+        (np.full((2, 2), c, dtype=np.uint8), np.full((1, 1), c, dtype=np.uint8)) for c in range(1, colours + 1)
+    ]
     return Task("symmetric", "made", tuple(pairs), ())
 
 

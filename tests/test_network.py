@@ -165,7 +165,10 @@ def test_every_variant_uses_its_latents_and_its_row(name: str) -> None:
     assert len(latents) == {"trm_hier6": 7, "trm": 2, "hrm": 2}.get(name, 1)
     plain = network(latents, tokens, rows)
     for i in range(len(latents)):
-        moved = tuple(z + torch.randn(z.shape, generator=torch.Generator().manual_seed(9)) * (i == j) for j, z in enumerate(latents))
+        moved = tuple(
+            z + torch.randn(z.shape, generator=torch.Generator().manual_seed(9)) * (i == j)
+            for j, z in enumerate(latents)
+        )
         other = network(moved, tokens, rows)
         changed = [not torch.allclose(a, b, atol=1e-4) for a, b in zip(plain.latents, other.latents, strict=True)]
         assert changed[0], f"latent {i}"
@@ -253,7 +256,9 @@ def test_a_compiled_step_is_the_eager_step() -> None:
         carry = initial_carry(network, slots)
         losses = []
         for _ in range(3):
-            carry, loss, _, _ = step(carry, slots, rows.clone().requires_grad_(), torch.tensor([0, 2, 0], dtype=torch.int32))
+            carry, loss, _, _ = step(
+                carry, slots, rows.clone().requires_grad_(), torch.tensor([0, 2, 0], dtype=torch.int32)
+            )
             loss.backward()
             losses.append(loss.detach())
         results.append((torch.stack(losses), network.L_level.layers[0].mlp.down_proj.weight.grad))

@@ -72,6 +72,8 @@ def train(
                     since, counted_from = time.perf_counter(), state.step
                     log.write(state.step, {**metrics, "lr": current_lr(state), "examples_per_second": rate})
                     progress.note(f"loss {metrics['lm_loss']:.3f}, exact {metrics['exact_accuracy']:.1%}")
+            if state.step == plan.total_steps:
+                progress.close()
             checkpoint.save(state, directory, {**record, "interval": interval + 1})
             interval, position = interval + 1, 0
             yield state.step

@@ -1,0 +1,198 @@
+"""evaluators: crop, undo, vote, score, submit, by hand-written cases and in agreement with the published counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from dataset.augmentation import Augmentation
+from dataset.encoding import encode_grid
+from dataset.storage import PuzzleCatalog, open_split
+from evaluators import arc, scores, submission
+from evaluators.predictions import Predictions
+from evaluators.voting import Candidate, Votes, count_votes, crop
+from tests import reference
+
+SIDE = 6
+TURN = Augmentation(1, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9))
+CATALOG = PuzzleCatalog.from_names(["<blank>", "a", TURN.name("a"), "b"])
+
+
+def predictions_of(rows: list[tuple[int, int, list[list[int]], float]]) -> Predictions:
+    """Rows of (identifier, test input, predicted grid, halting logit)."""
+    grids = [encode_grid(np.array(grid, dtype=np.uint8), SIDE) for _, _, grid, _ in rows]
+    return Predictions(
+        np.array(grids, dtype=np.uint8).reshape(-1, SIDE * SIDE),
+        np.array([row[3] for row in rows], dtype=np.float32),
+        np.array([row[0] for row in rows], dtype=np.int32),
+        np.array([row[1] for row in rows], dtype=np.int32),
+    )
+
+
+def grids_of(votes: Votes, task: str, index: int) -> list[list[list[int]]]:
+    return [candidate.grid.tolist() for candidate in votes[task, index]]
+
+
+@given(arrays(np.uint8, (SIDE * SIDE,), elements=st.sampled_from([0, 1, 2, 5, 11])))
+def test_crop_is_the_reference(canvas: np.ndarray) -> None:
+    assert crop(canvas, SIDE).shape == reference.largest_rectangle(canvas, SIDE)
+
+
+@pytest.mark.parametrize("transform", range(8))
+def test_votes_undo_the_augmentation(transform: int) -> None:
+    grid = np.array([[1, 2, 3], [4, 0, 6]], dtype=np.uint8)
+    augmentation = Augmentation(transform, (0, 9, 8, 7, 6, 5, 4, 3, 2, 1))
+    catalog = PuzzleCatalog.from_names(["<blank>", augmentation.name("a")])
+    votes = count_votes(predictions_of([(1, 0, augmentation.apply(grid).tolist(), 0.0)]), catalog)
+    assert grids_of(votes, "a", 0) == [grid.tolist()]
+
+
+def test_candidates_rank_by_votes_then_by_halting() -> None:
+    one, two, three = [[1]], [[2]], [[3]]
+    turned = TURN.apply(np.array(one, dtype=np.uint8)).tolist()
+    found = count_votes(
+        predictions_of(
+            [(1, 0, one, -9.0), (2, 0, turned, -9.0), (1, 0, two, 1.0), (1, 0, three, 2.0), (3, 0, two, 0.0)]
+        ),
+        CATALOG,
+    )
+    assert grids_of(found, "a", 0) == [one, three, two]
+    assert [c.votes for c in found["a", 0]] == [2, 1, 1]
+    assert found["a", 0][1].mean_halt == pytest.approx(1 / (1 + np.exp(-2.0)))
+    assert grids_of(found, "b", 0) == [two]
+
+
+def test_ranking_by_summed_halting() -> None:
+    rows = [(1, 0, [[1]], -9.0), (1, 0, [[1]], -9.0), (1, 0, [[2]], 9.0)]
+    assert grids_of(count_votes(predictions_of(rows), CATALOG, "sum_halt"), "a", 0) == [[[2]], [[1]]]
+
+
+@given(st.permutations(range(8)))
+def test_the_order_of_predictions_does_not_matter(order: list[int]) -> None:
+    rows = [(1, i % 2, [[1 + i % 3, 2]], 0.1 * i) for i in range(8)]
+    plain, shuffled = (count_votes(predictions_of(r), CATALOG) for r in (rows, [rows[i] for i in order]))
+    for key, candidates in plain.items():
+        assert [(c.content, c.votes, c.mean_halt) for c in candidates] == [
+            (c.content, c.votes, c.mean_halt) for c in shuffled[key]
+        ]
+
+
+def test_canvases_that_show_nothing_have_no_vote() -> None:
+    empty = predictions_of([(1, 0, [[1]], 0.0)])
+    empty.tokens[:] = 1
+    assert count_votes(empty, CATALOG) == {}
+
+
+def test_predictions_of_another_data_set_are_refused() -> None:
+    with pytest.raises(ValueError, match="name puzzles up to 9"):
+        count_votes(predictions_of([(9, 0, [[1]], 0.0)]), CATALOG)
+    with pytest.raises(ValueError, match="blank puzzle"):
+        count_votes(predictions_of([(0, 0, [[1]], 0.0)]), CATALOG)
+
+
+TASKS = {
+    "a": {"train": [], "test": [{"input": [[1]], "output": [[5]]}, {"input": [[2]], "output": [[6]]}]},
+    "b": {"train": [], "test": [{"input": [[3]], "output": [[3]]}]},
+}
+
+
+def votes_of(**ranked: list[list[int]]) -> Votes:
+    """a0=[5, 6]: for input 0 of task a the 1 x 1 grids 5, then 6."""
+    return {
+        (key[0], int(key[1])): [Candidate(np.array([[c]], dtype=np.uint8), 1, 0.5, 0.5) for c in colours]
+        for key, colours in ranked.items()
+    }
+
+
+def test_pass_at_k_counts_shares_of_tasks_and_of_inputs() -> None:
+    counted = scores.pass_at_k(votes_of(a0=[1, 5], a1=[6], b0=[1, 2, 4, 3]), TASKS)
+    assert counted is not None
+    assert [counted[f"ARC/pass@{k}"] for k in (1, 2, 5)] == [0.25, 0.5, 1.0]
+    assert [counted[f"ARC/pass@{k}_inputs"] for k in (1, 2, 5)] == pytest.approx([1 / 3, 2 / 3, 1.0])
+
+
+def test_no_score_without_every_solution() -> None:
+    unknown = {**TASKS, "c": {"train": [], "test": [{"input": [[1]]}]}}
+    assert scores.pass_at_k(votes_of(a0=[5]), unknown) is None
+    assert scores.copy_baseline(unknown) is None
+    assert scores.copy_baseline(TASKS) == pytest.approx(1 / 3)
+
+
+def test_an_unanswered_input_keeps_its_place() -> None:
+    built = submission.build(votes_of(a1=[6, 7], b0=[3]), TASKS, 2)
+    assert built["a"][0] == {"attempt_1": [[1]], "attempt_2": [[1]]}
+    assert built["a"][1] == {"attempt_1": [[6]], "attempt_2": [[7]]}
+    assert built["b"] == [{"attempt_1": [[3]], "attempt_2": [[3]]}]
+    assert submission.unanswered(votes_of(a1=[6], b0=[3]), TASKS) == [("a", 0)]
+    submission.validate(built, TASKS, 2)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda s: s.pop("b"), "'b' is missing"),
+        (lambda s: s.update(c=[]), "'c' is too many"),
+        (lambda s: s["a"].pop(), "needs 2 entries"),
+        (lambda s: s["a"][0].pop("attempt_2"), "attempt_2"),
+        (lambda s: s["a"][0].update(attempt_1=[]), "is empty"),
+        (lambda s: s["a"][0].update(attempt_1=[[12]]), "colour 12"),
+    ],
+)
+def test_what_the_competition_would_refuse(break_it, said: str) -> None:  # type: ignore[no-untyped-def]
+    built = submission.build(votes_of(a0=[5], a1=[6], b0=[3]), TASKS, 2)
+    break_it(built)
+    with pytest.raises(ValueError, match=said):
+        submission.validate(built, TASKS, 2)
+
+
+def test_predictions_survive_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    rows = predictions_of([(1, 0, [[1]], 0.5), (2, 1, [[2, 3]], -0.5)])
+    rows.save(path)
+    loaded = Predictions.load(path)
+    assert np.array_equal(loaded.tokens, rows.tokens) and np.array_equal(loaded.q_halt, rows.q_halt)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match="is not a file of predictions"):
+        Predictions.load(path)
+
+
+def test_published_votes_and_attempts(golden_dir: Path, tmp_path: Path) -> None:
+    """The published evaluator's scores and attempts, from the same predictions and the published builder's data set."""
+    folder = golden_dir / "voting"
+    if not folder.is_dir():
+        pytest.skip(f"no voting vectors in {folder}")
+    split = open_split(folder / "dataset", "test")
+    examples = np.arange(split.num_examples)
+    puzzles = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
+    with np.load(folder / "predictions.npz", allow_pickle=False) as published:
+        assert np.array_equal(published["puzzle_identifiers"], split.puzzle_identifiers[puzzles])
+        rows = Predictions(
+            *(published["preds"].astype(np.uint8), published["q_halt_logits"].astype(np.float32)),
+            *(
+                published["puzzle_identifiers"].astype(np.int32),
+                (examples - split.puzzle_indices[puzzles]).astype(np.int32),
+            ),
+        )
+    cases = json.loads((folder / "expected.json").read_text())
+    for name, expected in cases.items():
+        attempts = int(name.rpartition("=")[2])
+        metrics = arc.evaluate(rows, folder / "dataset", tmp_path / name, attempts=attempts)
+        assert {key: metrics[key] for key in expected["metrics"]} == pytest.approx(expected["metrics"])
+        assert json.loads((tmp_path / name / "submission.json").read_text()) == expected["submission"]
+    assert cases
+
+
+def test_votes_are_counts_of_equal_grids() -> None:
+    """Against counting by hand, on many predictions of few grids."""
+    rng = np.random.default_rng(0)
+    rows = [(1, 0, [[int(c)]], 0.0) for c in rng.integers(1, 5, 300)]
+    votes = count_votes(predictions_of(rows), CATALOG)
+    counted = {c: sum(row[2] == [[c]] for row in rows) for c in range(1, 5)}
+    assert {int(c.grid[0, 0]): c.votes for c in votes["a", 0]} == counted
+    assert [c.votes for c in votes["a", 0]] == sorted(counted.values(), reverse=True)
