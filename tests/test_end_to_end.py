@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dataset.storage import open_test_tasks
 from evaluators import submission
-from tests.conftest import SMALL, run_script
+from tests.conftest import SMALL, random_task, run_script, write_kaggle
+from training.checkpoint import read_part, read_record
 from utils.runlog import read_metrics
 
 
@@ -36,7 +39,7 @@ def test_pretraining_leaves_its_run(pretrained: Path) -> None:
 def test_fine_tuning_to_submission(pretrained: Path, small_data: Path, tmp_path: Path, ranks: int) -> None:
     last = max(pretrained.glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
     done = run_script(
-        *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"+load_checkpoint={last}", "epochs=2", "eval_interval=1"),
+        *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"+load_checkpoint={last}", "epochs=8", "eval_interval=4"),
         *("ema=True", f"+checkpoint_path={tmp_path}", "finetune_on=test_tasks", *SMALL),
         ranks=ranks,
     )
@@ -69,13 +72,6 @@ def test_ranks_see_the_same_batches_and_losses(small_data: Path, tmp_path: Path)
 
 
 def test_epochs_0_refuses_other_puzzles(pretrained: Path, small_data: Path, tmp_path: Path) -> None:
-    import numpy as np
-
-    from tests.conftest import (
-        random_task,
-        write_kaggle,  # another data set with another number of puzzles
-    )
-
     rng = np.random.default_rng(1)
     prefix = write_kaggle(tmp_path, "evaluation2", [random_task(f"eval{i}", rng) for i in range(2)])
     other = tmp_path / "other"
@@ -96,18 +92,23 @@ def test_epochs_0_refuses_other_puzzles(pretrained: Path, small_data: Path, tmp_
     assert "Traceback" not in done.stderr
 
 
+def test_under_torchrun_an_error_is_still_one_sentence(small_data: Path, tmp_path: Path) -> None:
+    """Rank 0 gets to say it before another rank's end makes torchrun kill it."""
+    done = run_script(
+        "pretrain_no_eval.py", f"data_paths=[{small_data}]", "epochs=5", "eval_interval=2", *SMALL, ranks=2
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("error: epochs=5 is not a multiple of eval_interval=2") == 1
+
+
 def test_resumed_run_is_the_straight_run(small_data: Path, tmp_path: Path) -> None:
     """Two intervals in one go, and one interval, stopped, then the second: the same weights, bit for bit."""
-    from training.checkpoint import read_part, read_record
-
     straight, halved = tmp_path / "straight", tmp_path / "halved"
     common = ("pretrain_no_eval.py", f"data_paths=[{small_data}]", "ema=True", "eval_interval=2", "epochs=4", *SMALL)
     assert run_script(*common, f"checkpoint_path={straight}").returncode == 0
     assert run_script(*common, f"checkpoint_path={halved}").returncode == 0
     steps = sorted(int(path.name.split("_")[1]) for path in straight.glob("step_*"))
     # Undo the second interval, as if the run had been killed in it.
-    import shutil
-
     shutil.rmtree(halved / f"step_{steps[1]}")
     done = run_script(*common, f"checkpoint_path={halved}")
     assert done.returncode == 0, done.stderr
@@ -120,6 +121,66 @@ def test_resumed_run_is_the_straight_run(small_data: Path, tmp_path: Path) -> No
         for name, value in one.items():
             assert value.equal(two[name]), f"{part}/{name}"
     assert [line["step"] for line in read_metrics(halved / "metrics.jsonl")] == list(range(1, steps[1] + 1))
+
+
+def test_published_commands_run_as_written(small_data: Path, tmp_path: Path) -> None:
+    """The commands that users of the published code have, but for sizes, under the launcher that they name."""
+    launcher = (
+        "--standalone",
+        "--nnodes=1",
+        "--nproc-per-node",
+        "2",
+        "--rdzv_backend=c10d",
+        "--rdzv_endpoint=localhost:0",
+    )
+    checkpoints, evaluated = tmp_path / "checkpoint", tmp_path / "checkpoint-eval"
+    done = run_script(
+        *("-m", "torch.distributed.run", *launcher, "pretrain_no_eval.py", "arch=trm", f"data_paths=[{small_data}]"),
+        *("arch.L_layers=2", "arch.H_cycles=3", "arch.L_cycles=4", "ema=True", "evaluators=[]", "lr=0.0003"),
+        *(
+            f"+checkpoint_path={checkpoints}",
+            "global_batch_size=8",
+            "eval_interval=1",
+            "epochs=2",
+            *SMALL[:2],
+            *SMALL[4:],
+        ),
+    )
+    assert done.returncode == 0, done.stderr
+    last = max(checkpoints.glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
+    done = run_script(
+        *("-m", "torch.distributed.run", *launcher, "eval_arc_k10.py", "arch=trm", f"data_paths=[{small_data}]"),
+        *("arch.L_layers=2", "arch.H_cycles=4", "arch.L_cycles=4", f"+load_checkpoint={last}", "eval_interval=2"),
+        *("epochs=2", "ema=True", f"+checkpoint_path={evaluated}", "lr_warmup_steps=200", "lr=0.0001"),
+        *(*SMALL[:2], *SMALL[4:8], *SMALL[9:], "arch.halt_max_steps=2"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "puzzle rows set to the mean" in done.stdout
+    assert "arch.H_cycles: 3 there, 4 here" in done.stdout
+    (folder,) = evaluated.glob("evaluation_step_*")
+    submission.validate(json.loads((folder / "submission.json").read_text()), open_test_tasks(small_data), 10)
+
+
+@pytest.mark.slow
+def test_a_run_on_the_whole_evaluation_set_submits_every_input(tmp_path: Path) -> None:
+    """120 tasks and 172 entries, each in its place."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    assert run_script("build_dataset.py", "--num-aug", "0", "--output-dir", str(data)).returncode == 0
+    tiny = ("arch.H_cycles=1", "arch.L_cycles=1", "arch.L_layers=1", "arch.halt_max_steps=1", *SMALL[:2], *SMALL[5:])
+    done = run_script(
+        *("eval_arc_k10.py", f"data_paths=[{data}]", "epochs=1", "finetune_on=test_tasks", "puzzle_rows=zero"),
+        *(f"checkpoint_path={run}", *tiny, "global_batch_size=16"),
+        ranks=2,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = run.glob("evaluation_step_*")
+    built, tasks = json.loads((folder / "submission.json").read_text()), open_test_tasks(data)
+    submission.validate(built, tasks, 10)
+    submission.validate(json.loads((folder / "submission_kaggle.json").read_text()), tasks, 2)
+    assert list(built) == sorted(tasks)
+    assert (len(built), sum(map(len, built.values()))) == (120, 172)
+    scores = json.loads((folder / "scores.json").read_text())
+    assert (scores["ARC/tasks"], scores["ARC/test_inputs"], scores["ARC/predictions"]) == (120, 172, 172)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ GROUPS = ("arch", "experiment")
 
 EXIT_BAD_INPUT = 2
 """Exit status where settings, data or a checkpoint are not usable as given."""
+
+SECONDS_FOR_RANK_0 = 5.0
 
 
 def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -> None:
@@ -39,8 +42,17 @@ def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -
         for config in composed:
             main(validate(config, model))
     except (ValueError, OSError) as error:
-        if distributed.is_main():
-            print(f"error: {error}", file=sys.stderr)
+        _say(error)
         sys.exit(EXIT_BAD_INPUT)
     finally:
         distributed.teardown()
+
+
+def _say(error: Exception) -> None:
+    """Prints the sentence once.  What one rank refuses all of them do, and torchrun ends the rest as soon as one has
+    ended: the others leave rank 0 the time to speak, and speak for themselves if they are then still there."""
+    if distributed.is_main():
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    else:
+        time.sleep(SECONDS_FOR_RANK_0)
+        print(f"error on rank {distributed.rank()}: {error}", file=sys.stderr, flush=True)
