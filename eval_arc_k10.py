@@ -1,4 +1,5 @@
 """Fine-tunes a checkpoint on the demonstrations of the test tasks, predicts, votes, scores, writes submissions.
+Trains and scores Sudoku and mazes too: evaluators=[exact].
 
     torchrun --standalone --nnodes=1 --nproc-per-node 4 --rdzv_backend=c10d --rdzv_endpoint=localhost:0 \\
         eval_arc_k10.py arch=trm data_paths="[data/arc-agi-2]" arch.L_layers=2 arch.H_cycles=4 arch.L_cycles=4 \\
@@ -12,18 +13,21 @@ Settings: config/cfg_eval.yaml.
 from __future__ import annotations
 
 from dataset.batches import BatchSampler
-from dataset.storage import open_split
-from evaluators import arc
+from dataset.storage import open_split, open_test_tasks
+from evaluators import arc, exact
 from evaluators.predict import predict
+from evaluators.scores import SCORES
 from training import entry, session
 from training.config import EvalConfig
 from training.loop import Plan, train
-from training.state import TrainState
+from utils import distributed
 
 
 def main(config: EvalConfig) -> None:
     run = session.open_run(config)
     (path,) = config.data_paths
+    if "arc" in config.evaluators:
+        open_test_tasks(path)  # a data set without ARC tasks is refused now, not after the training
     train_split, test_split = open_split(path, "train"), open_split(path, "test")
     if config.finetune_on == "test_tasks":
         train_split = train_split.restricted_to(test_split.puzzle_identifiers)
@@ -36,22 +40,25 @@ def main(config: EvalConfig) -> None:
     state = session.build_state(run, train_split.metadata)
     run.say(session.start(run, state, rows_from=config.rows_from))
 
-    def evaluate(state: TrainState) -> None:
+    def evaluate() -> None:
+        folder = run.directory / f"evaluation_step_{state.step}"
+        if not config.evaluators or distributed.broadcast_object((folder / SCORES).exists()):
+            return
         predictions = predict(state, test_split, config.eval_batch_size or config.global_batch_size, config.eval_ema)
         if predictions is not None:
-            folder = run.directory / f"evaluation_step_{state.step}"
-            metrics = arc.evaluate(predictions, path, folder, attempts=config.attempts)
+            if "arc" in config.evaluators:
+                metrics = arc.evaluate(predictions, path, folder, attempts=config.attempts)
+                run.say(arc.table(metrics, folder))
+            else:
+                metrics = exact.evaluate(predictions, test_split, folder)
+                run.say(exact.table(metrics, folder))
             run.metrics.write(state.step, metrics)
-            run.say(arc.table(metrics, folder))
 
-    evaluated = -1
+    if state.step > 0 or plan.total_steps == 0:  # an evaluation that was cut off; a checkpoint as it is
+        evaluate()
     for step in train(state, sampler, plan, run.metrics, run.directory, run.record):
         run.say(f"checkpoint {run.directory / f'step_{step}'}")
-        if config.evaluators:
-            evaluate(state)
-            evaluated = step
-    if config.evaluators and evaluated != state.step:  # nothing to train: epochs=0, or a finished run resumed
-        evaluate(state)
+        evaluate()
 
 
 if __name__ == "__main__":

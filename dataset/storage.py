@@ -481,6 +481,8 @@ def open_catalog(directory: str | Path) -> PuzzleCatalog:
 def open_test_tasks(directory: str | Path) -> dict[str, Any]:
     """The test tasks in Kaggle's layout: {id: {"train": [{"input", "output"}], "test": [..]}}, outputs where known."""
     path = Path(directory) / TEST_TASKS
+    if not path.exists() and (Path(directory) / IDENTIFIERS).exists():
+        raise ValueError(f"{directory} holds no ARC tasks (no {TEST_TASKS}): set evaluators=[exact]")
     value = _json(path)
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds no tasks by id: build the data set anew")

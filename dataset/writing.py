@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,26 +58,104 @@ def write(
     Raises:
         ValueError: if `target` holds something else, or the disk has no room.
     """
-    target = target.resolve()
-    ids = [task.id for task in tasks]
     made_of = {
-        "format_version": storage.FORMAT_VERSION,
         "format": fmt,
         "sources": sources,
         "settings": settings,
-        "puzzles": storage.puzzles_digest(ids, augmentations, identifiers_start),
+        "puzzles": storage.puzzles_digest([task.id for task in tasks], augmentations, identifiers_start),
     }
+
+    def fill(folder: Path) -> dict[Path, str]:
+        _write_common(folder, tasks, test_ids, augmentations, side, identifiers_start)
+        _write_compact(folder, tasks, test_ids, augmentations, identifiers_start)
+        if fmt == "compact":
+            return {}
+        return _write_expanded(folder, tasks, augmentations, seed, identifiers_start, progress, workers)
+
+    counted = {"tasks": len(tasks), "test_tasks": len(test_ids), "puzzles": sum(map(len, augmentations))}
+    return _install(target, made_of, counted, counts, _bytes_needed(tasks, augmentations, fmt, side), fill)
+
+
+@dataclass
+class Examples:
+    """A split of puzzles that have one example each and no identity of their own.
+
+    inputs, labels: uint8 [N, seq_len].  group_sizes: puzzles of each group, in order.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    group_sizes: np.ndarray
+
+
+def write_examples(
+    target: Path,
+    splits: Mapping[str, Examples],
+    *,
+    vocab_size: int,
+    sources: list[str],
+    settings: dict[str, Any],
+    counts: dict[str, int],
+) -> Manifest:
+    """Writes examples in the expanded format, all under the blank identifier, and returns the manifest.
+
+    Raises:
+        ValueError: if `target` holds something else, or the disk has no room.
+    """
+    blank = storage.puzzles_digest([storage.BLANK], [np.empty((1, 0), dtype=np.uint8)], 0)
+    made_of = {"format": "expanded", "sources": sources, "settings": settings, "puzzles": blank}
+
+    def fill(folder: Path) -> dict[Path, str]:
+        for name, examples in splits.items():
+            N = len(examples.inputs)
+            metadata = SplitMetadata(
+                vocab_size=vocab_size,
+                seq_len=examples.inputs.shape[1],
+                num_puzzle_identifiers=1,
+                total_groups=len(examples.group_sizes),
+                mean_puzzle_examples=1.0,
+                total_puzzles=N,
+                sets=[storage.SET],
+            )
+            _dump(folder / name / storage.SPLIT_METADATA, metadata.model_dump())
+            place = functools.partial(storage.array_path, folder / name, storage.SET)
+            np.save(place("inputs"), examples.inputs)
+            np.save(place("labels"), examples.labels)
+            np.save(place("puzzle_identifiers"), np.zeros(N, dtype=np.int32))
+            np.save(place("puzzle_indices"), np.arange(N + 1, dtype=np.int32))
+            np.save(place("group_indices"), np.concatenate(([0], np.cumsum(examples.group_sizes))).astype(np.int32))
+        _dump(folder / storage.IDENTIFIERS, [storage.BLANK])
+        return {}
+
+    needed = sum(examples.inputs.nbytes + examples.labels.nbytes for examples in splits.values()) + 1_000_000
+    return _install(target, made_of, {}, counts, needed, fill)
+
+
+def _install(
+    target: Path,
+    made_of: dict[str, Any],
+    counted: dict[str, int],
+    counts: dict[str, int],
+    needed: int,
+    fill: Callable[[Path], dict[Path, str]],
+) -> Manifest:
+    """Lets `fill` write a data set into a folder beside `target`, adds the manifest and moves it there.
+
+    Args:
+        made_of: the manifest's fields that say whether an old data set is the same one.
+        counted, counts: what the manifest counts, before and after the numbers of examples.
+        needed: bytes of room on the disk.
+        fill: returns the SHA-256 of those files that it has hashed while it wrote.
+    """
+    target = target.resolve()
+    made_of = {"format_version": storage.FORMAT_VERSION, **made_of}
     _check_target(target, made_of)
-    _check_room(target, _bytes_needed(tasks, augmentations, fmt, side))
+    _check_room(target, needed)
     staging = target.with_name(f".{target.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        _write_common(staging, tasks, test_ids, augmentations, side, identifiers_start)
-        _write_compact(staging, tasks, test_ids, augmentations, identifiers_start)
-        checksums = {}
-        if fmt == "expanded":
-            checksums = _write_expanded(staging, tasks, augmentations, seed, identifiers_start, progress, workers)
+        checksums = fill(staging)
         files = {
             str(path.relative_to(staging)): {
                 "bytes": path.stat().st_size,
@@ -85,9 +164,8 @@ def write(
             for path in sorted(staging.rglob("*"))
             if path.is_file()
         }
-        counted = {"tasks": len(tasks), "test_tasks": len(test_ids), "puzzles": sum(map(len, augmentations))}
-        counted |= {f"{split}_examples": storage.open_split(staging, split).num_examples for split in storage.SPLITS}
-        manifest = Manifest.model_validate(made_of | {"counts": counted | counts, "files": files})
+        examples = {f"{split}_examples": storage.open_split(staging, split).num_examples for split in storage.SPLITS}
+        manifest = Manifest.model_validate(made_of | {"counts": counted | examples | counts, "files": files})
         (staging / storage.MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         _check_target(target, made_of, manifest.fingerprint)
         _move(staging, target)

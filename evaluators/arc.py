@@ -39,7 +39,7 @@ def evaluate(
     known = scores.pass_at_k(votes, test_tasks)
     if known is not None:
         result |= known | {"ARC/copy_input": scores.copy_baseline(test_tasks)}
-    submission.write_atomically(out_dir / "scores.json", json.dumps(result, indent=1) + "\n")
+    submission.write_atomically(out_dir / scores.SCORES, json.dumps(result, indent=1) + "\n")
     return result
 
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from evaluators.voting import Votes
 
+SCORES = "scores.json"
+"""Written last of all, so that an evaluation which has it is whole."""
+
 KS = (1, 2, 5, 10, 100, 1000)
 
 TestTasks = Mapping[str, Any]

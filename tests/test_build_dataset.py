@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset import storage
+from dataset import arc, boards, maze, storage, sudoku, writing
 from dataset.storage import CompactSplit, open_catalog, open_manifest, open_split, open_test_tasks
 from dataset.tasks import Task, load_kaggle
 from tests import reference
@@ -331,11 +331,9 @@ def test_another_data_set_is_not_overwritten(source: str, compact: Path, tmp_pat
 def test_no_room_on_the_disk_is_said_before_anything_is_written(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import build_dataset
-
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    settings = build_dataset.Settings(
+    settings = arc.ArcSettings(
         input_file_prefix=source,
         output_dir=str(tmp_path / "set"),
         subsets=["training2", "evaluation2"],
@@ -343,16 +341,13 @@ def test_no_room_on_the_disk_is_said_before_anything_is_written(
         num_aug=2,
     )
     with pytest.raises(ValueError, match="free: make room"):
-        build_dataset.arc(settings)
+        arc.build(settings, lambda done, total: None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_crash_while_writing_leaves_the_old_set(
     source: str, compact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import build_dataset
-    from dataset import writing
-
     folder = tmp_path / "set"
     shutil.copytree(compact, folder)
     before = files_of(folder)
@@ -361,7 +356,7 @@ def test_a_crash_while_writing_leaves_the_old_set(
         raise OSError(28, "No space left on device", "x")
 
     monkeypatch.setattr(writing, "_write_compact", full)
-    settings = build_dataset.Settings(
+    settings = arc.ArcSettings(
         input_file_prefix=source,
         output_dir=str(folder),
         subsets=["training2", "evaluation2"],
@@ -370,7 +365,7 @@ def test_a_crash_while_writing_leaves_the_old_set(
         max_grid_size=SIDE,
     )
     with pytest.raises(OSError, match="No space left"):
-        build_dataset.arc(settings)
+        arc.build(settings, lambda done, total: None)
     assert files_of(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
@@ -394,3 +389,167 @@ def test_damaged_data_sets_are_refused(compact: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError):
             open_split(damaged(name, content), "train")
+
+
+def board_settings(kind: type, folder: Path, **more: object) -> object:
+    return kind(output_dir=str(folder), **{"subsample_size": 12, "test_size": 6, **more})
+
+
+@pytest.mark.parametrize("n", [4, 6, 9])
+def test_generated_sudoku_have_one_solution_and_few_clues(n: int) -> None:
+    puzzles, solutions, difficulty = sudoku.generate(20, n, seed=1)
+    for puzzle, solution in zip(puzzles, solutions, strict=True):
+        count, _, found = sudoku.solve(puzzle)
+        assert count == 1 and np.array_equal(found, solution)
+        assert ((puzzle == 0) | (puzzle == solution)).all()
+        grid = solution.reshape(n, n)
+        box_h, box_w = sudoku.BOXES[n]
+        boxes = grid.reshape(n // box_h, box_h, n // box_w, box_w).swapaxes(1, 2).reshape(n, n)
+        for lines in (grid, grid.T, boxes):
+            assert all(sorted(line) == list(range(1, n + 1)) for line in lines)
+        given = np.flatnonzero(puzzle)
+        for clue in given:  # no clue can be spared
+            assert sudoku.solve(np.where(np.arange(n * n) == clue, 0, puzzle))[0] == 2
+    assert difficulty.min() >= 0
+    assert np.array_equal(sudoku.generate(20, n, seed=1, workers=3)[0], puzzles)
+    assert (sudoku.generate(5, n, seed=1, clues=n * n - 3)[0] > 0).sum(1).tolist() == [n * n - 3] * 5
+
+
+def test_a_board_without_or_with_many_solutions_is_counted() -> None:
+    assert sudoku.solve(np.zeros(16, dtype=np.uint8), limit=1000)[0] == 288
+    clash = np.zeros(16, dtype=np.uint8)
+    clash[:2] = 1
+    assert sudoku.solve(clash)[0] == 0
+
+
+@pytest.mark.parametrize("n", [4, 6, 9])
+def test_sudoku_guises_are_puzzles_with_the_same_solution(n: int) -> None:
+    (puzzle,), (solution,), _ = sudoku.generate(1, n, seed=2)
+    rng = np.random.default_rng(0)
+    guises = [sudoku.augment(puzzle, solution, rng) for _ in range(30)]
+    for asked, answered in guises:
+        count, _, found = sudoku.solve(asked)
+        assert count == 1 and np.array_equal(found, answered)
+        assert (asked > 0).sum() == (puzzle > 0).sum()
+    assert len({asked.tobytes() for asked, _ in guises}) > 20
+
+
+def test_mazes_have_one_way_and_it_is_long() -> None:
+    mazes, answers, lengths = maze.generate(10, 15, seed=3, min_way=25)
+    for asked, answered, length in zip(mazes, answers, lengths, strict=True):
+        steps = maze.distances(asked, 15, int(np.flatnonzero(asked == maze.START)[0]))
+        assert steps[np.flatnonzero(asked == maze.GOAL)[0]] == length >= 25
+        assert (answered == maze.WAY).sum() == length - 1
+        assert np.array_equal(np.where(answered == maze.WAY, maze.OPEN, answered), asked)
+        only_way = np.where(np.isin(answered, (maze.WAY, maze.START, maze.GOAL)), maze.OPEN, maze.WALL)
+        walked = maze.distances(only_way, 15, int(np.flatnonzero(asked == maze.START)[0]))
+        assert walked.max() == length  # the way is connected and nothing shorter
+    with pytest.raises(ValueError, match="not to be found"):
+        maze.generate(1, 9, seed=0, min_way=200)
+
+
+def test_sudoku_data_sets_have_the_published_tokens(tmp_path: Path) -> None:
+    boards.build_sudoku(board_settings(boards.SudokuSettings, tmp_path / "s", num_aug=2), lambda *_: None)  # type: ignore[arg-type]
+    train, test = (open_split(tmp_path / "s", split) for split in storage.SPLITS)
+    assert (train.metadata.seq_len, train.metadata.vocab_size, train.metadata.num_puzzle_identifiers) == (81, 11, 1)
+    assert (train.num_examples, test.num_examples) == (36, 6)
+    assert train.group_indices.tolist() == list(range(0, 37, 3))
+    assert not train.puzzle_identifiers.any()
+    inputs, labels = test.read(np.arange(6))
+    assert inputs.min() == 1 and inputs.max() == 10 and labels.min() == 2
+    for asked, answered in zip(inputs - 1, labels - 1, strict=True):
+        assert np.array_equal(sudoku.solve(asked)[2], answered)
+    manifest = open_manifest(tmp_path / "s")
+    assert manifest is not None and manifest.sources == ["sudoku:generate"]
+    assert open_catalog(tmp_path / "s").name(0) == "<blank>"
+
+
+def test_maze_data_sets_have_the_published_tokens(tmp_path: Path) -> None:
+    boards.build_maze(board_settings(boards.MazeSettings, tmp_path / "m", size=11, aug=True), lambda *_: None)  # type: ignore[arg-type]
+    train, test = (open_split(tmp_path / "m", split) for split in storage.SPLITS)
+    assert (train.metadata.seq_len, train.metadata.vocab_size) == (121, 6)
+    assert (train.num_examples, test.num_examples) == (96, 6)
+    inputs, labels = train.read(np.arange(8))
+    grids = {row.tobytes() for row in inputs}
+    assert len(grids) == 8 and set(np.unique(inputs)) == {1, 2, 3, 4} and set(np.unique(labels)) == {1, 2, 3, 4, 5}
+    base = inputs[0].reshape(11, 11)
+    assert np.array_equal(inputs[1].reshape(11, 11), np.rot90(base))
+
+
+def test_boards_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    for name, workers, seed in (("a", 1, 5), ("b", 3, 5), ("c", 1, 6)):
+        settings = board_settings(boards.SudokuSettings, tmp_path / name, size=6, num_aug=1, workers=workers, seed=seed)
+        boards.build_sudoku(settings, lambda *_: None)  # type: ignore[arg-type]
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+    assert files_of(tmp_path / "a")["train/all__inputs.npy"] != files_of(tmp_path / "c")["train/all__inputs.npy"]
+
+
+def test_no_test_board_is_trained_on(tmp_path: Path) -> None:
+    """Among boards of side 4 with nearly all clues there are few, so that many must be left out."""
+    settings = board_settings(
+        boards.SudokuSettings, tmp_path / "s", size=4, clues=15, subsample_size=400, test_size=400
+    )
+    boards.build_sudoku(settings, lambda *_: None)  # type: ignore[arg-type]
+    train, test = (open_split(tmp_path / "s", split) for split in storage.SPLITS)
+    asked = [{row.tobytes() for row in s.read(np.arange(s.num_examples))[0]} for s in (train, test)]
+    assert not asked[0] & asked[1]
+    assert len(asked[1]) == test.num_examples < 400
+
+
+def csv_folder(folder: Path, rows: list[tuple[str, str, int]]) -> str:
+    folder.mkdir(exist_ok=True)
+    text = "source,question,answer,rating\n" + "".join(f"x,{q},{a},{r}\n" for q, a, r in rows)
+    for split in ("train", "test"):
+        (folder / f"{split}.csv").write_text(text)
+    return str(folder)
+
+
+def test_published_csv_files_are_read(tmp_path: Path) -> None:
+    puzzles, solutions, _ = sudoku.generate(6, 9, seed=4)
+    rows = [
+        ("".join("." if d == 0 else str(d) for d in puzzle), "".join(map(str, solution)), i)
+        for i, (puzzle, solution) in enumerate(zip(puzzles, solutions, strict=True))
+    ]
+    source = csv_folder(tmp_path / "csv", rows[:3])
+    (tmp_path / "csv" / "test.csv").write_text(
+        "source,question,answer,rating\n" + "".join(f"x,{q},{a},{r}\n" for q, a, r in rows[3:])
+    )
+    settings = boards.SudokuSettings(source_repo=source, output_dir=str(tmp_path / "s"), min_difficulty=1)
+    boards.build_sudoku(settings, lambda *_: None)
+    train, test = (open_split(tmp_path / "s", split) for split in storage.SPLITS)
+    assert np.array_equal(train.read(np.arange(2))[0] - 1, puzzles[1:3])
+    assert np.array_equal(test.read(np.arange(3))[1] - 1, solutions[3:])
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("1" * 81, "1" * 81, 0)], "line 2: the answer is no solution"),
+        ([("12", "12", 0)], "2 and 2 cells"),
+        ([("x" * 81, "1" * 81, 0)], "something other than digits"),
+        ([], "no puzzle that is difficult enough"),
+    ],
+)
+def test_bad_csv_files_are_named(tmp_path: Path, rows: list[tuple[str, str, int]], said: str) -> None:
+    settings = boards.SudokuSettings(source_repo=csv_folder(tmp_path / "csv", rows), output_dir=str(tmp_path / "s"))
+    with pytest.raises(ValueError) as error:
+        boards.build_sudoku(settings, lambda *_: None)
+    assert said in str(error.value) and "train.csv" in str(error.value)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_hub_name_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    settings = boards.SudokuSettings(source_repo="some/where", output_dir=str(tmp_path / "s"))
+    with pytest.raises(ValueError, match=r'huggingface_hub is missing: pip install -e "\.\[hub\]"'):
+        boards.build_sudoku(settings, lambda *_: None)
+
+
+def test_kinds_of_data_sets_are_words_of_the_command_line(tmp_path: Path) -> None:
+    done = run_script(
+        "build_dataset.py", "maze", "--size", "9", "--subsample-size", "4", "--output-dir", str(tmp_path / "m")
+    )
+    assert done.returncode == 0, done.stderr
+    assert "steps from start to goal" in done.stdout
+    done = run_script("build_dataset.py", "sudok")
+    assert done.returncode == 2 and "there is no data set 'sudok'" in done.stderr

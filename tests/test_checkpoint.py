@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dataset.batches import Batch
-from training import checkpoint, initialise
+from training import checkpoint, export, initialise
 from training.config import PretrainConfig
 from training.state import DataShape, TrainState
 from training.step import exploration, train_step
@@ -106,6 +106,26 @@ def test_published_files_are_read(tmp_path: Path, prefix: str, kind: str) -> Non
     for key, value in state.network.state_dict().items():
         assert torch.equal(fresh.network.state_dict()[key], value), key
     assert loaded.puzzle_rows is not None and torch.equal(loaded.puzzle_rows, state.table.weights)  # type: ignore[union-attr]
+
+
+def test_exported_files_are_the_published_ones(tmp_path: Path) -> None:
+    state = trained(3)
+    folder = checkpoint.save(state, tmp_path, {})
+    for averaged in (True, False):
+        file = tmp_path / f"exported-{averaged}"
+        export.write_published(folder, file, averaged)
+        written = torch.load(file, weights_only=True)
+        assert all(key.startswith("_orig_mod.model.inner.") for key in written)
+        assert "_orig_mod.model.inner.puzzle_emb.weights" in written
+        again = checkpoint.load_weights(file)
+        wanted = checkpoint.load_weights(folder, averaged)
+        assert again.network.keys() == wanted.network.keys()
+        assert all(torch.equal(again.network[key], value) for key, value in wanted.network.items())
+        with pytest.raises(ValueError, match="exists: name another file"):
+            export.write_published(folder, file)
+    raw, mean = (torch.load(tmp_path / f"exported-{a}", weights_only=True) for a in (False, True))
+    key = "_orig_mod.model.inner.lm_head.weight"
+    assert not torch.equal(raw[key], mean[key])
 
 
 class Canary:

@@ -101,7 +101,7 @@ def test_refusals_name_the_key_and_the_remedy(override: str, said: str) -> None:
         (("epochs=0", "eval_interval=1"), "name it by load_checkpoint"),
         (("epochs=0", "load_checkpoint=x", "puzzle_rows=mean"), "which puzzle_rows=mean would undo"),
         (("data_paths=[a,b]",), "evaluation takes one data set"),
-        (("evaluators=[arcc]",), "unknown evaluators"),
+        (("evaluators=[arcc]",), "choose \\[arc\\], \\[exact\\]"),
     ],
 )
 def test_evaluation_refusals(overrides: tuple[str, ...], said: str) -> None:

@@ -135,9 +135,11 @@ def restore(state: TrainState, path: Path) -> dict[str, Any]:
     return record
 
 
-def load_weights(path: Path) -> Weights:
-    """Weights to start from: one of our folders (averaged weights where it has them), a `.safetensors` file, or a file
-    of the published code.
+def load_weights(path: Path, averaged: bool = True) -> Weights:
+    """Weights to start from: one of our folders, a `.safetensors` file, or a file of the published code.
+
+    Args:
+        averaged: take the averaged weights of a folder that has them.
 
     Raises:
         ValueError: if it is none of these, or holds anything but tensors.
@@ -145,7 +147,7 @@ def load_weights(path: Path) -> Weights:
     if path.is_dir():
         record = read_record(path)
         network = read_part(path, "network", record)
-        if "ema.safetensors" in record["files"]:
+        if averaged and "ema.safetensors" in record["files"]:
             network |= read_part(path, "ema", record)
         has_table = "puzzle_table.safetensors" in record["files"]
         rows = read_part(path, "puzzle_table", record)["weights"] if has_table else None

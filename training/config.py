@@ -71,15 +71,13 @@ class RunConfig(BaseModel):
         return self.epochs // self.epochs_per_interval
 
     @property
+    def load_averaged(self) -> bool:
+        """Whether `load_checkpoint` takes averaged weights where there are any."""
+        return True
+
+    @property
     def optimizer(self) -> OptimizerConfig:
         return OptimizerConfig(**{key: getattr(self, key) for key in OptimizerConfig.model_fields})
-
-    def torch_device(self, local_rank: int) -> torch.device:
-        """The device of this process."""
-        wanted = "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
-        if self.device == "cuda" and wanted == "cpu":
-            raise ValueError("device=cuda, but PyTorch finds no CUDA device: install a CUDA build or set device=auto")
-        return torch.device("cuda", local_rank) if wanted == "cuda" else torch.device("cpu")
 
     def should_compile(self, device: torch.device) -> bool:
         """Whether to compile the step: as told, or on a GPU, or on a CPU where a C++ compiler is installed."""
@@ -108,7 +106,9 @@ class PretrainConfig(RunConfig):
 class EvalConfig(RunConfig):
     """`eval_arc_k10.py`: test-time fine-tuning, then prediction, votes, scores and submissions."""
 
-    evaluators: list[str] = Field(default_factory=lambda: ["arc"], description="arc, or none")
+    evaluators: list[str] = Field(
+        default_factory=lambda: ["arc"], description="arc (votes, submissions, pass@k) or exact (one answer), or none"
+    )
     puzzle_rows: Literal["keep", "mean", "zero"] | None = Field(
         None,
         description="what the puzzle rows start from: keep the checkpoint's (only for the same puzzles), the mean of "
@@ -124,8 +124,8 @@ class EvalConfig(RunConfig):
     @field_validator("evaluators")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
-        if unknown := set(value) - {"arc"}:
-            raise ValueError(f"unknown evaluators {sorted(unknown)}: the one there is is arc")
+        if len(value) > 1 or set(value) - {"arc", "exact"}:
+            raise ValueError(f"evaluators={value}: choose [arc], [exact] or []")
         return value
 
     @model_validator(mode="after")
@@ -140,6 +140,11 @@ class EvalConfig(RunConfig):
                 "fine-tune (epochs > 0) or set puzzle_rows=keep"
             )
         return self
+
+    @property
+    def load_averaged(self) -> bool:
+        """As it is evaluated, a checkpoint that is not trained further is loaded."""
+        return self.eval_ema or self.epochs > 0
 
     @property
     def rows_from(self) -> str:

@@ -140,7 +140,7 @@ def start(state: TrainState, directory: Path, rows_from: str, identity: dict[str
         return f"resumed from {found} at step {state.step}"
     if config.load_checkpoint is None:
         return "fresh weights"
-    weights = checkpoint.load_weights(Path(config.load_checkpoint))
+    weights = checkpoint.load_weights(Path(config.load_checkpoint), config.load_averaged)
     initialise_network(state.network, weights)
     done = initialise_rows(state, weights, rows_from, identity["puzzles"])
     if state.ema is not None:

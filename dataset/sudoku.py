@@ -1,0 +1,242 @@
+"""Sudoku: generated with exactly one solution, or read from the CSV files of Sudoku-Extreme; augmented; as tokens.
+
+A board of n x n digits is one row of n * n tokens: PAD 0, blank 1, digit d is d + 1.  As published for 9 x 9
+(arXiv 2506.21734): 81 places, 11 tokens.  Boxes are sqrt(n) x sqrt(n), for n = 6 two rows by three columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+
+from dataset.hashing import splitmix64
+
+BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
+"""Rows and columns of a box, by the side of the board."""
+
+TOKEN_OF_BLANK = 1
+
+
+def tokens(boards: np.ndarray) -> np.ndarray:
+    """uint8 [N, n * n] tokens of boards [N, n * n] with 0 for a blank."""
+    return (boards + TOKEN_OF_BLANK).astype(np.uint8)
+
+
+def vocab_size(n: int) -> int:
+    """PAD, blank and n digits."""
+    return n + 2
+
+
+@numba.njit(nogil=True, cache=True)
+def _search(board, n, box_h, box_w, limit, state, solution):  # type: ignore[no-untyped-def]
+    """Counts solutions of `board` [n * n] up to `limit`, always filling a cell that has the fewest candidates.
+
+    Args:
+        state: 0 tries candidates in order, anything else in an order drawn from it.
+        solution: [n * n], gets the first one.
+
+    Returns:
+        solutions, guesses (cells that had several candidates when they were filled).
+    """
+    cells = n * n
+    grid = board.copy()
+    rows, cols, boxes = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    boxes_per_row = n // box_w
+    everything = (1 << n) - 1
+    for i in range(cells):
+        if grid[i] > 0:
+            bit = 1 << (np.int64(grid[i]) - 1)
+            r, c = i // n, i % n
+            b = r // box_h * boxes_per_row + c // box_w
+            if (rows[r] | cols[c] | boxes[b]) & bit:
+                return 0, 0
+            rows[r] |= bit
+            cols[c] |= bit
+            boxes[b] |= bit
+    trail, left = np.empty(cells, np.int64), np.empty(cells, np.int64)
+    depth, solutions, guesses = 0, 0, 0
+    while True:
+        fewest, best, candidates = n + 1, -1, 0
+        for i in range(cells):
+            if grid[i] == 0:
+                r, c = i // n, i % n
+                free = everything & ~(rows[r] | cols[c] | boxes[r // box_h * boxes_per_row + c // box_w])
+                count = 0
+                rest = free
+                while rest:
+                    rest &= rest - 1
+                    count += 1
+                if count < fewest:
+                    fewest, best, candidates = count, i, free
+                    if count <= 1:
+                        break
+        if best < 0:
+            solutions += 1
+            if solutions == 1:
+                solution[:] = grid
+            if solutions >= limit:
+                return solutions, guesses
+        else:
+            guesses += fewest > 1
+            trail[depth], left[depth] = best, candidates
+            depth += 1
+        while depth > 0:  # the next candidate of the latest cell that has one
+            i = trail[depth - 1]
+            r, c = i // n, i % n
+            b = r // box_h * boxes_per_row + c // box_w
+            if grid[i] > 0:
+                bit = 1 << (np.int64(grid[i]) - 1)
+                rows[r] &= ~bit
+                cols[c] &= ~bit
+                boxes[b] &= ~bit
+                grid[i] = 0
+            if left[depth - 1] == 0:
+                depth -= 1
+                continue
+            skip = 0
+            if state:
+                state = splitmix64(np.uint64(state))
+                count = 0
+                rest = left[depth - 1]
+                while rest:
+                    rest &= rest - 1
+                    count += 1
+                skip = np.int64((state >> np.uint64(33)) % np.uint64(count))
+            rest = left[depth - 1]
+            for _ in range(skip):
+                rest &= rest - 1
+            bit = rest & -rest
+            left[depth - 1] &= ~bit
+            digit = 0
+            while (1 << digit) < bit:
+                digit += 1
+            grid[i] = digit + 1
+            rows[r] |= bit
+            cols[c] |= bit
+            boxes[b] |= bit
+            break
+        if depth == 0:
+            return solutions, guesses
+
+
+def solve(board: np.ndarray, limit: int = 2) -> tuple[int, int, np.ndarray]:
+    """Solutions of a board uint8 [n * n] up to `limit`, the guesses that took, and the first solution (zeros if none).
+
+    The number of guesses with `limit=1` is what is called the difficulty of a puzzle here.
+    """
+    n = side(board.size)
+    solution = np.zeros(board.size, dtype=np.uint8)
+    found, guesses = _search(board.astype(np.uint8), n, *BOXES[n], limit, np.uint64(0), solution)
+    return int(found), int(guesses), solution
+
+
+def side(cells: int) -> int:
+    """n of a board of n * n cells.
+
+    Raises:
+        ValueError: if there is no Sudoku of that many cells here.
+    """
+    for n in BOXES:
+        if n * n == cells:
+            return n
+    raise ValueError(f"a board of {cells} cells is no Sudoku of side {', '.join(map(str, BOXES))}")
+
+
+@numba.njit(nogil=True, cache=True)
+def _generate(n, box_h, box_w, clues, seeds, puzzles, solutions, difficulties):  # type: ignore[no-untyped-def]
+    cells = n * n
+    spare = np.zeros(cells, np.uint8)
+    order = np.arange(cells)
+    for k in range(len(seeds)):
+        state = splitmix64(seeds[k])
+        _search(np.zeros(cells, np.uint8), n, box_h, box_w, 1, state | np.uint64(1), solutions[k])
+        puzzle = solutions[k].copy()
+        for i in range(cells - 1, 0, -1):
+            state = splitmix64(state)
+            j = np.int64(state % np.uint64(i + 1))
+            order[i], order[j] = order[j], order[i]
+        left = cells
+        for i in order:
+            if left <= clues:
+                break
+            digit = puzzle[i]
+            puzzle[i] = 0
+            found, _ = _search(puzzle, n, box_h, box_w, 2, np.uint64(0), spare)
+            if found > 1:
+                puzzle[i] = digit
+            else:
+                left -= 1
+        puzzles[k] = puzzle
+        difficulties[k] = _search(puzzle, n, box_h, box_w, 1, np.uint64(0), spare)[1]
+
+
+CHUNK = 64
+
+
+def generate(
+    count: int, n: int, seed: int, clues: int = 0, workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Puzzles with exactly one solution: digits are taken out in random order as long as the solution stays unique.
+
+    Args:
+        clues: digits that are left at least; 0 takes out all that can be.
+        progress: told (puzzles made, count).
+
+    Returns:
+        puzzles, solutions uint8 [count, n * n]; difficulty int64 [count].
+    """
+    box_h, box_w = BOXES[n]
+    puzzles, solutions = (np.zeros((count, n * n), dtype=np.uint8) for _ in range(2))
+    difficulties = np.zeros(count, dtype=np.int64)
+    seeds = np.random.default_rng((seed, n)).integers(1, 2**63, count).astype(np.uint64)
+
+    def fill(first: int) -> int:
+        part = slice(first, first + CHUNK)
+        _generate(n, box_h, box_w, clues, seeds[part], puzzles[part], solutions[part], difficulties[part])
+        return len(seeds[part])
+
+    with ThreadPoolExecutor(workers) as pool:
+        done = 0
+        for made in pool.map(fill, range(0, count, CHUNK)):
+            done += made
+            if progress is not None:
+                progress(done, count)
+    return puzzles, solutions, difficulties
+
+
+def augment(puzzle: np.ndarray, solution: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The same puzzle in another guise: digits renamed, bands and rows within them, stacks and columns within them
+    reordered, and, where boxes are square, perhaps transposed."""
+    n = side(puzzle.size)
+    box_h, box_w = BOXES[n]
+    digits = np.concatenate([[0], rng.permutation(n) + 1]).astype(np.uint8)
+    rows = np.concatenate([band * box_h + rng.permutation(box_h) for band in rng.permutation(n // box_h)])
+    cols = np.concatenate([stack * box_w + rng.permutation(box_w) for stack in rng.permutation(n // box_w)])
+    transposed = box_h == box_w and rng.random() < 0.5
+
+    def apply(board: np.ndarray) -> np.ndarray:
+        grid = board.reshape(n, n)
+        grid = grid.T if transposed else grid
+        return digits[grid[rows][:, cols]].reshape(-1)
+
+    return apply(puzzle), apply(solution)
+
+
+def parse(question: str, answer: str, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """A puzzle and its solution from the text of a CSV row, `.` or 0 for a blank.
+
+    Raises:
+        ValueError: naming `where`, if the answer is not a solution of the question.
+    """
+    blank_to_zero = question.strip().replace(".", "0"), answer.strip()
+    if not all(text.isascii() and text.isdigit() for text in blank_to_zero):
+        raise ValueError(f"{where} holds something other than digits and dots: expected 81 of them")
+    puzzle, solution = (np.frombuffer(text.encode(), dtype=np.uint8) - ord("0") for text in blank_to_zero)
+    if len(puzzle) != len(solution) or len(puzzle) not in (n * n for n in BOXES):
+        raise ValueError(f"{where} has {len(puzzle)} and {len(solution)} cells: expected 81 each")
+    if solve(solution, 1)[0] != 1 or (solution == 0).any() or ((puzzle != 0) & (puzzle != solution)).any():
+        raise ValueError(f"{where}: the answer is no solution of the question")
+    return puzzle, solution
