@@ -54,7 +54,7 @@ def parser_of(kind: str) -> ArgParser:
 
 def say_what_it_is(folder: str | Path, manifest: Manifest, seconds: float) -> None:
     counted = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in manifest.counts.items())
-    size = sum(entry["bytes"] for entry in manifest.files.values())
+    size = sum(known.bytes for known in manifest.files.values())
     print(f"{folder}: {counted}; {size / 1e6:,.1f} MB, {manifest.format}, in {seconds:.1f} s")
 
 

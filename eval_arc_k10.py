@@ -16,7 +16,7 @@ from dataset.batches import BatchSampler
 from dataset.storage import open_split, open_test_tasks
 from evaluators import arc, exact
 from evaluators.predict import predict
-from evaluators.scores import SCORES
+from evaluators.scores import is_done
 from training import entry, session
 from training.config import EvalConfig
 from training.loop import Plan, train
@@ -37,20 +37,21 @@ def main(config: EvalConfig) -> None:
     plan = Plan.of(sampler, config.num_intervals)
     run.say(f"{plan.total_steps} steps of fine-tuning, {len(test_split.puzzle_identifiers)} test puzzles to predict")
 
-    state = session.build_state(run, train_split.metadata)
-    run.say(session.start(run, state, rows_from=config.rows_from))
+    state = session.build_state(run, sampler.data)
+    run.say(session.start(run, state))
 
     def evaluate() -> None:
         folder = run.directory / f"evaluation_step_{state.step}"
-        if not config.evaluators or distributed.broadcast_object((folder / SCORES).exists()):
+        conditions = config.conditions | {"step": state.step, **run.identity}
+        if not config.evaluators or distributed.from_main(lambda: is_done(folder, conditions)):
             return
         predictions = predict(state, test_split, config.eval_batch_size or config.global_batch_size, config.eval_ema)
         if predictions is not None:
             if "arc" in config.evaluators:
-                metrics = arc.evaluate(predictions, path, folder, attempts=config.attempts)
+                metrics = arc.evaluate(predictions, path, folder, conditions, config.attempts)
                 run.say(arc.table(metrics, folder))
             else:
-                metrics = exact.evaluate(predictions, test_split, folder)
+                metrics = exact.evaluate(predictions, test_split, folder, conditions)
                 run.say(exact.table(metrics, folder))
             run.metrics.write(state.step, metrics)
 

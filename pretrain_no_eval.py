@@ -26,8 +26,8 @@ def main(config: PretrainConfig) -> None:
     plan = Plan.of(sampler, config.num_intervals)
     run.say(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} intervals")
 
-    state = session.build_state(run, splits[0].metadata)
-    run.say(session.start(run, state, rows_from="keep"))
+    state = session.build_state(run, sampler.data)
+    run.say(session.start(run, state))
 
     # Saving is the last thing of an interval and the first thing a reader looks for, so it is part of the loop.
     for step in train(state, sampler, plan, run.metrics, run.directory, run.record):

@@ -83,25 +83,29 @@ class Augmentation:
 
 
 @njit(cache=True, nogil=True)
-def transformed_layout(height, width, transform):  # type: ignore[no-untyped-def]  # numba: integers
+def transformed_layout(height, width, transform, stride):  # type: ignore[no-untyped-def]  # numba: integers
     """How to read a grid stored row by row as its transformed self.
+
+    Args:
+        stride: cells from one stored row to the next, `width` where the grid is stored by itself.
 
     Returns:
         height, width, first, down, right: cell (r, c) of the transformed grid is the stored cell
         first + r * down + c * right.
     """
+    last_row = (height - 1) * stride
     if transform == 0:
-        return height, width, 0, width, 1
+        return height, width, 0, stride, 1
     if transform == 1:
-        return width, height, width - 1, -1, width
+        return width, height, width - 1, -1, stride
     if transform == 2:
-        return height, width, height * width - 1, -width, -1
+        return height, width, last_row + width - 1, -stride, -1
     if transform == 3:
-        return width, height, (height - 1) * width, 1, -width
+        return width, height, last_row, 1, -stride
     if transform == 4:
-        return height, width, width - 1, width, -1
+        return height, width, width - 1, stride, -1
     if transform == 5:
-        return height, width, (height - 1) * width, -width, 1
+        return height, width, last_row, -stride, 1
     if transform == 6:
-        return width, height, 0, 1, width
-    return width, height, height * width - 1, -1, -width
+        return width, height, 0, 1, stride
+    return width, height, last_row + width - 1, -1, -stride

@@ -44,6 +44,7 @@ class JoinedSplits:
     group_starts: int64 [G + 1], the first puzzle of each group and the end.
     example_starts: int64 [P + 1], the first example of each puzzle and the end.
     puzzle_identifiers: int32 [P].
+    num_puzzle_identifiers: how many rows a table for all of them needs.
 
     Raises:
         ValueError: if there is no split, if they differ in canvas or tokens, or if two of them give the same
@@ -56,6 +57,7 @@ class JoinedSplits:
         self.splits = list(splits)
         self.metadata = self.splits[0].metadata
         _check_agreement(self.splits)
+        self.num_puzzle_identifiers = max(int(split.metadata.num_puzzle_identifiers) for split in self.splits)
         self.group_starts = _chain([split.group_indices for split in self.splits])
         self.example_starts = _chain([split.puzzle_indices for split in self.splits])
         self.puzzle_identifiers = np.concatenate(

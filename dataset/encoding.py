@@ -39,7 +39,7 @@ def encode_grid(grid: np.ndarray, side: int, row: int = 0, col: int = 0) -> np.n
 @numba.njit(nogil=True, cache=True)
 def _place(grid, h, w, transform, tokens, side, row, col, out):  # type: ignore[no-untyped-def]
     """Writes `grid` (flat, h x w) under a dihedral transform and a colour-to-token table at (row, col) of `out`."""
-    H, W, start, down, right = transformed_layout(h, w, transform)
+    H, W, start, down, right = transformed_layout(h, w, transform, w)
     for i in range(H):
         source = start + i * down
         target = (row + i) * side + col
@@ -95,7 +95,7 @@ def encode_examples(  # type: ignore[no-untyped-def]
         if len(visit_seeds):
             seed = splitmix64(visit_seeds[n])
             if np.int64(seed % np.uint64(count)) != local:
-                h, w, _, _, _ = transformed_layout(max(pair[1], pair[4]), max(pair[2], pair[5]), transform)
+                h, w, _, _, _ = transformed_layout(max(pair[1], pair[4]), max(pair[2], pair[5]), transform, 0)
                 draw = splitmix64(seed + np.uint64(local + 1))
                 row = np.int64((draw >> np.uint64(32)) % np.uint64(side - h + 1))
                 col = np.int64((draw & np.uint64(0xFFFFFFFF)) % np.uint64(side - w + 1))

@@ -48,7 +48,7 @@ def colour_moments(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
 def _add_grid(cells, height, width, cell_table, shape_table, moments, shapes):  # type: ignore[no-untyped-def]
     """Adds a grid under every transform to the moments [8, 10, 2] and shapes [8, 2] of its pair."""
     for transform in range(NUM_DIHEDRAL):
-        h, w, first, down, right = transformed_layout(height, width, transform)
+        h, w, first, down, right = transformed_layout(height, width, transform, width)
         for k in range(NUM_HASHES):
             shapes[transform, k] += shape_table[h, w, k]
         for i in range(h):

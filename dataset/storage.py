@@ -37,7 +37,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dataset import encoding
-from dataset.augmentation import NUM_COLOURS, Augmentation
+from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL, Augmentation
+from utils import files
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -75,6 +76,15 @@ class SplitMetadata(BaseModel):
     sets: list[str]
 
 
+class KnownFile(BaseModel):
+    """A file as the manifest has it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
 class Manifest(BaseModel):
     """What a data set was made of, so that a checkpoint can say what it was trained on."""
 
@@ -86,12 +96,12 @@ class Manifest(BaseModel):
     settings: dict[str, Any]
     counts: dict[str, int]
     puzzles: str = Field(description="SHA-256 of which puzzle each identifier stands for")
-    files: dict[str, dict[str, Any]] = Field(description="bytes and sha256 of each file")
+    files: dict[str, KnownFile]
 
     @property
     def fingerprint(self) -> str:
         """One hash of everything that training reads."""
-        lines = [f"{name} {entry['sha256']}" for name, entry in sorted(self.files.items())]
+        lines = [f"{name} {known.sha256}" for name, known in sorted(self.files.items())]
         return hashlib.sha256("\n".join([self.format, *lines]).encode()).hexdigest()
 
 
@@ -387,7 +397,7 @@ def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> Compa
         identifiers_start=int(tasks["puzzle_identifiers_start"]),
         shifted=split == "train",
     )
-    if len(opened.pairs) != table[:, 1].sum() or len(opened.augmentations) != table[:, 2].sum():
+    if opened.pairs.shape != (table[:, 1].sum(), 6) or opened.augmentations.shape != (table[:, 2].sum(), 11):
         raise ValueError(
             f"{directory}: {TASKS}, {PAIRS} and {AUGMENTATIONS} do not fit together: build the data set anew"
         )
@@ -395,11 +405,14 @@ def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> Compa
     p = np.asarray(opened.pairs, dtype=np.int64)
     side = math.isqrt(metadata.seq_len)
     if (
-        (p < 0).any()
+        side * side != metadata.seq_len
+        or metadata.num_puzzle_identifiers != opened.identifiers_start + len(opened.augmentations)
+        or (p < 0).any()
         or (p[:, [1, 2, 4, 5]] > side).any()
         or max((p[:, 0] + p[:, 1] * p[:, 2]).max(initial=0), (p[:, 3] + p[:, 4] * p[:, 5]).max(initial=0))
         > len(opened.grids)
-        or (np.asarray(opened.augmentations) > 9).any()
+        or (opened.augmentations[:, 0] >= NUM_DIHEDRAL).any()
+        or (np.sort(opened.augmentations[:, 1:], axis=1) != np.arange(NUM_COLOURS)).any()
         or (np.asarray(opened.grids) > 9).any()
     ):
         raise ValueError(f"{directory}: {PAIRS}, {GRIDS} or {AUGMENTATIONS} point outside: build the data set anew")
@@ -478,6 +491,33 @@ def open_catalog(directory: str | Path) -> PuzzleCatalog:
     return PuzzleCatalog([t["id"] for t in tasks["tasks"]], task_of, rows[:, 0], rows[:, 1:])
 
 
+def fingerprints(directory: str | Path, verify: bool = True) -> tuple[str, str]:
+    """What training reads of a data set, and which puzzle each of its identifiers stands for, each as one hash.
+
+    Args:
+        verify: compare every file with its checksum in the manifest.
+
+    Raises:
+        ValueError: if it is no data set, or a file is not what the manifest says.
+    """
+    directory = Path(directory)
+    manifest = open_manifest(directory)
+    if manifest is None:  # a published data set
+        names = directory / IDENTIFIERS
+        if not names.is_file():
+            raise ValueError(f"{directory} is not a data set folder (no {MANIFEST}): build_dataset.py makes one")
+        sizes = sorted((str(p.relative_to(directory)), p.stat().st_size) for p in directory.glob("*/*.npy"))
+        puzzles = "names:" + files.sha256(names)
+        return hashlib.sha256(f"{puzzles} {sizes}".encode()).hexdigest(), puzzles
+    for name, known in manifest.files.items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size != known.bytes:
+            raise ValueError(f"{path} has not the size that {MANIFEST} says: build the data set anew")
+        if verify and files.sha256(path) != known.sha256:
+            raise ValueError(f"{path} is damaged (its checksum is not that of {MANIFEST}): build the data set anew")
+    return manifest.fingerprint, manifest.puzzles
+
+
 def open_test_tasks(directory: str | Path) -> dict[str, Any]:
     """The test tasks in Kaggle's layout: {id: {"train": [{"input", "output"}], "test": [..]}}, outputs where known."""
     path = Path(directory) / TEST_TASKS
@@ -487,12 +527,6 @@ def open_test_tasks(directory: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds no tasks by id: build the data set anew")
     return value
-
-
-def sha256(path: Path) -> str:
-    """The checksum of a file, as the manifest has it."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def puzzles_digest(task_ids: Iterable[str], augmentations: Iterable[np.ndarray], start: int) -> str:

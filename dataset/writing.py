@@ -6,7 +6,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from dataset.hashing import splitmix64
 from dataset.planning import task_seed
 from dataset.storage import Manifest, SplitMetadata
 from dataset.tasks import Task
+from utils import files
 
 CHUNK = 16_384
 
@@ -156,19 +156,19 @@ def _install(
     staging.mkdir(parents=True)
     try:
         checksums = fill(staging)
-        files = {
+        listed = {
             str(path.relative_to(staging)): {
                 "bytes": path.stat().st_size,
-                "sha256": checksums.get(path) or storage.sha256(path),
+                "sha256": checksums.get(path) or files.sha256(path),
             }
             for path in sorted(staging.rglob("*"))
             if path.is_file()
         }
         examples = {f"{split}_examples": storage.open_split(staging, split).num_examples for split in storage.SPLITS}
-        manifest = Manifest.model_validate(made_of | {"counts": counted | examples | counts, "files": files})
+        manifest = Manifest.model_validate(made_of | {"counts": counted | examples | counts, "files": listed})
         (staging / storage.MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         _check_target(target, made_of, manifest.fingerprint)
-        _move(staging, target)
+        files.install(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -195,32 +195,6 @@ def _check_target(target: Path, made_of: dict[str, Any], fingerprint: str | None
         or fingerprint not in (None, old.fingerprint)
     ):
         raise ValueError(f"{target} already holds another data set: choose another --output-dir or remove it")
-
-
-def _move(staging: Path, target: Path) -> None:
-    """Puts the folder in its place, after all of it is on the disk; an old one is kept until then."""
-    for path in [*staging.rglob("*"), staging]:
-        _sync(path)
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    try:
-        os.replace(staging, target)
-    except BaseException:
-        if old.exists():
-            os.replace(old, target)
-        raise
-    _sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _bytes_needed(tasks: list[Task], augmentations: list[np.ndarray], fmt: str, side: int) -> int:

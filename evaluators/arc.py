@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,26 @@ from dataset.storage import open_catalog, open_test_tasks
 from evaluators import scores, submission
 from evaluators.predictions import Predictions
 from evaluators.voting import count_votes
+from utils.files import write_atomically
 
 KAGGLE_ATTEMPTS = 2
 
 
 def evaluate(
-    predictions: Predictions, dataset_dir: str | Path, out_dir: Path, attempts: int = 10, ranking: str = "votes"
+    predictions: Predictions,
+    dataset_dir: str | Path,
+    out_dir: Path,
+    conditions: Mapping[str, Any] | None = None,
+    attempts: int = 10,
+    ranking: str = "votes",
 ) -> dict[str, Any]:
     """Writes `predictions.npz`, `submission.json` (`attempts` per input), `submission_kaggle.json` (2) and
     `scores.json` into `out_dir`; returns what the last holds.
 
     Scores are absent where the data set has no solutions.
+
+    Args:
+        conditions: what the scores depend on, written beside them.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     predictions.save(out_dir / "predictions.npz")
@@ -39,7 +49,8 @@ def evaluate(
     known = scores.pass_at_k(votes, test_tasks)
     if known is not None:
         result |= known | {"ARC/copy_input": scores.copy_baseline(test_tasks)}
-    submission.write_atomically(out_dir / scores.SCORES, json.dumps(result, indent=1) + "\n")
+    described = result | {"conditions": dict(conditions or {})}
+    write_atomically(out_dir / scores.SCORES, json.dumps(described, indent=1) + "\n")
     return result
 
 

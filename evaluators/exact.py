@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 from dataset.storage import Split
 from evaluators.predictions import Predictions
 from evaluators.scores import SCORES
-from evaluators.submission import write_atomically
+from utils.files import write_atomically
 
 
-def evaluate(predictions: Predictions, split: Split, out_dir: Path) -> dict[str, Any]:
+def evaluate(
+    predictions: Predictions, split: Split, out_dir: Path, conditions: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Writes `predictions.npz` and `scores.json` into `out_dir`; returns what the latter holds.
 
     `exact_accuracy` and `accuracy` are over test examples: all of its labelled tokens right, and the share of them.
@@ -22,6 +25,10 @@ def evaluate(predictions: Predictions, split: Split, out_dir: Path) -> dict[str,
 
     Args:
         predictions: of every example of `split`, in order.
+        conditions: what the scores depend on, written beside them.
+
+    Raises:
+        ValueError: if no example of the split has labels.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     predictions.save(out_dir / "predictions.npz")
@@ -32,6 +39,8 @@ def evaluate(predictions: Predictions, split: Split, out_dir: Path) -> dict[str,
     labelled = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore
     right = (predictions.tokens == labels) & labelled
     counted = labelled.any(1)
+    if not counted.any():
+        raise ValueError("no example of the test split has labels: there is nothing to score")
     exact = right.sum(1) == labelled.sum(1)
     result = {
         "examples": int(counted.sum()),
@@ -40,7 +49,8 @@ def evaluate(predictions: Predictions, split: Split, out_dir: Path) -> dict[str,
         "q_halt_accuracy": float(((predictions.q_halt >= 0) == exact)[counted].mean()),
     }
     result = {f"exact/{name}": value for name, value in result.items()}
-    write_atomically(out_dir / SCORES, json.dumps(result, indent=1) + "\n")
+    described = result | {"conditions": dict(conditions or {})}
+    write_atomically(out_dir / SCORES, json.dumps(described, indent=1) + "\n")
     return result
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+
+from utils.files import write_atomically
 
 DTYPES = {"tokens": np.uint8, "q_halt": np.float32, "puzzle_identifiers": np.int32, "test_index": np.int32}
 
@@ -30,12 +31,8 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Writes a compressed .npz, whole or not at all."""
-        staging = path.with_name(f".{path.name}.partial")
-        with staging.open("wb") as stream:
-            np.savez_compressed(stream, **{f.name: getattr(self, f.name) for f in fields(self)})
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(staging, path)
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
 
     @classmethod
     def load(cls, path: Path) -> Predictions:

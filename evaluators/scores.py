@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,15 @@ from evaluators.voting import Votes
 
 SCORES = "scores.json"
 """Written last of all, so that an evaluation which has it is whole."""
+
+
+def is_done(folder: Path, conditions: Mapping[str, Any]) -> bool:
+    """Whether an evaluation under these conditions lies whole in `folder`."""
+    try:
+        return bool(json.loads((folder / SCORES).read_text(encoding="utf-8"))["conditions"] == dict(conditions))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
 
 KS = (1, 2, 5, 10, 100, 1000)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from dataset.tasks import parse_grid
 from evaluators.scores import TestTasks
 from evaluators.voting import Votes
+from utils.files import write_atomically
 
 Submission = dict[str, list[dict[str, list[list[int]]]]]
 
@@ -60,12 +60,3 @@ def validate(submission: Any, test_tasks: TestTasks, attempts: int) -> None:
 def write(submission: Submission, path: Path) -> None:
     """Replaces the file by the whole submission or not at all."""
     write_atomically(path, json.dumps(submission, separators=(",", ":")))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    staging = path.with_name(f".{path.name}.partial")
-    with staging.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(staging, path)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from dataset.augmentation import DIHEDRAL_INVERSE
+from dataset.augmentation import DIHEDRAL_INVERSE, transformed_layout
 from dataset.encoding import COLOUR_0, VOCAB_SIZE
 from dataset.storage import PuzzleCatalog
 from evaluators.predictions import Predictions
@@ -78,30 +78,12 @@ def _restore(tokens, side, transforms, colours, out):  # type: ignore[no-untyped
         h, w = _crop(canvas, side)
         for c in range(10):
             back[colours[n, c]] = c
-        transform = transforms[n]
-        swaps = transform == 1 or transform == 3 or transform == 6 or transform == 7
-        H, W = (w, h) if swaps else (h, w)
+        H, W, first, down, right = transformed_layout(h, w, transforms[n], side)
         out[n, 0], out[n, 1] = H, W
         at = HEADER
         for i in range(H):
             for j in range(W):
-                if transform == 0:
-                    r, c = i, j
-                elif transform == 1:
-                    r, c = j, w - 1 - i
-                elif transform == 2:
-                    r, c = h - 1 - i, w - 1 - j
-                elif transform == 3:
-                    r, c = h - 1 - j, i
-                elif transform == 4:
-                    r, c = i, w - 1 - j
-                elif transform == 5:
-                    r, c = h - 1 - i, j
-                elif transform == 6:
-                    r, c = j, i
-                else:
-                    r, c = h - 1 - j, w - 1 - i
-                out[n, at] = back[canvas[r * side + c] - COLOUR_0]
+                out[n, at] = back[canvas[first + i * down + j * right] - COLOUR_0]
                 at += 1
 
 

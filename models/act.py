@@ -134,4 +134,5 @@ class ACTStep(nn.Module):
             target_q_continue=target,
             q_loss_of_unlabelled=self.training,
         )
-        return carry, loss, metrics, out
+        # Detached, so that no gradient is prepared for what only evaluation reads.
+        return carry, loss, metrics, Output(out.latents, *(value.detach() for value in out[1:]))

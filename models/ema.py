@@ -27,9 +27,16 @@ class EMA:
             self.shadow[name].copy_(p)
 
     @torch.no_grad()
-    def update(self) -> None:
-        if self.shadow:
-            torch._foreach_lerp_(list(self.shadow.values()), list(self.parameters.values()), 1 - self.rate)
+    def update(self, ok: Tensor | None = None) -> None:
+        """Moves the average towards the weights; not where `ok` (bool [], on the device) does not hold."""
+        shadow: list[Tensor] = list(self.shadow.values())
+        weights: list[Tensor] = list(self.parameters.values())
+        if ok is None:
+            torch._foreach_lerp_(shadow, weights, 1 - self.rate)
+        else:
+            distance = torch._foreach_sub(weights, shadow)  # type: ignore[arg-type]
+            torch._foreach_mul_(distance, ok * (1 - self.rate))
+            torch._foreach_add_(shadow, distance)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

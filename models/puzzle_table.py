@@ -36,14 +36,22 @@ class PuzzleTable:
         return self.weights[identifiers.to(torch.int64)].requires_grad_()
 
     @torch.no_grad()
-    def apply_gradients(self, identifiers: Tensor, gradients: Tensor, lr: float | Tensor, weight_decay: float) -> None:
+    def apply_gradients(
+        self, identifiers: Tensor, gradients: Tensor, lr: float, weight_decay: float, ok: Tensor | None = None
+    ) -> None:
         """Sign descent (arXiv 1802.04434) on the rows named by `identifiers` [N] with `gradients` [N, E].
 
         Gradients of equal identifiers are added first; then row = row * (1 - lr * weight_decay) - lr * sign(gradient).
+
+        Args:
+            ok: bool [], on the device; where it does not hold nothing changes.
         """
         identifiers = identifiers.to(torch.int64)
         sign = sum_per_identifier(identifiers, gradients).sign()
-        rows = self.weights[identifiers] * (1 - lr * weight_decay) - lr * sign
+        old = self.weights[identifiers]
+        rows = old * (1 - lr * weight_decay) - lr * sign
+        if ok is not None:
+            rows = torch.where(ok, rows, old)
         # Equal identifiers write equal rows, so that their order does not matter.
         self.weights[identifiers] = rows
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,8 @@ from dataset.tasks import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(2)
+hypothesis.settings.register_profile("untimed", deadline=None)  # the first call of a kernel compiles it
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ class FakeMetadata:
     blank_identifier_id: int = 0
     vocab_size: int = 12
     seq_len: int = 16
+    num_puzzle_identifiers: int = 1000
 
 
 class FakeSplit:

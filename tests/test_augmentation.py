@@ -58,7 +58,7 @@ def test_augmentation_is_the_reference_and_inverts(grid: list[list[int]], augmen
 @given(grids, st.integers(0, 7))
 def test_layout_reads_a_grid_as_its_transform(grid: list[list[int]], transform: int) -> None:
     array = np.array(grid, dtype=np.uint8)
-    h, w, first, down, right = transformed_layout(*array.shape, transform)
+    h, w, first, down, right = transformed_layout(*array.shape, transform, array.shape[1])
     read = [[array.flat[first + r * down + c * right] for c in range(w)] for r in range(h)]
     assert read == reference.transform(grid, transform)
 

@@ -177,7 +177,7 @@ def test_the_manifest_says_what_the_data_are(compact: Path, expanded: Path) -> N
         assert manifest.settings["test_set_name"] == "evaluation2"
         assert manifest.counts["tasks"] == 5 and manifest.counts["puzzles"] == 30
         on_disk = {name: sum_ for name, sum_ in files_of(folder).items() if name != storage.MANIFEST}
-        assert {name: entry["sha256"] for name, entry in manifest.files.items()} == on_disk
+        assert {name: known.sha256 for name, known in manifest.files.items()} == on_disk
     assert open_manifest(compact).puzzles == open_manifest(expanded).puzzles  # type: ignore[union-attr]
 
 

@@ -76,7 +76,7 @@ def test_everything_that_trains_is_saved() -> None:
     before = {key: value.clone() for key, value in tensors(trained(3)).items()}
     after = tensors(trained(4))
     parts = {key.split("/")[0] for key, value in after.items() if not torch.equal(value, before[key])}
-    assert parts == {"network", "ema", "optimizer", "puzzle_table", "carry"}
+    assert parts == {"network", "ema", "optimizer", "puzzle_table", "carry", "metrics"}
 
 
 def test_names_are_the_published_raw_ones(tmp_path: Path) -> None:
@@ -160,8 +160,8 @@ def test_a_damaged_file_is_found_by_its_checksum(tmp_path: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ValueError, match=r"network.safetensors is damaged"):
-        checkpoint.restore(state_of(), path)
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is whole .*network.safetensors is damaged"):
+        checkpoint.latest_whole(tmp_path)
 
 
 def test_a_failed_save_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,8 +212,8 @@ def test_cycles_that_differ_are_reported(tmp_path: Path) -> None:
     state = trained(1)
     record = {"config": state.config.model_dump(mode="json")}
     path = checkpoint.save(state, tmp_path / "there", record)
-    here = state_of(arch={"H_cycles": 2}, load_checkpoint=str(path))
-    said = initialise.start(here, tmp_path / "here", "mean", {"data": [None], "puzzles": None})
+    here = state_of(arch={"H_cycles": 2}, load_checkpoint=str(path), puzzle_rows="mean")
+    said = initialise.start(here, tmp_path / "here", {"data": [None], "puzzles": None})
     assert "arch.H_cycles: 1 there, 2 here" in said
 
 
@@ -239,12 +239,39 @@ def test_rows_start_as_told(tmp_path: Path) -> None:
 def test_a_data_set_changed_under_a_run_is_refused(tmp_path: Path) -> None:
     checkpoint.save(trained(1), tmp_path, {"data": ["one"]})
     with pytest.raises(ValueError, match="was trained on another data set"):
-        initialise.start(state_of(), tmp_path, "keep", {"data": ["two"], "puzzles": None})
-    assert "resumed" in initialise.start(state_of(), tmp_path, "keep", {"data": ["one"], "puzzles": None})
-    assert (
-        initialise.start(state_of(resume="never"), tmp_path, "keep", {"data": ["two"], "puzzles": None})
-        == "fresh weights"
-    )
+        initialise.start(state_of(), tmp_path, {"data": ["two"], "puzzles": None})
+    assert "resumed" in initialise.start(state_of(), tmp_path, {"data": ["one"], "puzzles": None})
+    with pytest.raises(ValueError, match="resume=never, but .* holds checkpoints"):
+        initialise.start(state_of(resume="never"), tmp_path, {"data": ["two"], "puzzles": None})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"arch": {"H_cycles": 2}}, "arch="),
+        ({"arch": {"hidden_size": 32}}, "arch="),
+        ({"global_batch_size": 8}, "global_batch_size=4 there, 8 here"),
+        ({"seed": 1}, "seed=0 there, 1 here"),
+        ({"ema": False}, "ema=True there, False here"),
+        ({"load_checkpoint": "x"}, "load_checkpoint=None there, x here"),
+        ({"epochs": 4, "eval_interval": 2}, "eval_interval=1 there, 2 here"),
+    ],
+)
+def test_a_run_cannot_go_on_with_settings_that_its_state_is_made_of(
+    tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    state = trained(1)
+    checkpoint.save(state, tmp_path, {"config": state.config.model_dump(mode="json"), "data": ["one"]})
+    with pytest.raises(ValueError, match="cannot be resumed with other settings") as error:
+        initialise.start(state_of(**settings), tmp_path, {"data": ["one"], "puzzles": None})
+    assert said in str(error.value)
+
+
+def test_rates_may_change_and_are_said(tmp_path: Path) -> None:
+    state = trained(1)
+    checkpoint.save(state, tmp_path, {"config": state.config.model_dump(mode="json"), "data": ["one"]})
+    said = initialise.start(state_of(lr=2e-2, epochs=3, eval_interval=1), tmp_path, {"data": ["one"], "puzzles": None})
+    assert "settings changed since: lr 0.01 -> 0.02" in said
 
 
 def test_freezing_trains_the_rows_alone() -> None:
@@ -272,5 +299,5 @@ def test_record_is_plain_json(tmp_path: Path) -> None:
     record = json.loads((path / checkpoint.RECORD).read_text())
     assert record["step"] == 1 and record["config"] == {"lr": 1e-4}
     assert set(record["files"]) == {
-        f"{part}.safetensors" for part in ("network", "ema", "optimizer", "puzzle_table", "carry")
+        f"{part}.safetensors" for part in ("network", "ema", "optimizer", "puzzle_table", "carry", "metrics")
     }

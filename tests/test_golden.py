@@ -134,9 +134,10 @@ def test_optimizer_trajectory(name: str) -> None:
     step, table = case.build()
     network = step.network
     optimizer = build_optimizer(
-        network.parameters(),
+        dict(network.named_parameters()),
         OptimizerConfig(lr=hyper["lr"], weight_decay=hyper["weight_decay"], beta1=hyper["beta1"], beta2=hyper["beta2"]),
     )
+    assert optimizer is not None
     ema = EMA(network, hyper["ema_rate"])
     carry: Carry = initial_carry(network, case.batch(0))
     for i in range(case.spec["optimizer_steps"]):
@@ -146,11 +147,8 @@ def test_optimizer_trajectory(name: str) -> None:
         carry, loss, _, _ = step(carry, batch, rows)
         (loss / batch_size).backward()
         factor = lr_factor(i + 1, hyper["lr_warmup_steps"], hyper["total_steps"], hyper["lr_min_ratio"])
-        for group in optimizer.param_groups:
-            group["lr"] = hyper["lr"] * factor
         table.apply_gradients(identifiers, rows.grad, hyper["puzzle_emb_lr"] * factor, hyper["puzzle_emb_weight_decay"])
-        optimizer.step()
-        optimizer.zero_grad()
+        optimizer.step(hyper["lr"] * factor, torch.tensor(True))
         ema.update()
         assert hyper["lr"] * factor == pytest.approx(float(case.arrays["trajectory/lr"][i]), rel=1e-9)
         wanted = torch.as_tensor(case.arrays["trajectory/loss"][i])

@@ -109,7 +109,8 @@ def test_without_a_path_nothing_is_written() -> None:
 def test_a_run_directory_holds_what_the_run_was_made_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = {"lr": 1e-4, "arch": {"L_layers": 2}, "data_paths": [Path("data/x")], "run_name": None}
     for attempt in range(2):  # the second time as a resume
-        run = open_directory(tmp_path / "a" / "b", "brisk-otter", config, [{"fingerprint": "f00d"}])
+        run = open_directory(tmp_path / "a" / "b", "brisk-otter")
+        runlog.describe(run, config, [{"fingerprint": "f00d"}])
         run.metrics.write(attempt, {})
         run.say("going on")
         run.metrics.close()
@@ -123,6 +124,9 @@ def test_a_run_directory_holds_what_the_run_was_made_with(tmp_path: Path, capsys
     assert json.loads((run.path / "manifests.json").read_text()) == [{"fingerprint": "f00d"}]
     versions = json.loads((run.path / "versions.json").read_text())
     assert versions["name"] == "brisk-otter"
+    assert len(versions["starts"]) == 2
+    assert runlog.name_of(run.path) == "brisk-otter"
+    versions = versions["starts"][0]
     assert versions["packages"]["torch"]
     assert {"command", "git", "python", "platform", "world_size", "gpu"} <= set(versions)
     assert steps(run.path / "metrics.jsonl") == [0, 1]

@@ -8,34 +8,38 @@
             optimizer.safetensors   moments
             puzzle_table.safetensors
             carry.safetensors       the slots of the global batch
+            metrics.safetensors     sums since the last line of metrics.jsonl
 
 Files of the published code (one `torch.save` of a state dict, compiled or not) are read as well.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
 import re
 import shutil
 import zipfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from training.state import TrainState
-from utils import collectives, distributed
+from utils import collectives, distributed, files
 
 FORMAT_VERSION = 1
 RECORD = "checkpoint.json"
 PUBLISHED_TABLE = "puzzle_emb.weights"
+
+Parts = dict[str, dict[str, Tensor]]
+"""Tensors by part of the state and name."""
 
 
 @dataclass
@@ -48,56 +52,142 @@ class Weights:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def save(state: TrainState, directory: Path, extra: dict[str, Any]) -> Path:
-    """Writes `directory/step_N`; collective, rank 0 writes.  The folder appears under its name only when it is whole.
+class CheckpointWriter:
+    """Writes checkpoints of one run in the background: training waits for a copy in memory, not for the disk.
+
+    Everything is collective; rank 0 writes.  Checkpoints that end an interval all stay, of the others the last few.
 
     Args:
-        extra: what else to record (the resolved settings, the data set's fingerprint).
-
-    Raises:
-        OSError: from the file system, with earlier checkpoints untouched.
+        directory: the run's folder.
+        keep_last: how many of those that end no interval to keep.
     """
+
+    def __init__(self, directory: Path, keep_last: int = 2) -> None:
+        self.directory, self.keep_last = directory, keep_last
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        if distributed.is_main():
+            for leftover in [*directory.glob(".step_*.partial"), *directory.glob(".step_*.old")]:
+                shutil.rmtree(leftover)
+
+    def save(self, state: TrainState, extra: dict[str, Any], ends_interval: bool) -> Path:
+        """Copies the state and begins to write `directory/step_N`, after the one before it is on the disk.
+
+        Args:
+            extra: what else to record (the resolved settings, the data set's fingerprint).
+
+        Raises:
+            NonFiniteError: if the state stopped at a bad step; there is nothing new to save then.
+            OSError: from writing the one before this, with all earlier ones whole.
+        """
+        state.guard.raise_if_bad()
+        self.wait()
+        parts = snapshot(state)
+        target = self.directory / f"step_{state.step}"
+        if parts is not None:
+            record = {"format": FORMAT_VERSION, "step": state.step, "ends_interval": ends_interval, **extra}
+            self._pending = self._thread.submit(self._write, target, parts, record)
+        return target
+
+    def _write(self, target: Path, parts: Parts, record: dict[str, Any]) -> None:
+        _write(target, parts, record)
+        _prune(self.directory, self.keep_last)
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is on the disk; not collective.  Raises what writing it raised."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        self.wait()
+        self._thread.shutdown()
+
+
+def snapshot(state: TrainState) -> Parts | None:
+    """A copy of the whole state in host memory, on rank 0; None elsewhere.  Collective."""
     parts = state.state_dict()
     if "carry" in parts:
         parts["carry"] = {key: collectives.gather_rows_to_main(value) for key, value in parts["carry"].items()}
-    target = directory / f"step_{state.step}"
-    if distributed.is_main():
-        _write(target, parts, {"format": FORMAT_VERSION, "step": state.step, **extra})
+    if not distributed.is_main():
+        return None
+    return {
+        part: {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
+        for part, tensors in parts.items()
+    }
+
+
+def save(state: TrainState, directory: Path, extra: dict[str, Any]) -> Path:
+    """Writes `directory/step_N` and returns when it is on the disk; collective, rank 0 writes."""
+    writer = CheckpointWriter(directory)
+    target = writer.save(state, extra, ends_interval=True)
+    writer.close()
     distributed.barrier()
     return target
 
 
-def _write(target: Path, parts: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
+def _prune(directory: Path, keep_last: int) -> None:
+    """Removes all but the last `keep_last` of the checkpoints that end no interval."""
+    passing = [path for path in found(directory) if not read_record(path).get("ends_interval", True)]
+    for path in passing[keep_last:]:
+        doomed = path.with_name(f".{path.name}.old")
+        os.replace(path, doomed)  # gone under its name at once, so that none is ever half there
+        shutil.rmtree(doomed)
+
+
+def _write(target: Path, parts: Parts, record: dict[str, Any]) -> None:
     staging = target.with_name(f".{target.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        files = {}
+        listed = {}
         for part, tensors in parts.items():
             path = staging / f"{part}.safetensors"
-            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
-            _sync(path)
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        (staging / RECORD).write_text(json.dumps({**record, "files": files}, indent=1))
-        _sync(staging / RECORD)
-        _sync(staging)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(staging, target)
-        _sync(target.parent)
+            save_file(tensors, path)
+            listed[path.name] = {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        (staging / RECORD).write_text(json.dumps({**record, "files": listed}, indent=1))
+        files.install(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
 
 
-def latest(directory: Path) -> Path | None:
-    """The checkpoint of the most steps in a run's folder, if there is one."""
-    found = {
+def found(directory: Path) -> list[Path]:
+    """The checkpoints in a run's folder, the one of most steps first."""
+    steps = {
         int(match[1]): path
         for path in (directory.iterdir() if directory.is_dir() else ())
         if (match := re.fullmatch(r"step_(\d+)", path.name)) and (path / RECORD).is_file()
     }
-    return found[max(found)] if found else None
+    return [steps[step] for step in sorted(steps, reverse=True)]
+
+
+def latest(directory: Path) -> Path | None:
+    """The checkpoint of the most steps in a run's folder, if there is one."""
+    return next(iter(found(directory)), None)
+
+
+def latest_whole(directory: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint of the most steps whose every file agrees with its checksum, and why later ones do not.
+
+    Raises:
+        ValueError: if there are checkpoints and all of them are damaged: a run never begins anew by itself.
+    """
+    problems: list[str] = []
+    for path in found(directory):
+        try:
+            record = read_record(path)
+            for name in record["files"]:
+                check(path, name, record)
+            return path, problems
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError(
+            f"no checkpoint in {directory} is whole ({problems[0]}): restore one, "
+            "or begin anew in another checkpoint_path"
+        )
+    return None, problems
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -107,32 +197,50 @@ def read_record(path: Path) -> dict[str, Any]:
         ValueError: if it is not one.
     """
     try:
-        record = json.loads((path / RECORD).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a checkpoint folder ({error}): name a step_N folder or a file") from None
+    whole = isinstance(record, dict) and isinstance(record.get("step"), int) and isinstance(record.get("files"), dict)
+    if not whole or not all(isinstance(f, dict) and {"bytes", "sha256"} <= f.keys() for f in record["files"].values()):
+        raise ValueError(f"{path / RECORD} is no record of a checkpoint: use an earlier checkpoint")
     if record.get("format") != FORMAT_VERSION:
         raise ValueError(f"{path} has checkpoint format {record.get('format')}, this program reads {FORMAT_VERSION}")
     return record
 
 
-def read_part(path: Path, part: str, record: dict[str, Any]) -> dict[str, Tensor]:
-    """One file of a checkpoint, after its size and SHA-256 have been compared with the record."""
-    file = path / f"{part}.safetensors"
-    known = record["files"][file.name]
-    if not file.is_file() or file.stat().st_size != known["bytes"] or _sha256(file) != known["sha256"]:
-        raise ValueError(f"{file} is damaged (size or checksum differ from {RECORD}): use an earlier checkpoint")
-    return load_file(file)
+def check(path: Path, file: str, record: dict[str, Any]) -> None:
+    """Raises ValueError if a file of a checkpoint differs from its size or SHA-256 in the record."""
+    known = record["files"][file]
+    whole = path / file
+    if not whole.is_file() or whole.stat().st_size != known["bytes"] or files.sha256(whole) != known["sha256"]:
+        raise ValueError(f"{whole} is damaged (size or checksum differ from {RECORD}): use an earlier checkpoint")
+
+
+def read_part(path: Path, part: str, record: dict[str, Any], checked: bool = False) -> dict[str, Tensor]:
+    """One file of a checkpoint, compared with its checksum unless that has been done."""
+    file = f"{part}.safetensors"
+    if not checked:
+        check(path, file, record)
+    return load_file(path / file)
 
 
 def restore(state: TrainState, path: Path) -> dict[str, Any]:
-    """Sets the whole train state from `path`; returns the checkpoint's record.  Every rank takes its slots."""
+    """Sets the whole train state from `path`, a checkpoint that was found whole; returns its record.  Every rank takes
+    its slots."""
     record = read_record(path)
     names = [name.removesuffix(".safetensors") for name in record["files"]]
-    parts = {name: read_part(path, name, record) for name in names}
-    if "carry" in parts:
-        parts["carry"] = {key: collectives.local_slice(value) for key, value in parts["carry"].items()}
+    parts = {name: read_part(path, name, record, checked=True) for name in names if name != "carry"}
+    if "carry" in names:
+        with safe_open(path / "carry.safetensors", framework="pt") as carry:
+            parts["carry"] = {key: _local_rows(carry.get_slice(key)) for key in carry.keys()}  # noqa: SIM118
     state.load_state_dict(parts, record["step"])
     return record
+
+
+def _local_rows(rows: Any) -> Tensor:
+    """This rank's share of a tensor that is still on the disk."""
+    first, end = collectives.local_range(rows.get_shape()[0])
+    return rows[first:end]
 
 
 def load_weights(path: Path, averaged: bool = True) -> Weights:
@@ -172,16 +280,3 @@ def published_name(key: str) -> str:
     """The raw name of a parameter, without what compilation, data parallelism and wrappers put before it."""
     parts = [part for part in key.split(".") if part not in ("_orig_mod", "module")]
     return ".".join(parts).removeprefix("model.inner.").removeprefix("inner.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

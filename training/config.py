@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import shutil
+import sysconfig
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -42,7 +44,21 @@ class RunConfig(BaseModel):
     run_name: str | None = Field(None, description="null: drawn at random, such as brisk-otter")
     checkpoint_path: str | None = Field(None, description="the run's folder; null: checkpoints/PROJECT/RUN")
     load_checkpoint: str | None = Field(None, description="start from the weights of this checkpoint")
+    puzzle_rows: Literal["keep", "mean", "zero"] | None = Field(
+        None,
+        description="what the puzzle rows start from with load_checkpoint: the checkpoint's own (only for the same "
+        "puzzles), the mean of its trained rows, zero; null: mean when fine-tuning, else keep",
+    )
+    verify_data: bool = Field(True, description="compare every file of the data sets with its checksum at the start")
     resume: Literal["auto", "never"] = Field("auto", description="auto: go on where the run's folder left off")
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="a checkpoint every so many steps besides the interval's"
+    )
+    checkpoint_minutes: float | None = Field(30.0, gt=0, description="and every so many minutes; null: never")
+    keep_last: int = Field(2, ge=1, description="how many of those to keep; those that end an interval all stay")
+    on_nonfinite: Literal["stop", "skip"] = Field(
+        "stop", description="what to do at a gradient that is not finite, before anything is updated"
+    )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     device: Literal["auto", "cuda", "cpu"] = "auto"
     compile: bool | None = Field(None, description="torch.compile; null: wherever a compiler is found")
@@ -62,6 +78,14 @@ class RunConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _something_learns(self) -> RunConfig:
+        if self.freeze_weights and not self.arch.puzzle_emb_ndim:
+            raise ValueError(
+                "freeze_weights=true and arch.puzzle_emb_ndim=0 leave nothing to train: change one of them"
+            )
+        return self
+
     @property
     def epochs_per_interval(self) -> int:
         return min(self.eval_interval or self.epochs, self.epochs) or 1
@@ -76,14 +100,36 @@ class RunConfig(BaseModel):
         return True
 
     @property
+    def rows_from(self) -> str:
+        return self.puzzle_rows or "keep"
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the run's folder is looked into for a checkpoint to go on from."""
+        return self.resume == "auto" and self.epochs > 0
+
+    @property
     def optimizer(self) -> OptimizerConfig:
         return OptimizerConfig(**{key: getattr(self, key) for key in OptimizerConfig.model_fields})
 
     def should_compile(self, device: torch.device) -> bool:
-        """Whether to compile the step: as told, or on a GPU, or on a CPU where a C++ compiler is installed."""
-        if self.compile is not None:
-            return self.compile
-        return device.type == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+        """Whether to compile the step: as told, or where what the compiler needs is installed."""
+        return self.compile if self.compile is not None else not self.not_compiled_because(device)
+
+    def not_compiled_because(self, device: torch.device) -> str:
+        """What is missing for compilation that was not decided by hand; empty if nothing is."""
+        return "" if self.compile is not None else not_compiled_because(device)
+
+
+def not_compiled_because(device: torch.device) -> str:
+    """What compilation for a device needs and this machine lacks, as a sentence; empty if it lacks nothing."""
+    # On a CPU the step becomes C++; on a GPU Triton builds a launcher in C.  Both include Python's header.
+    compilers = ("gcc", "clang", "cc") if device.type == "cuda" else ("g++",)
+    if not any(shutil.which(name) for name in compilers):
+        return f"not compiled, and slower for it: no {' or '.join(compilers)} is installed"
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return "not compiled, and slower for it: Python.h is missing (on Debian and Ubuntu: apt install python3-dev)"
+    return ""
 
 
 class PretrainConfig(RunConfig):
@@ -108,11 +154,6 @@ class EvalConfig(RunConfig):
 
     evaluators: list[str] = Field(
         default_factory=lambda: ["arc"], description="arc (votes, submissions, pass@k) or exact (one answer), or none"
-    )
-    puzzle_rows: Literal["keep", "mean", "zero"] | None = Field(
-        None,
-        description="what the puzzle rows start from: keep the checkpoint's (only for the same puzzles), the mean of "
-        "its trained rows, zero; null: mean when fine-tuning, keep when epochs=0",
     )
     finetune_on: Literal["train_split", "test_tasks"] = Field(
         "train_split", description="all tasks of the train split, or only those that are also in the test split"
@@ -140,6 +181,14 @@ class EvalConfig(RunConfig):
                 "fine-tune (epochs > 0) or set puzzle_rows=keep"
             )
         return self
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What a score depends on besides the weights and the data; it is written beside it."""
+        names = ("load_checkpoint", "attempts", "eval_ema", "evaluators")
+        arch = self.arch
+        recursion = {"halt_max_steps": arch.halt_max_steps, "H_cycles": arch.H_cycles, "L_cycles": arch.L_cycles}
+        return {name: getattr(self, name) for name in names} | recursion
 
     @property
     def load_averaged(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import hydra
 from omegaconf import DictConfig
 
 from training.config import Config, check_overrides, validate
+from training.loop import Interrupted
 from utils import distributed
 
-CONFIG_DIR = str(Path(__file__).resolve().parent.parent / "config")
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG_DIR = str(ROOT / "config")
 GROUPS = ("arch", "experiment")
 
 EXIT_BAD_INPUT = 2
@@ -25,8 +28,8 @@ SECONDS_FOR_RANK_0 = 5.0
 def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -> None:
     """Composes `config/CONFIG_NAME.yaml` with the command line, validates it as `model` and calls `main`.
 
-    A ValueError or OSError ends the program with its message and status 2; anything else is a bug and keeps its
-    traceback.
+    A ValueError or OSError ends the program with its message and status 2, a signal with 128 + its number (143 for
+    SIGTERM, 130 for SIGINT); anything else is a bug and keeps its traceback.
     """
 
     composed: list[DictConfig] = []
@@ -42,17 +45,33 @@ def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -
         for config in composed:
             main(validate(config, model))
     except (ValueError, OSError) as error:
-        _say(error)
+        if isinstance(error, ValueError) and not _is_ours(error):
+            raise
+        _say(f"error: {error}")
         sys.exit(EXIT_BAD_INPUT)
+    except Interrupted as stop:
+        _say(str(stop))
+        sys.exit(128 + stop.signal)
+    except KeyboardInterrupt:
+        _say("stopped by SIGINT; what was saved is on the disk, and the same command goes on from there")
+        sys.exit(128 + signal.SIGINT)
     finally:
         distributed.teardown()
 
 
-def _say(error: Exception) -> None:
+def _is_ours(error: ValueError) -> bool:
+    """Whether this project raised it; what a library raises is a bug here, and keeps its traceback."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(ROOT)
+
+
+def _say(sentence: str) -> None:
     """Prints the sentence once.  What one rank refuses all of them do, and torchrun ends the rest as soon as one has
     ended: the others leave rank 0 the time to speak, and speak for themselves if they are then still there."""
     if distributed.is_main():
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(sentence, file=sys.stderr, flush=True)
     else:
         time.sleep(SECONDS_FOR_RANK_0)
-        print(f"error on rank {distributed.rank()}: {error}", file=sys.stderr, flush=True)
+        print(f"rank {distributed.rank()}: {sentence}", file=sys.stderr, flush=True)

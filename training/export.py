@@ -9,7 +9,6 @@ CHECKPOINT is a step_N folder of ours or any file that `load_checkpoint=` takes.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from training.checkpoint import PUBLISHED_TABLE, Weights, load_weights
+from utils.files import write_atomically
 
 PUBLISHED_PREFIX = "_orig_mod.model.inner."
 """What compilation and two wrappers put before every name in the published code's checkpoints."""
@@ -40,12 +40,7 @@ def write_published(source: Path, target: Path, averaged: bool = True) -> dict[s
         raise ValueError(f"{target} exists: name another file or remove it")
     state = published_state(load_weights(source, averaged))
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{target.name}.partial")
-    try:
-        torch.save(state, staging)
-        os.replace(staging, target)
-    finally:
-        staging.unlink(missing_ok=True)
+    write_atomically(target, lambda stream: torch.save(state, stream))
     return state
 
 

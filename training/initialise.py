@@ -13,6 +13,7 @@ from training import checkpoint
 from training.checkpoint import Weights
 from training.config import RunConfig
 from training.state import TrainState
+from utils import distributed
 
 
 def initialise_network(network: Network, weights: Weights) -> None:
@@ -102,13 +103,14 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
         )
     if rows_from == "keep":
         theirs = weights.record.get("puzzles")
-        if rows.shape != table.weights.shape or (theirs and puzzles and theirs != puzzles):
+        comparable = bool(theirs and puzzles) and str(theirs).startswith("names:") == str(puzzles).startswith("names:")
+        if rows.shape != table.weights.shape or (comparable and theirs != puzzles):
             raise ValueError(
                 f"{weights.source} has rows for {len(rows)} other puzzles than this data set's {len(table.weights)}: "
                 "use the data set it was trained on, or set puzzle_rows=mean and fine-tune"
             )
         table.weights.copy_(rows)
-        return "puzzle rows kept" + ("" if theirs and puzzles else " (their order cannot be checked: no record of it)")
+        return "puzzle rows kept" + ("" if comparable else " (their order cannot be checked: no record of it)")
     if rows_from == "mean":
         trained = rows[(rows != 0).any(-1)]
         table.weights.copy_((trained.mean(0) if len(trained) else torch.zeros(rows.shape[1])).expand_as(table.weights))
@@ -118,31 +120,78 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
     return "puzzle rows zero"
 
 
-def start(state: TrainState, directory: Path, rows_from: str, identity: dict[str, Any]) -> str:
+FIXED = ("arch", "global_batch_size", "seed", "ema", "freeze_weights", "finetune_on", "load_checkpoint", "puzzle_rows")
+"""Settings that a resumed run cannot change: they decide what the state is made of and which data follow."""
+
+FREE = (
+    "checkpoint_path",
+    "project_name",
+    "run_name",
+    "resume",
+    "log_every",
+    "device",
+    "compile",
+    "epochs",
+    "data_paths",
+)
+"""Settings that may change without being worth a word."""
+
+
+def check_resumable(config: RunConfig, found: Path, record: dict[str, Any], identity: dict[str, Any]) -> list[str]:
+    """What has changed since a checkpoint, in words.
+
+    Raises:
+        ValueError: if the run cannot go on from it as it is set now.
+    """
+    if record.get("data") != identity["data"]:
+        raise ValueError(
+            f"{found} was trained on another data set than data_paths={config.data_paths}: "
+            "use that one, or another checkpoint_path"
+        )
+    theirs, mine = record.get("config", {}), config.model_dump(mode="json")
+    changed = [
+        f"{name}={theirs[name]} there, {mine[name]} here"
+        for name in FIXED
+        if theirs.get(name, mine.get(name)) != mine.get(name)
+    ]
+    per_interval = min(theirs.get("eval_interval") or theirs.get("epochs", 0), theirs.get("epochs", 0)) or 1
+    if theirs and per_interval != config.epochs_per_interval:
+        changed.append(f"eval_interval={per_interval} there, {config.epochs_per_interval} here")
+    if changed:
+        raise ValueError(
+            f"{found} cannot be resumed with other settings ({'; '.join(changed)}): "
+            "set them as they were, or choose another checkpoint_path"
+        )
+    others = mine.keys() & theirs.keys() - {*FIXED, *FREE, "eval_interval"}
+    return [f"{name} {theirs[name]} -> {mine[name]}" for name in sorted(others) if theirs[name] != mine[name]]
+
+
+def start(state: TrainState, directory: Path, identity: dict[str, Any]) -> str:
     """Resumes from the run's own folder, else initialises from `load_checkpoint`, else leaves fresh weights.
 
     Args:
-        identity: `data` and `puzzles` fingerprints of the data set; a resumed run must have been on the same data.
+        identity: `data` and `puzzles` fingerprints of the data sets; a resumed run must be on the same data.
 
     Returns:
-        one sentence: what was found, where, and what was done with it.
+        what was found, where, and what was done with it.
     """
     config = state.config
-    found = checkpoint.latest(directory) if config.resume == "auto" else None
-    if found is not None:
-        theirs = checkpoint.read_record(found)
-        if theirs.get("data") != identity["data"]:
-            raise ValueError(
-                f"{found} was trained on another data set than data_paths={config.data_paths}: "
-                "use that one, or another checkpoint_path"
-            )
-        checkpoint.restore(state, found)
-        return f"resumed from {found} at step {state.step}"
+    if config.resumes:
+        # Rank 0 looks and reads every byte once; the others take its word.
+        found, problems = distributed.from_main(lambda: checkpoint.latest_whole(directory))
+        if found is not None:
+            changed = check_resumable(config, found, checkpoint.read_record(found), identity)
+            checkpoint.restore(state, found)
+            warnings = "".join(f"warning: {problem}\n" for problem in problems)
+            now = f"; settings changed since: {', '.join(changed)}" if changed else ""
+            return f"{warnings}resumed from {found} at step {state.step}{now}"
+    elif config.epochs and distributed.from_main(lambda: bool(checkpoint.found(directory))):
+        raise ValueError(f"resume=never, but {directory} holds checkpoints: choose another checkpoint_path")
     if config.load_checkpoint is None:
-        return "fresh weights"
+        return "fresh weights: load_checkpoint names none"
     weights = checkpoint.load_weights(Path(config.load_checkpoint), config.load_averaged)
     initialise_network(state.network, weights)
-    done = initialise_rows(state, weights, rows_from, identity["puzzles"])
+    done = initialise_rows(state, weights, config.rows_from, identity["puzzles"])
     if state.ema is not None:
         state.ema.reset()
     differing = differing_settings(config, weights.record)

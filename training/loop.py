@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dataset.batches import BatchSampler
-from training import checkpoint
+from training.checkpoint import CheckpointWriter
 from training.state import TrainState
-from training.step import MetricSums, train_step
+from training.step import train_step
 from utils import distributed
+from utils.agreement import Agreement, StopSignals
 from utils.progress import Progress
 from utils.runlog import MetricsLog
 
@@ -46,6 +49,16 @@ class Plan:
         return len(self.interval_steps), 0
 
 
+class Interrupted(Exception):
+    """Training was asked to stop by a signal; its checkpoint is on the disk."""
+
+    def __init__(self, number: int, step: int, path: Path) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(
+            f"stopped by {self.signal.name} after step {step}, checkpoint {path}: the same command goes on from there"
+        )
+
+
 def train(
     state: TrainState, sampler: BatchSampler, plan: Plan, log: MetricsLog, directory: Path, record: dict[str, Any]
 ) -> Iterator[int]:
@@ -55,31 +68,75 @@ def train(
     Args:
         directory: where checkpoints go.
         record: what each of them records besides the state.
+
+    Raises:
+        Interrupted: after SIGTERM or SIGINT, when the step is finished and its checkpoint on the disk.
+        NonFiniteError: at a gradient that is not finite, with the state as it was before that step.
     """
+    config, B = state.config, state.config.global_batch_size
     interval, position = plan.locate(state.step)
-    B = state.config.global_batch_size
-    sums = MetricSums(B)
+    writer = CheckpointWriter(directory, config.keep_last)
     with Progress(plan.total_steps, "train", unit="step", initial=state.step, items_per_step=B) as progress:
         while interval < len(plan.interval_steps):
             since, counted_from = time.perf_counter(), state.step
-            for batch in sampler.stream(interval, position):
-                sums.add(train_step(state, batch, plan.total_steps))
-                progress.update(1)
-                if state.step % state.config.log_every == 0 or state.step == plan.total_steps:
-                    metrics = sums.reduce()  # waits for the device
-                    seconds = time.perf_counter() - since
-                    rate = (state.step - counted_from) * B / seconds
-                    since, counted_from = time.perf_counter(), state.step
-                    log.write(state.step, {**metrics, "lr": current_lr(state), "examples_per_second": rate})
-                    progress.note(f"loss {metrics['lm_loss']:.3f}, exact {metrics['exact_accuracy']:.1%}")
+            agreement, clock = Agreement(), Alarm(config.checkpoint_minutes)
+            with StopSignals() as stop, closing(sampler.stream(interval, position)) as batches:
+                for batch in batches:
+                    train_step(state, batch, plan.total_steps)
+                    progress.update(1)
+                    if state.step % config.log_every == 0 or state.step == plan.total_steps:
+                        metrics = state.sums.reduce()  # waits for the device
+                        state.guard.raise_if_bad()
+                        rate = (state.step - counted_from) * B / (time.perf_counter() - since)
+                        since, counted_from = time.perf_counter(), state.step
+                        log.write(state.step, {**metrics, "lr": current_lr(state), "examples_per_second": rate})
+                        progress.note(f"loss {metrics['lm_loss']:.3f}, exact {metrics['exact_accuracy']:.1%}")
+                    stopped_by, rung = agreement.offer(stop.received, clock.rung()) or (0, 0)
+                    if state.step == sum(plan.interval_steps[: interval + 1]):
+                        break  # saved below
+                    every = config.checkpoint_steps
+                    if stopped_by or clock.is_new(rung) or (every and state.step % every == 0):
+                        path = writer.save(state, record, ends_interval=False)
+                        if stopped_by:
+                            agreement.close()
+                            writer.close()
+                            distributed.barrier()
+                            raise Interrupted(stopped_by, state.step, path)
+                agreement.close()
             if state.step == plan.total_steps:
                 progress.close()
-            checkpoint.save(state, directory, {**record, "interval": interval + 1})
+            writer.save(state, {**record, "interval": interval + 1}, ends_interval=True)
+            writer.wait()
+            stopped_by = max(distributed.all_gather_object(stop.received))  # and all wait for rank 0's disk
+            if stopped_by and state.step < plan.total_steps:
+                raise Interrupted(stopped_by, state.step, directory / f"step_{state.step}")
             interval, position = interval + 1, 0
             yield state.step
-    distributed.barrier()
+    writer.close()
+
+
+class Alarm:
+    """Counts how often `minutes` have passed, so that rank 0's clock can decide for all (None: never)."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._seconds = None if minutes is None else 60 * minutes
+        self._since = time.monotonic()
+        self._count = self._heard = 0
+
+    def rung(self) -> int:
+        """How often it has rung on this rank; 0 on all but rank 0."""
+        if self._seconds is not None and distributed.is_main() and time.monotonic() - self._since > self._seconds:
+            self._count += 1
+            self._since = time.monotonic()
+        return self._count
+
+    def is_new(self, rung: int) -> bool:
+        """Whether it has rung again since the last time this was asked, by the count that all have agreed on."""
+        new = rung > self._heard
+        self._heard = max(rung, self._heard)
+        return new
 
 
 def current_lr(state: TrainState) -> float:
     """The network's rate at the last step (0 where only the rows learn)."""
-    return state.optimizer.param_groups[0]["lr"] if state.optimizer is not None else 0.0
+    return state.optimizer.lr if state.optimizer is not None else 0.0

@@ -15,13 +15,15 @@ from models.losses import IGNORE
 from models.network import Network
 from models.puzzle_table import PuzzleTable
 from training.config import RunConfig
+from training.guard import Guard
+from training.metrics import MetricSums
 from training.optimizers import build_optimizer
 from utils import collectives
 
 
 @dataclass(frozen=True)
 class DataShape:
-    """What the network must know of a data set (`dataset.storage.SplitMetadata` has these fields)."""
+    """What the network must know of its data sets."""
 
     vocab_size: int
     seq_len: int
@@ -29,12 +31,14 @@ class DataShape:
     ignore_label_id: int | None
 
     @classmethod
-    def of(cls, metadata: Any) -> DataShape:
-        return cls(**{name: getattr(metadata, name) for name in cls.__dataclass_fields__})
+    def of(cls, metadata: Any, num_puzzle_identifiers: int) -> DataShape:
+        """Of a split's metadata and the number of identifiers over all data sets."""
+        return cls(metadata.vocab_size, metadata.seq_len, num_puzzle_identifiers, metadata.ignore_label_id)
 
 
 class TrainState:
-    """Network, optimizer, averaged weights, puzzle rows, slots, and the number of steps made.
+    """Network, optimizer, averaged weights, puzzle rows, slots, metric sums since the last line of the log, and the
+    number of steps made.
 
     Args:
         config: the run's settings.
@@ -55,10 +59,15 @@ class TrainState:
         if config.should_compile(device):
             self.act_step.compile(dynamic=False)
         self.module: nn.Module = collectives.data_parallel(self.act_step, device)
-        self.optimizer = None if config.freeze_weights else build_optimizer(self.network.parameters(), config.optimizer)
+        parameters = dict(self.network.named_parameters())
+        # On a CPU the update is a few milliseconds of a step, and compiling it ten seconds.
+        compiled = config.should_compile(device) and device.type == "cuda"
+        self.optimizer = build_optimizer(parameters, config.optimizer, compiled)
         self.ema = EMA(self.network, config.ema_rate) if config.ema and not config.freeze_weights else None
         width = arch.puzzle_emb_ndim
         self.table = PuzzleTable(shape.num_puzzle_identifiers, width, device) if width else None
+        self.guard = Guard(device, skips=config.on_nonfinite == "skip")
+        self.sums = MetricSums(config.global_batch_size)
         self.carry: Carry | None = None
         self.step = 0
 
@@ -69,19 +78,16 @@ class TrainState:
         return self.carry
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """Tensors by part and raw name; the carry is this rank's share.  Nothing is copied."""
+        """Tensors by part and raw name; the carry is this rank's share.  Nothing is copied.  Collective."""
         parts: dict[str, dict[str, Tensor]] = {"network": dict(self.network.state_dict())}
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
         if self.optimizer is not None:
-            names = self._trainable_names()
-            parts["optimizer"] = {
-                f"{key}.{names[p]}": torch.as_tensor(value)
-                for p, slots in self.optimizer.state.items()
-                for key, value in slots.items()
-            }
+            parts["optimizer"] = self.optimizer.state_dict()
         if self.table is not None:
             parts["puzzle_table"] = self.table.state_dict()
+        if sums := self.sums.state_dict():
+            parts["metrics"] = sums
         if self.carry is not None:
             parts["carry"] = carry_tensors(self.carry, self.network.recursion.latents)
         return parts
@@ -93,16 +99,10 @@ class TrainState:
         if self.ema is not None:
             self.ema.load_state_dict(parts["ema"])
         if self.optimizer is not None:
-            for name, p in self.network.named_parameters():
-                slots = {}
-                for key in ("steps", "exp_avg", "exp_avg_sq"):
-                    value = parts["optimizer"].get(f"{key}.{name}")
-                    if value is not None:
-                        slots[key] = int(value) if key == "steps" else value.to(self.device)
-                if slots:
-                    self.optimizer.state[p] = slots
+            self.optimizer.load_state_dict(parts["optimizer"])
         if self.table is not None:
             self.table.load_state_dict(parts["puzzle_table"])
+        self.sums.load_state_dict(parts.get("metrics", {}), self.device)
         if "carry" in parts:
             tensors = {key: value.to(self.device) for key, value in parts["carry"].items()}
             self.carry = Carry(
@@ -111,9 +111,6 @@ class TrainState:
                 tensors["halted"],
                 Slots(*(tensors[f"data.{field}"] for field in Slots._fields)),
             )
-
-    def _trainable_names(self) -> dict[Tensor, str]:
-        return {p: name for name, p in self.network.named_parameters()}
 
 
 def carry_tensors(carry: Carry, latents: tuple[str, ...]) -> dict[str, Tensor]:

