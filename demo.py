@@ -16,11 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-import yaml
-
 from training.checkpoint import latest
-from training.config import not_compiled_because
 from utils.runlog import read_metrics
 
 ROOT = Path(__file__).resolve().parent
@@ -33,23 +29,11 @@ BUILD = (
 PRETRAIN = ("pretrain_no_eval.py", "+experiment=demo")
 FINE_TUNE = ("eval_arc_k10.py", "+experiment=demo_finetune")
 
-EAGER = 0.5
-"""The share of the epochs that a CPU without a C++ compiler gets through in the same time."""
-
 
 def unused_folder() -> Path:
     """runs/demo, or runs/demo-2, .. where there has been a demonstration before."""
     candidates = [Path("runs/demo"), *(Path(f"runs/demo-{i}") for i in range(2, 1000))]
     return next(path for path in candidates if not (ROOT / path).exists())
-
-
-def epochs_of(experiment: str) -> list[str]:
-    """The epochs that a recipe gets where its own are too many."""
-    if torch.cuda.is_available() or not not_compiled_because(torch.device("cpu")):
-        return []
-    recipe = yaml.safe_load((ROOT / "config" / "experiment" / f"{experiment}.yaml").read_text())
-    epochs = round(recipe["epochs"] * EAGER)
-    return [f"epochs={epochs}", f"eval_interval={epochs}"]
 
 
 def stage(number: int, what: str, *command: str) -> float:
@@ -106,7 +90,7 @@ def main() -> None:
         stage(1, "data set: ARC-AGI-1's tasks within 6 x 6, 8 augmentations each", *BUILD),
         stage(
             *(2, "pretraining on every demonstration, the held-out test outputs left out", *PRETRAIN),
-            *(f"checkpoint_path={pretrained}", *epochs_of("demo"), *overrides),
+            *(f"checkpoint_path={pretrained}", *overrides),
         ),
     ]
     checkpoint = latest(ROOT / pretrained)
@@ -115,7 +99,7 @@ def main() -> None:
         stage(
             *(3, "fine-tuning on the demonstrations of the held-out tasks, predictions, votes, scores, submission"),
             *(*FINE_TUNE, f"load_checkpoint={checkpoint.relative_to(ROOT)}", f"checkpoint_path={fine_tuned}"),
-            *(*epochs_of("demo_finetune"), *overrides),
+            *overrides,
         )
     )
     print(f"\n{table(seconds, pretrained, fine_tuned)}\n{sum(seconds) / 60:.1f} minutes in all")

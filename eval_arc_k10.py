@@ -35,10 +35,11 @@ def main(config: EvalConfig) -> None:
         [train_split], config.global_batch_size, config.epochs_per_interval, config.seed, run.rank, run.world_size
     )
     plan = Plan.of(sampler, config.num_intervals)
-    run.say(f"{plan.total_steps} steps of fine-tuning, {len(test_split.puzzle_identifiers)} test puzzles to predict")
+    run.say(f"{plan.total_steps} steps of fine-tuning, {test_split.num_examples} test examples to predict")
 
     state = session.build_state(run, sampler.data)
     run.say(session.start(run, state))
+    run.say(plan.outlook(state.step))
 
     def evaluate() -> None:
         folder = run.directory / f"evaluation_step_{state.step}"

@@ -24,10 +24,11 @@ def main(config: PretrainConfig) -> None:
         splits, config.global_batch_size, config.epochs_per_interval, config.seed, run.rank, run.world_size
     )
     plan = Plan.of(sampler, config.num_intervals)
-    run.say(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} intervals")
+    run.say(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} interval(s)")
 
     state = session.build_state(run, sampler.data)
     run.say(session.start(run, state))
+    run.say(plan.outlook(state.step))
 
     # Saving is the last thing of an interval and the first thing a reader looks for, so it is part of the loop.
     for step in train(state, sampler, plan, run.metrics, run.directory, run.record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -40,10 +41,8 @@ class ArcSettings(BaseModel):
     max_grid_size: int = Field(
         MAX_GRID, ge=1, le=MAX_GRID, description="N: leave out tasks with a larger grid and use an N x N canvas"
     )
-    max_tasks_per_subset: int | None = Field(
-        None, ge=1, description="of each subset the first so many ids that are left"
-    )
-    workers: int | None = Field(None, ge=1, description="threads (all cores by default)")
+    max_tasks_per_subset: int = Field(0, ge=0, description="of each subset the first so many ids that are left; 0: all")
+    workers: int = Field(0, ge=0, description="threads; 0: one per core")
 
 
 def build(settings: ArcSettings, progress: Callable[[int, int], None]) -> Manifest:
@@ -56,9 +55,12 @@ def build(settings: ArcSettings, progress: Callable[[int, int], None]) -> Manife
     names = settings.subsets or sorted({task.subset for task in found})
     test_set = settings.test_set_name or ("evaluation" if settings.input_file_prefix is None else None)
     if test_set not in names:
+        nearest = difflib.get_close_matches(test_set or "", names, n=1)
         raise ValueError(
-            f"--test-set-name {test_set or 'is missing and'} names none of the subsets {', '.join(names)}: "
-            "name one of them, else the solutions of the test set would be trained on"
+            (f"--test-set-name {test_set} names none" if test_set else "--test-set-name is missing: it names one")
+            + f" of the subsets {', '.join(names)}"
+            + (f"; did you mean {nearest[0]}? " if nearest else ": name one of them, ")
+            + "Without it the solutions of the test set would be trained on"
         )
     chosen = select(found, test_set, settings)
     test_ids = {task.id for task in chosen if task.subset == test_set}
@@ -120,7 +122,7 @@ def select(found: list[Task], test_set: str, settings: ArcSettings) -> list[Task
         small = [task for task in chosen if task.max_side <= N]
         print(f"{len(small)} of {len(chosen)} tasks stay: those with no grid larger than {N} x {N}")
         chosen = small
-    if settings.max_tasks_per_subset is not None:
+    if settings.max_tasks_per_subset:
         limit = settings.max_tasks_per_subset
         subsets = {task.subset for task in chosen}
         first = {task.id for s in subsets for task in [t for t in chosen if t.subset == s][:limit]}

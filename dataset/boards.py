@@ -29,14 +29,14 @@ class BoardSettings(BaseModel):
     source_repo: str = Field(
         GENERATE, description="generate; a folder with train.csv and test.csv; or a data set on the Hugging Face hub"
     )
-    subsample_size: int | None = Field(
-        None, ge=1, description="training puzzles: so many are made (1000 by default), or drawn from those of the file"
+    subsample_size: int = Field(
+        0, ge=0, description="training puzzles: so many are made, or drawn from the file's; 0: 1000, or all of the file"
     )
-    test_size: int | None = Field(
-        None, ge=1, description="test puzzles: so many are made (1000 by default), or the first of the file"
+    test_size: int = Field(
+        0, ge=0, description="test puzzles: so many are made, or the first of the file; 0: 1000, or all of the file"
     )
     seed: int = Field(42, ge=0, description="the same seed gives the same bytes")
-    workers: int | None = Field(None, ge=1, description="threads (all cores by default)")
+    workers: int = Field(0, ge=0, description="threads; 0: one per core")
 
 
 class SudokuSettings(BoardSettings):
@@ -46,8 +46,8 @@ class SudokuSettings(BoardSettings):
     size: int = Field(9, description="side of the boards that are made: 4, 6 or 9")
     clues: int = Field(0, ge=0, description="digits left at least on a board that is made; 0: as few as can be")
     num_aug: int = Field(0, ge=0, description="guises of each training puzzle besides itself")
-    min_difficulty: int | None = Field(
-        None, ge=0, description="leave out puzzles of less (of a file: its rating; else guesses of a solver)"
+    min_difficulty: int = Field(
+        0, ge=0, description="leave out puzzles of less (of a file: its rating; else guesses of a solver)"
     )
 
 
@@ -56,7 +56,7 @@ class MazeSettings(BoardSettings):
 
     output_dir: str = Field("data/maze", description="where the data set goes")
     size: int = Field(30, ge=5, description="side of the mazes that are made")
-    min_way: int | None = Field(None, ge=1, description="fewest steps from start to goal (110 for 30 x 30 by default)")
+    min_way: int = Field(0, ge=0, description="fewest steps from start to goal; 0: 110 for 30 x 30, else in proportion")
     aug: bool = Field(False, description="add the seven other dihedral transforms of each training maze")
 
 
@@ -69,7 +69,7 @@ def build_sudoku(settings: SudokuSettings, progress: Progress) -> Manifest:
     if settings.size not in sudoku.BOXES:
         raise ValueError(f"--size {settings.size} is no Sudoku: use 4, 6 or 9")
     workers = settings.workers or os.cpu_count() or 1
-    least = settings.min_difficulty or 0
+    least = settings.min_difficulty
 
     def make(count: int, seed: int) -> Boards:
         found: list[Boards] = []
@@ -171,7 +171,7 @@ def _splits(
     if not folder.is_dir():
         paths = [_download(settings.source_repo, path.name, published) for path in paths]
     train, test = (read(path) for path in paths)
-    if settings.subsample_size is not None and settings.subsample_size < len(train[0]):
+    if 0 < settings.subsample_size < len(train[0]):
         rng = np.random.default_rng((settings.seed, 0))
         train = _only(train, np.sort(rng.choice(len(train[0]), settings.subsample_size, replace=False)))
     return train, _only(test, np.arange(min(settings.test_size or len(test[0]), len(test[0]))))

@@ -19,7 +19,7 @@ class ArchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Variant = "trm"
+    name: Variant = Field("trm", description="the recursion")
     H_cycles: int = Field(3, ge=1, description="recursions that refine the answer z_H within one step")
     L_cycles: int = Field(6, ge=1, description="refinements of the reasoning z_L before each refinement of z_H")
     H_layers: int = Field(0, ge=0, description="blocks of the separate answer network (hrm, transformers_baseline)")
@@ -27,17 +27,19 @@ class ArchConfig(BaseModel):
     hidden_size: int = Field(512, ge=2, description="width D")
     num_heads: int = Field(8, ge=1, description="attention heads")
     expansion: float = Field(4.0, gt=0, description="inner width of the SwiGLU is about expansion * 2/3 * D")
-    pos_encodings: Literal["rope", "learned", "none"] = "rope"
-    rope_theta: float = Field(10000.0, gt=0)
-    rms_norm_eps: float = Field(1e-5, gt=0)
+    pos_encodings: Literal["rope", "learned", "none"] = Field("rope", description="how places are told apart")
+    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary frequencies")
+    rms_norm_eps: float = Field(1e-5, gt=0, description="added to the mean square in every norm")
     mlp_t: bool = Field(False, description="mix positions by a SwiGLU over the sequence instead of by attention")
     puzzle_emb_ndim: int = Field(512, ge=0, description="width of a puzzle's row in the table; 0 for no table")
     puzzle_emb_len: int = Field(16, ge=0, description="prefix tokens P; 0 for ceil(puzzle_emb_ndim / D)")
     halt_max_steps: int = Field(16, ge=1, description="most steps a slot spends on one example")
-    halt_exploration_prob: float = Field(0.1, ge=0, le=1)
+    halt_exploration_prob: float = Field(0.1, ge=0, le=1, description="share of slots that may not halt early")
     no_ACT_continue: bool = Field(True, description="halt on halt > 0; false: on halt > continue, with a target")
-    loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = "stablemax_cross_entropy"
-    forward_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = Field(
+        "stablemax_cross_entropy", description="of the tokens"
+    )
+    forward_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of activations; weights are float32")
 
     @model_validator(mode="after")
     def _consistent(self) -> ArchConfig:

@@ -295,7 +295,7 @@ def test_arc_agi_1_evaluation_is_in_arc_agi_2_training(arc_dir: Path) -> None:
     [
         (
             ("--test-set-name", "evaluation"),
-            "--test-set-name evaluation names none of the subsets training2, evaluation2",
+            "--test-set-name evaluation names none of the subsets training2, evaluation2; did you mean evaluation2?",
         ),
         (("--subsets", "training2", "nope", "--test-set-name", "nope"), "there is no file"),
         (("--subsets", "training2", "training2"), "names one twice"),

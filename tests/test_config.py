@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.config import EvalConfig, PretrainConfig, RunConfig, check_overrides, known_keys, validate
+from training.config import EvalConfig, PretrainConfig, RunConfig, check_overrides, known_keys, settings_of, validate
 from training.entry import CONFIG_DIR, GROUPS
 from training.schedule import lr_factor
 
@@ -87,6 +87,9 @@ def test_yaml_and_models_name_the_same_defaults() -> None:
         ("evaluators=[arc]", "pretraining does not evaluate"),
         ("epochs=15000", "epochs=15000 is not a multiple of eval_interval=10000"),
         ("epochs=0", "leaves nothing to train"),
+        ("arch=trn", "arch=trn does not exist: did you mean arch=trm?"),
+        ("+experiment=arc3", "did you mean experiment=arc"),
+        ("epochs", "'epochs' is no setting: write it as key=value"),
     ],
 )
 def test_refusals_name_the_key_and_the_remedy(override: str, said: str) -> None:
@@ -111,6 +114,8 @@ def test_evaluation_refusals(overrides: tuple[str, ...], said: str) -> None:
 
 def test_every_field_says_what_it_is() -> None:
     assert "arch.hidden_size" in known_keys(PretrainConfig)
+    silent = [key for key, field in settings_of(EvalConfig) if not field.description and key not in ("run_name",)]
+    assert silent == []
     assert set(known_keys(PretrainConfig)) < set(known_keys(EvalConfig))
 
 

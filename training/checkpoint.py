@@ -244,7 +244,8 @@ def _local_rows(rows: Any) -> Tensor:
 
 
 def load_weights(path: Path, averaged: bool = True) -> Weights:
-    """Weights to start from: one of our folders, a `.safetensors` file, or a file of the published code.
+    """Weights to start from: one of our folders (a run's stands for its latest checkpoint), a `.safetensors` file, or a
+    file of the published code.
 
     Args:
         averaged: take the averaged weights of a folder that has them.
@@ -253,6 +254,8 @@ def load_weights(path: Path, averaged: bool = True) -> Weights:
         ValueError: if it is none of these, or holds anything but tensors.
     """
     if path.is_dir():
+        if not (path / RECORD).exists() and (newest := latest(path)) is not None:
+            path = newest  # a run's folder stands for its latest checkpoint
         record = read_record(path)
         network = read_part(path, "network", record)
         if averaged and "ema.safetensors" in record["files"]:
@@ -268,8 +271,10 @@ def load_weights(path: Path, averaged: bool = True) -> Weights:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is not a file of plain tensors and was not loaded: {reason}") from None
+        raise ValueError(
+            f"{path} is not a file of plain tensors and was not loaded ({type(error).__name__}): name a "
+            "checkpoint folder, a .safetensors file or a state dict saved by torch.save"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds {type(state).__name__}, not a dictionary of tensors")
     network = {published_name(key): value for key, value in state.items()}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import shutil
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from models.arch import ArchConfig
 from training.optimizers import OptimizerConfig
@@ -26,21 +28,23 @@ class RunConfig(BaseModel):
     global_batch_size: int = Field(768, ge=1, description="examples per optimizer step over all ranks")
     epochs: int = Field(100_000, ge=0, description="visits to every task")
     eval_interval: int | None = Field(None, ge=1, description="epochs per interval; a checkpoint ends each (null: one)")
-    lr: float = Field(1e-4, gt=0)
+    lr: float = Field(1e-4, gt=0, description="the network's rate")
     lr_min_ratio: float = Field(1.0, ge=0, le=1, description="the cosine ends at lr * lr_min_ratio; 1 is constant")
-    lr_warmup_steps: int = Field(2000, ge=0)
-    weight_decay: float = Field(0.1, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
+    lr_warmup_steps: int = Field(2000, ge=0, description="steps over which the rates rise from 0")
+    weight_decay: float = Field(0.1, ge=0, description="of the network: weight *= 1 - lr * weight_decay")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamAtan2's first moment")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamAtan2's second moment")
     atan2_scale: float = Field(1.27, gt=0, description="1.27 for adam-atan2-pytorch's steps, 1 for adam-atan2's")
-    puzzle_emb_lr: float = Field(1e-2, ge=0)
-    puzzle_emb_weight_decay: float = Field(0.1, ge=0)
+    puzzle_emb_lr: float = Field(1e-2, ge=0, description="the puzzle rows' rate")
+    puzzle_emb_weight_decay: float = Field(0.1, ge=0, description="of the rows that are in the batch")
     freeze_weights: bool = Field(False, description="train the puzzle rows alone")
     ema: bool = Field(False, description="average the weights; checkpoints and evaluation then use the average")
-    ema_rate: float = Field(0.999, gt=0, lt=1)
-    seed: int = Field(0, ge=0)
-    evaluators: list[str] = Field(default_factory=list)
-    project_name: str | None = None
+    ema_rate: float = Field(
+        0.999, gt=0, lt=1, description="average = rate * average + (1 - rate) * weight at each step"
+    )
+    seed: int = Field(0, ge=0, description="of weights, batches and exploration")
+    evaluators: list[str] = Field(default_factory=list, description="none in pretraining")
+    project_name: str | None = Field(None, description="a folder between checkpoints/ and the run's; null: trm")
     run_name: str | None = Field(None, description="null: drawn at random, such as brisk-otter")
     checkpoint_path: str | None = Field(None, description="the run's folder; null: checkpoints/PROJECT/RUN")
     load_checkpoint: str | None = Field(None, description="start from the weights of this checkpoint")
@@ -60,7 +64,7 @@ class RunConfig(BaseModel):
         "stop", description="what to do at a gradient that is not finite, before anything is updated"
     )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
-    device: Literal["auto", "cuda", "cpu"] = "auto"
+    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: a GPU where there is one")
     compile: bool | None = Field(None, description="torch.compile; null: wherever a compiler is found")
 
     @field_validator("data_paths", mode="before")
@@ -68,7 +72,7 @@ class RunConfig(BaseModel):
     def _no_missing(cls, value: Any) -> Any:
         if value in (None, "???"):
             raise ValueError('name at least one data set folder, such as data_paths="[data/arc-agi-2]"')
-        return value
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _intervals_divide_epochs(self) -> RunConfig:
@@ -203,14 +207,20 @@ class EvalConfig(RunConfig):
 Config = TypeVar("Config", bound=RunConfig)
 
 
-def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every key that a command line may set, in dotted form."""
-    keys: list[str] = []
+def settings_of(model: type[BaseModel], prefix: str = "") -> list[tuple[str, FieldInfo]]:
+    """Every setting in dotted form with what the model says of it."""
+    found: list[tuple[str, FieldInfo]] = []
     for name, field in model.model_fields.items():
-        keys.append(prefix + name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += known_keys(field.annotation, f"{prefix}{name}.")
-    return keys
+            found += settings_of(field.annotation, f"{prefix}{name}.")
+        else:
+            found.append((prefix + name, field))
+    return found
+
+
+def known_keys(model: type[BaseModel]) -> list[str]:
+    """Every key that a command line may set, in dotted form."""
+    return [key for key, _ in settings_of(model)]
 
 
 def unknown_key(key: str, keys: list[str]) -> str:
@@ -222,12 +232,25 @@ def unknown_key(key: str, keys: list[str]) -> str:
     return f"there is no setting {key!r}" + (f": did you mean {nearest[0]!r}?" if nearest else "")
 
 
-def check_overrides(overrides: list[str], model: type[BaseModel], groups: tuple[str, ...]) -> None:
-    """Raises ValueError for the first override whose key does not exist, before Hydra composes anything."""
+def check_overrides(overrides: list[str], model: type[BaseModel], groups: Mapping[str, list[str]]) -> None:
+    """Raises ValueError for the first override that cannot be one, before Hydra composes anything.
+
+    Args:
+        groups: the files of each group of the configuration, by name.
+    """
     keys = known_keys(model)
     for override in overrides:
-        if override.startswith("-") or "=" not in override:
+        if override.startswith(("-", "~")):
             continue
+        if "=" not in override:
+            raise ValueError(f"{override!r} is no setting: write it as key=value, such as epochs=1000")
+        key, value = override.lstrip("+").split("=", 1)
+        if key in groups and value not in groups[key]:
+            nearest = difflib.get_close_matches(value, groups[key], n=1)
+            raise ValueError(
+                f"{key}={value} does not exist"
+                + (f": did you mean {key}={nearest[0]}?" if nearest else f": choose {', '.join(groups[key])}")
+            )
         key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
         if key not in keys and key not in groups and not key.startswith("hydra"):
             raise ValueError(unknown_key(key, [*keys, *groups]))

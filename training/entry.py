@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -10,14 +11,18 @@ from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
-from training.config import Config, check_overrides, validate
+from training.config import Config, check_overrides, settings_of, validate
 from training.loop import Interrupted
 from utils import distributed
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_DIR = str(ROOT / "config")
-GROUPS = ("arch", "experiment")
+GROUPS = {
+    group: sorted(path.stem for path in Path(CONFIG_DIR, group).glob("*.yaml")) for group in ("arch", "experiment")
+}
 
 EXIT_BAD_INPUT = 2
 """Exit status where settings, data or a checkpoint are not usable as given."""
@@ -39,11 +44,15 @@ def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -
     def compose(config: DictConfig) -> None:
         composed.append(config)
 
+    if set(sys.argv[1:]) & {"--help", "-h"}:
+        print(help_text(main, model))
+        return
     try:
         check_overrides(sys.argv[1:], model, GROUPS)
         compose()
         for config in composed:
             main(validate(config, model))
+        distributed.teardown()
     except (ValueError, OSError) as error:
         if isinstance(error, ValueError) and not _is_ours(error):
             raise
@@ -56,7 +65,20 @@ def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -
         _say("stopped by SIGINT; what was saved is on the disk, and the same command goes on from there")
         sys.exit(128 + signal.SIGINT)
     finally:
-        distributed.teardown()
+        distributed.teardown(together=False)
+
+
+def help_text(main: Callable[..., None], model: type[BaseModel]) -> str:
+    """What a script says of itself, then every setting with its default and meaning."""
+    lines = [str(sys.modules[main.__module__].__doc__ or "").strip(), "", "Settings, as key=value:"]
+    for key, field in settings_of(model):
+        default = field.get_default(call_default_factory=True)
+        shown = "" if default is PydanticUndefined else json.dumps(default)
+        meaning = f"  {field.description}" if field.description else ""
+        lines.append(f"  {key + '=' + shown:<42}{meaning}")
+    lines += ["", *(f"{group}=  {', '.join(names)}" for group, names in GROUPS.items() if group == "arch")]
+    lines += [f"+experiment=  {', '.join(GROUPS['experiment'])}", "", "Hydra's own options: --hydra-help"]
+    return "\n".join(lines)
 
 
 def _is_ours(error: ValueError) -> bool:

@@ -94,7 +94,10 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
         return "no puzzle rows"
     if rows is None:
         if rows_from != "zero":
-            raise ValueError(f"{weights.source} holds no puzzle rows to {rows_from}: set puzzle_rows=zero")
+            raise ValueError(
+                f"{weights.source} holds no puzzle rows to {rows_from}: name a checkpoint that does, or train with "
+                "puzzle_rows=zero"
+            )
         return "puzzle rows zero"
     if rows.shape[1] != table.weights.shape[1]:
         raise ValueError(

@@ -40,8 +40,24 @@ class Plan:
     def total_steps(self) -> int:
         return sum(self.interval_steps)
 
+    def outlook(self, step: int) -> str:
+        """What is left after `step` steps, in words."""
+        left = self.total_steps - step
+        if left > 0:
+            return f"{left} steps to make; the first takes longer where it is compiled"
+        return f"nothing left to train: all {self.total_steps} steps are made"
+
     def locate(self, step: int) -> tuple[int, int]:
-        """The interval and the step within it that come after `step` steps."""
+        """The interval and the step within it that come after `step` steps.
+
+        Raises:
+            ValueError: if the plan has fewer steps.
+        """
+        if step > self.total_steps:
+            raise ValueError(
+                f"{step} steps are made, {self.total_steps} were asked for: "
+                "raise epochs, or choose another checkpoint_path"
+            )
         for interval, length in enumerate(self.interval_steps):
             if step < length:
                 return interval, step

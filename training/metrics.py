@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ class MetricSums:
 
     def reduce(self) -> dict[str, float]:
         """Means over ranks and over the steps since the last call: shares over the slots that have just halted,
-        losses over all slots.  Collective; every rank gets the same values."""
+        losses over all slots.  A share of no slots is not a number.  Collective; every rank gets the same values."""
         if self.sums is None:
             return {}
         values = collectives.all_reduce_sum(self.sums).tolist()
@@ -33,7 +35,8 @@ class MetricSums:
         count = named.pop("count")
         slots = self.steps * self.global_batch_size
         means = {
-            name: value / slots if name.endswith("loss") else value / max(count, 1) for name, value in named.items()
+            name: value / slots if name.endswith("loss") else value / count if count else math.nan
+            for name, value in named.items()
         }
         self.sums, self.steps = None, 0
         return {"count": count, **means}

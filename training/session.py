@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +17,25 @@ from training.state import DataShape, TrainState
 from utils import distributed, runlog
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """What lasts from the first line of a script to its last.
 
+    directory: the run's folder, made by `start`.
     identity: `data`, what training reads of each data set, and `puzzles`, which puzzle each identifier stands for.
+    say: prints one line on rank 0.
+    metrics: the log; it writes nothing before `start` has opened it.
     """
 
     config: RunConfig
     device: torch.device
     rank: int
     world_size: int
-    folder: runlog.RunDirectory
+    name: str
+    directory: Path
     identity: dict[str, Any]
-
-    @property
-    def directory(self) -> Path:
-        return self.folder.path
-
-    @property
-    def metrics(self) -> runlog.MetricsLog:
-        return self.folder.metrics
-
-    @property
-    def say(self) -> Callable[[str], None]:
-        return self.folder.say
+    say: Callable[[str], None]
+    metrics: runlog.MetricsLog = field(default_factory=lambda: runlog.MetricsLog(None))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -50,10 +44,10 @@ class Run:
 
 
 def open_run(config: RunConfig) -> Run:
-    """Joins the ranks, checks the data, opens the run's folder (rank 0 names it and writes).
+    """Joins the ranks, checks the data, names the run (rank 0 does for all).  Writes nothing.
 
     Raises:
-        ValueError: naming what does not fit together, before anything is written.
+        ValueError: naming what does not fit together.
     """
     device = distributed.setup(config.device)
     if device.type == "cuda":
@@ -69,13 +63,11 @@ def open_run(config: RunConfig) -> Run:
     identity = {"data": [data for data, _ in prints], "puzzles": "+".join(puzzles for _, puzzles in prints)}
     name = config.run_name or runlog.random_name()
     folder = Path(config.checkpoint_path or Path("checkpoints") / (config.project_name or "trm") / name)
-    name = runlog.name_of(folder) or name
-    directory = runlog.open_directory(folder, distributed.broadcast_object(name))
+    name = distributed.broadcast_object(runlog.name_of(folder) or name)
     why = config.not_compiled_because(device)
-    directory.say(
-        f"run {directory.name} in {folder} on {distributed.world_size()} x {device.type}" + (why and f"; {why}")
-    )
-    return Run(config, device, distributed.rank(), distributed.world_size(), directory, identity)
+    say = runlog.speaker()
+    say(f"run {name} in {folder} on {distributed.world_size()} x {device.type}" + (why and f"; {why}"))
+    return Run(config, device, distributed.rank(), distributed.world_size(), name, folder, identity, say)
 
 
 def build_state(run: Run, data: JoinedSplits) -> TrainState:
@@ -84,12 +76,14 @@ def build_state(run: Run, data: JoinedSplits) -> TrainState:
 
 
 def start(run: Run, state: TrainState) -> str:
-    """Resumes or initialises the state (`training.initialise.start`), then writes what the run is made with and cuts
-    the log to where it goes on."""
+    """Resumes or initialises the state (`training.initialise.start`), then makes the run's folder, writes what the run
+    is made with and cuts the log to where it goes on."""
     said = initialise.start(state, run.directory, run.identity)
     manifests = [storage.open_manifest(path) for path in run.config.data_paths]
+    folder = runlog.open_directory(run.directory, run.name)
     runlog.describe(
-        run.folder, run.config.model_dump(mode="json"), [m.model_dump(mode="json") for m in manifests if m is not None]
+        folder, run.config.model_dump(mode="json"), [m.model_dump(mode="json") for m in manifests if m is not None]
     )
+    run.metrics = folder.metrics
     run.metrics.truncate_after(state.step)
     return said

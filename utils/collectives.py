@@ -5,6 +5,7 @@ A *rows* tensor holds one row per slot; rank r's share is the r-th contiguous sl
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, TypeVar
 
 import numpy as np
@@ -101,9 +102,11 @@ def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
     if _ranks()[1] == 1 or not any(p.requires_grad for p in module.parameters()):
         return module
     torch._dynamo.config.optimize_ddp = False
+    names = inspect.signature(DistributedDataParallel).parameters
+    unsynced = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"  # since PyTorch 2.13
     return DistributedDataParallel(
         module,
         device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,
         gradient_as_bucket_view=True,
+        **{unsynced: False},  # type: ignore[arg-type]
     )

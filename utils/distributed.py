@@ -46,9 +46,15 @@ def setup(device: Literal["auto", "cuda", "cpu"] = "auto", timeout_minutes: floa
     return chosen
 
 
-def teardown() -> None:
-    """Leaves the group, if there is one."""
+def teardown(together: bool = True) -> None:
+    """Leaves the group, if there is one.
+
+    Args:
+        together: wait for all ranks first, so that none takes its sockets away while another still uses them.
+    """
     if dist.is_initialized():
+        if together:
+            barrier()
         dist.destroy_process_group()
 
 

@@ -128,7 +128,7 @@ def open_directory(path: Path, name: str) -> RunDirectory:
         path.mkdir(parents=True, exist_ok=True)
     metrics = MetricsLog(path / "metrics.jsonl" if main else None)
     distributed.barrier()
-    return RunDirectory(path, name, metrics, say if main else _say_nothing)
+    return RunDirectory(path, name, metrics, speaker())
 
 
 def describe(run: RunDirectory, config: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -166,6 +166,11 @@ def random_name() -> str:
     launch = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     coolname.replace_random(random.SystemRandom() if launch == "none" else random.Random(launch))
     return distributed.broadcast_object(coolname.generate_slug(2))
+
+
+def speaker() -> Callable[[str], None]:
+    """What prints a line on rank 0 and nothing elsewhere."""
+    return say if distributed.is_main() else _say_nothing
 
 
 def say(text: str) -> None:
