@@ -7,10 +7,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format clean
 help:
 	@echo "make demo     data set, pretraining, fine-tuning, votes, submission.json: at most 10 minutes on 2 cores"
 	@echo "make test     every test, at most 8 minutes on 2 cores"
+	@echo "make bench    what is fast, measured on this machine: at most 10 minutes on 2 cores"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite"
 	@echo "make clean    remove .venv and caches, keep data and runs"
@@ -31,6 +32,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.run
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

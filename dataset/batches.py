@@ -75,7 +75,7 @@ class JoinedSplits:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Inputs and labels, each uint8 [N, S], of examples [N] counted through all splits."""
         if len(self.splits) == 1:
-            return self.splits[0].read(examples, visit_seeds)
+            return self._checked(*self.splits[0].read(examples, visit_seeds))
         inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
         labels = np.empty_like(inputs)
         owner = np.searchsorted(self._split_starts, examples, side="right") - 1
@@ -83,6 +83,18 @@ class JoinedSplits:
             rows = np.flatnonzero(owner == i)
             seeds = None if visit_seeds is None else visit_seeds[rows]
             inputs[rows], labels[rows] = self.splits[i].read(examples[rows] - self._split_starts[i], seeds)
+        return self._checked(inputs, labels)
+
+    def _checked(
+        self, inputs: NDArray[np.uint8], labels: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The rows, if the network has an embedding for every token of theirs; on a GPU none would end in a riddle."""
+        largest = max(int(inputs.max(initial=0)), int(labels.max(initial=0)))
+        if largest >= self.metadata.vocab_size:
+            raise ValueError(
+                f"the data hold token {largest}, but dataset.json names a vocabulary of {self.metadata.vocab_size}: "
+                "build the data set anew"
+            )
         return inputs, labels
 
 
@@ -225,14 +237,14 @@ class EvalBatches:
             )
         self._rank = rank
         self._share = math.ceil(batch_size / world_size)
-        self._stride = self._share * world_size
+        self.stride = self._share * world_size
 
     def __len__(self) -> int:
-        return math.ceil(len(self._examples) / self._stride)
+        return math.ceil(len(self._examples) / self.stride)
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.int64], Batch]]:
         for step in range(len(self)):
-            first = step * self._stride + self._rank * self._share
+            first = step * self.stride + self._rank * self._share
             yield self._padded(self._examples[first : first + self._share])
 
     def _padded(self, examples: NDArray[np.int64]) -> tuple[NDArray[np.int64], Batch]:

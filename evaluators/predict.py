@@ -1,62 +1,247 @@
-"""Predicts every example of a split: `halt_max_steps` recursions each, all ranks together."""
+"""Predicts examples of a split, all ranks together, the un-augmented ones first, and stops whenever it is told to."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from dataset.batches import EvalBatches
+from dataset.batches import Batch, EvalBatches
+from dataset.prefetch import prefetch
 from dataset.storage import Split
 from evaluators.predictions import Predictions
-from models.act import Carry, initial_carry
+from models.recursion import Latents
 from training.state import TrainState
 from training.step import to_slots
 from utils import collectives, distributed
+from utils.agreement import Agreement
 from utils.progress import Progress
+
+Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Examples int64 [N], their predicted tokens uint8 [N, C], halting logits float32 [N], steps int32 [N]."""
+
+REPORTS = 10
+"""How often the predictions so far are handed out while those of the augmentations are made."""
+
+
+def predict(state: TrainState, split: Split, batch_size: int, use_ema: bool = True) -> Predictions | None:
+    """Predictions of all examples of `split`: on rank 0 in the split's order, None elsewhere.  Collective."""
+    return deque(predict_in_rounds(state, split, batch_size, use_ema), maxlen=1)[0]
 
 
 @torch.inference_mode()
-def predict(state: TrainState, split: Split, batch_size: int, use_ema: bool = True) -> Predictions | None:
-    """Token canvases, halting logits and places of all examples of `split`.
+def seconds_per_batch(state: TrainState, split: Split, batch_size: int, max_steps: int | None = None) -> float:
+    """How long a batch takes, measured on one that is thrown away, after one that compiles.  The slowest rank's."""
+    batches = EvalBatches([split], batch_size, distributed.rank(), distributed.world_size())
+    examples, batch = next(iter(batches))
+    seconds = 0.0
+    for _ in range(2):
+        started = time.monotonic()
+        _Together(state, max_steps or state.config.arch.halt_max_steps).run(examples, batch)
+        seconds = time.monotonic() - started
+    return max(distributed.all_gather_object(seconds))
+
+
+def in_rounds(split: Split) -> tuple[np.ndarray, int]:
+    """All examples, those of the un-augmented puzzles first, then of the first augmentation of each group, and so on:
+    int64 [N], and how many the first round has."""
+    starts = np.asarray(split.puzzle_indices, dtype=np.int64)
+    rounds = np.repeat(split.rounds(), starts[1:] - starts[:-1])
+    return np.argsort(rounds, kind="stable"), int((rounds == 0).sum())
+
+
+@torch.inference_mode()
+def predict_in_rounds(
+    state: TrainState,
+    split: Split,
+    batch_size: int,
+    use_ema: bool = True,
+    *,
+    until: float | None = None,
+    early_exit: bool = False,
+    max_steps: int | None = None,
+) -> Iterator[Predictions | None]:
+    """Predictions so far: after the un-augmented examples, a few times after that, and at the end.
 
     Args:
         batch_size: examples per step over all ranks.
         use_ema: predict with the averaged weights where there are any.
+        until: `time.monotonic()` at which to stop, as rank 0's clock says; None predicts everything.
+        early_exit: an example takes no more steps from the first at which the network would halt, and the next one
+            takes its place.  Otherwise every example takes all steps, as published.
+        max_steps: steps of an example at most; None for `arch.halt_max_steps`.
 
-    Returns:
-        On rank 0 the predictions in the split's order, None on the others.  Collective.
+    Yields:
+        on rank 0 the predictions in the split's order, None elsewhere.  Collective.
     """
+    order, first_round = in_rounds(split)
     averaged = state.ema.applied() if use_ema and state.ema is not None else nullcontext()
-    batches = EvalBatches([split], batch_size, rank=distributed.rank(), world_size=distributed.world_size())
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    batches = EvalBatches([split], batch_size, distributed.rank(), distributed.world_size(), order)
+    steps = max_steps or state.config.arch.halt_max_steps
+    reports = {
+        -(-first_round // batches.stride),
+        *(len(batches) * i // REPORTS for i in range(1, REPORTS)),
+        len(batches),
+    }
+    clock, agreement, collected = _Clock(until), Agreement(every=1), _Collected(split)
     with averaged, Progress(len(batches), "predict", unit="batch", items_per_step=batch_size) as progress:
-        state.act_step.eval()
-        for examples, batch in batches:
-            slots = to_slots(batch, state.device)
-            rows = state.table.weights[slots.puzzle_identifiers.to(torch.int64)] if state.table is not None else None
-            carry: Carry = initial_carry(state.network, slots)
-            for _ in range(state.config.arch.halt_max_steps):
-                carry, _, _, out = state.act_step(carry, slots, rows)
-                # A slot that is through must not take the batch's example again.
-                carry = carry._replace(halted=torch.zeros_like(carry.halted))
-            keep = examples >= 0
-            tokens = out.logits.argmax(-1).to(torch.uint8).cpu().numpy()
-            found.append((examples[keep], tokens[keep], out.q_halt.cpu().numpy()[keep]))
+        runner = _Refilled(state, steps) if early_exit else _Together(state, steps)
+        for done, (examples, batch) in enumerate(prefetch(iter(batches)), start=1):
+            collected.add(runner.run(examples, batch))
             progress.update(1)
-    gathered = collectives.gather_objects_to_main(found)
-    if gathered is None:
+            stop = (agreement.offer(int(clock.is_up())) or (0,))[0]
+            if done == len(batches) or stop:
+                collected.add(runner.finish())
+            if done in reports or stop:
+                yield collected.gather()
+                clock.restart()  # what is done with a report is not a batch's time
+            if stop:
+                break
+        agreement.close()
+        if not len(batches):
+            yield collected.gather()
+
+
+class _Clock:
+    """Whether there is no time for another batch as long as the longest so far, on rank 0."""
+
+    def __init__(self, until: float | None) -> None:
+        self._until, self._longest, self._before = until, 0.0, time.monotonic()
+
+    def restart(self) -> None:
+        self._before = time.monotonic()
+
+    def is_up(self) -> bool:
+        now = time.monotonic()
+        self._longest = max(self._longest, now - self._before)
+        self._before = now
+        # Two batches: the ranks learn of it one batch later.
+        return self._until is not None and distributed.is_main() and now + 2 * self._longest > self._until
+
+
+class _Collected:
+    """Gathers what was found to rank 0, each time only what is new."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        self._new: list[Found] = []
+        self._all: list[Found] = []
+
+    def add(self, found: Found | None) -> None:
+        if found is not None and len(found[0]):
+            self._new.append(found)
+
+    def gather(self) -> Predictions | None:
+        gathered = collectives.gather_objects_to_main(self._new)
+        self._new = []
+        if gathered is None:
+            return None
+        self._all += [found for rank in gathered for found in rank]
+        split = self._split
+        if not self._all:
+            return Predictions.empty(split.metadata.seq_len)
+        examples, tokens, q_halt, steps = (np.concatenate(parts) for parts in zip(*self._all, strict=True))
+        order = np.argsort(examples, kind="stable")
+        examples = examples[order]
+        puzzle = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
+        return Predictions(
+            tokens=tokens[order],
+            q_halt=q_halt[order],
+            puzzle_identifiers=np.asarray(split.puzzle_identifiers[puzzle], dtype=np.int32),
+            test_index=(examples - split.puzzle_indices[puzzle]).astype(np.int32),
+            steps=steps[order],
+        )
+
+
+def _initial(state: TrainState, slots: int, cells: int) -> Latents:
+    empty = state.network.empty_latents(slots, cells, state.device)
+    return tuple(init.expand_as(z).clone() for init, z in zip(state.network.initial_latents(), empty, strict=True))
+
+
+def _rows(state: TrainState, identifiers: Tensor) -> Tensor | None:
+    return None if state.table is None else state.table.weights[identifiers.to(torch.int64)]
+
+
+class _Together:
+    """Every example of a batch takes every step; nothing is fetched before the last."""
+
+    def __init__(self, state: TrainState, steps: int) -> None:
+        self.state, self.steps = state, steps
+
+    def run(self, examples: np.ndarray, batch: Batch) -> Found:
+        slots = to_slots(batch, self.state.device)
+        latents = _initial(self.state, *slots.inputs.shape)
+        rows = _rows(self.state, slots.puzzle_identifiers)
+        for _ in range(self.steps):
+            latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows)
+        keep = examples >= 0
+        taken = np.full(keep.sum(), self.steps, dtype=np.int32)
+        return examples[keep], tokens.cpu().numpy()[keep], q_halt.cpu().numpy()[keep], taken
+
+    def finish(self) -> None:
         return None
-    examples, tokens, q_halt = (
-        np.concatenate(parts) for parts in zip(*(p for rank in gathered for p in rank), strict=True)
-    )
-    order = np.argsort(examples, kind="stable")
-    examples = examples[order]
-    puzzle = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
-    return Predictions(
-        tokens=tokens[order],
-        q_halt=q_halt[order],
-        puzzle_identifiers=np.asarray(split.puzzle_identifiers[puzzle], dtype=np.int32),
-        test_index=(examples - split.puzzle_indices[puzzle]).astype(np.int32),
-    )
+
+
+class _Refilled:
+    """A slot whose example would halt takes the next one, so that the batch stays full."""
+
+    def __init__(self, state: TrainState, steps: int) -> None:
+        self.state, self.steps = state, steps
+        self._examples = np.empty(0, dtype=np.int64)
+
+    def run(self, examples: np.ndarray, batch: Batch) -> Found | None:
+        """Works until every example of the batch has a slot; those that are not through keep theirs for the next."""
+        if not len(self._examples):
+            self._examples = np.full(len(examples), -1, dtype=np.int64)
+            slots = to_slots(batch, self.state.device)
+            self._inputs, self._identifiers = torch.zeros_like(slots.inputs), torch.zeros_like(slots.puzzle_identifiers)
+            self._latents = _initial(self.state, *slots.inputs.shape)
+            self._fresh = _initial(self.state, 1, slots.inputs.shape[1])
+            self._taken = np.zeros(len(examples), dtype=np.int32)
+        waiting = np.flatnonzero(examples >= 0)
+        found: list[Found] = []
+        while len(waiting):
+            free = np.flatnonzero(self._examples < 0)
+            now, waiting = waiting[: len(free)], waiting[len(free) :]
+            self._fill(free[: len(now)], examples[now], batch, now)
+            if len(waiting):
+                found.append(self._step())
+        return _joined(found)
+
+    def finish(self) -> Found | None:
+        found: list[Found] = []
+        while len(self._examples) and (self._examples >= 0).any():
+            found.append(self._step())
+        return _joined(found)
+
+    def _fill(self, places: np.ndarray, examples: np.ndarray, batch: Batch, rows: np.ndarray) -> None:
+        at = torch.from_numpy(places).to(self.state.device)
+        chosen = Batch(batch.inputs[rows], batch.labels[rows], batch.puzzle_identifiers[rows])
+        slots = to_slots(chosen, self.state.device)
+        self._inputs[at], self._identifiers[at] = slots.inputs, slots.puzzle_identifiers
+        for z, fresh in zip(self._latents, self._fresh, strict=True):
+            z[at] = fresh
+        self._examples[places], self._taken[places] = examples, 0
+
+    def _step(self) -> Found:
+        rows = _rows(self.state, self._identifiers)
+        latents, tokens, q_halt, halts = self.state.predict_step(self._latents, self._inputs, rows)
+        self._latents = tuple(z.clone() for z in latents)
+        self._taken += 1
+        out = np.flatnonzero((self._examples >= 0) & (halts.cpu().numpy() | (self._taken >= self.steps)))
+        answers = tokens[torch.from_numpy(out).to(tokens.device)].cpu().numpy()
+        found = self._examples[out], answers, q_halt.cpu().numpy()[out], self._taken[out]
+        self._examples[out] = -1
+        return found
+
+
+def _joined(found: list[Found]) -> Found | None:
+    if not found:
+        return None
+    examples, tokens, q_halt, steps = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return examples, tokens, q_halt, steps

@@ -10,7 +10,13 @@ import numpy as np
 
 from utils.files import write_atomically
 
-DTYPES = {"tokens": np.uint8, "q_halt": np.float32, "puzzle_identifiers": np.int32, "test_index": np.int32}
+DTYPES = {
+    "tokens": np.uint8,
+    "q_halt": np.float32,
+    "puzzle_identifiers": np.int32,
+    "test_index": np.int32,
+    "steps": np.int32,
+}
 
 
 @dataclass
@@ -18,13 +24,19 @@ class Predictions:
     """One row per predicted test example.
 
     tokens: uint8 [N, canvas cells].  q_halt: float32 [N], halting logits.  puzzle_identifiers: int32 [N].
-    test_index: int32 [N], which test input of its task the row answers.
+    test_index: int32 [N], which test input of its task the row answers.  steps: int32 [N], ACT steps taken.
     """
 
     tokens: np.ndarray
     q_halt: np.ndarray
     puzzle_identifiers: np.ndarray
     test_index: np.ndarray
+    steps: np.ndarray
+
+    @classmethod
+    def empty(cls, cells: int) -> Predictions:
+        """No predictions, on canvases of so many cells."""
+        return cls(np.empty((0, cells), np.uint8), *(np.empty(0, DTYPES[f.name]) for f in fields(cls)[1:]))
 
     def __len__(self) -> int:
         return len(self.q_halt)

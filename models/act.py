@@ -92,6 +92,26 @@ def advance(
     return Carry(out.latents, steps, halted, carry.data), target
 
 
+class PredictStep(nn.Module):
+    """One step of prediction: a recursion and its answer, without a loss.  A single graph."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, latents: Latents, inputs: Tensor, rows: Tensor | None) -> tuple[Latents, Tensor, Tensor, Tensor]:
+        """
+        Args:
+            latents: [B, S, D] each.  inputs: tokens [B, C].  rows: puzzle rows [B, E].
+
+        Returns:
+            the new latents; the predicted tokens uint8 [B, C]; the halting logits [B]; whether a slot would halt [B].
+        """
+        out = self.network(latents, inputs, rows)
+        halts = out.q_halt > (out.q_continue if self.network.arch.halts_against_continue else 0)
+        return out.latents, out.logits.argmax(-1).to(torch.uint8), out.q_halt, halts
+
+
 class ACTStep(nn.Module):
     """One training or evaluation step over all slots: refill, recurse, advance, loss.  A single graph.
 

@@ -280,6 +280,26 @@ def test_freezing_trains_the_rows_alone() -> None:
     assert frozen.table is not None and frozen.table.weights.any()
 
 
+def test_a_frozen_trunk_learns_after_its_share() -> None:
+    """Of ten steps the first half moves the rows alone."""
+    fresh, half, later = state_of(), trained(5, freeze_trunk=0.5), trained(6, freeze_trunk=0.5)
+    same = [torch.equal(p, q) for p, q in zip(fresh.network.parameters(), half.network.parameters(), strict=True)]
+    assert all(same)
+    assert half.table is not None and half.table.weights.any()
+    assert not torch.equal(half.network.lm_head.weight, later.network.lm_head.weight)
+
+
+def test_noise_has_the_spread_of_the_rows(tmp_path: Path) -> None:
+    state = trained(3)
+    loaded = checkpoint.load_weights(checkpoint.save(state, tmp_path, {}))
+    a, b = state_of(), state_of()
+    assert "noise of their spread" in initialise.initialise_rows(a, loaded, "noise", None)
+    initialise.initialise_rows(b, loaded, "mean", None)
+    assert a.table is not None and b.table is not None
+    difference = a.table.weights[1:] - b.table.weights[1:]
+    assert 0.5 < float(difference.std() / state.table.weights[1:].std(0).mean()) < 1.5  # type: ignore[union-attr]
+
+
 def test_without_a_table_training_goes_on() -> None:
     state = trained(2, arch={"puzzle_emb_ndim": 0, "puzzle_emb_len": 0})
     assert state.table is None

@@ -124,3 +124,68 @@ def test_two_ranks_under_torchrun(tmp_path: Path) -> None:
     assert ranks[0]["name"] == ranks[1]["name"]
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == '{"step": 1, "loss": 0}\n'
     assert done.stdout.count("a line of the run") == 1
+
+
+COMPILED_RANKS = """
+import functools, sys
+from pathlib import Path
+import torch
+from models.act import ACTStep, Slots, initial_carry
+from models.arch import ArchConfig
+from models.network import Network
+from utils import collectives, distributed
+
+collectives.DistributedDataParallel = functools.partial(collectives.DistributedDataParallel, bucket_cap_mb=0.02)
+device = distributed.setup("cpu", timeout_minutes=2)
+arch = ArchConfig(hidden_size=32, num_heads=4, H_cycles=2, L_cycles=2, puzzle_emb_ndim=32, puzzle_emb_len=2,
+                  halt_max_steps=3, forward_dtype="float32", expansion=1.0, no_ACT_continue=False)
+found = []
+for compiled in (False, True):
+    step = ACTStep(Network(arch, 12, 20, torch.Generator().manual_seed(0)), ignore_label=0).train()
+    if compiled:
+        step.compile(backend="aot_eager", dynamic=False)
+    module = collectives.data_parallel(step, device)
+    generator = torch.Generator().manual_seed(distributed.rank())
+    slots = Slots(torch.randint(0, 12, (3, 20), generator=generator).to(torch.uint8),
+                  torch.randint(0, 12, (3, 20), generator=generator).to(torch.uint8),
+                  torch.arange(3, dtype=torch.int32))
+    carry = initial_carry(step.network, slots)
+    for _ in range(2):
+        rows = torch.randn(3, 32, generator=generator).requires_grad_()
+        carry, loss, _, _ = module(carry, slots, rows)
+        loss.backward()
+    named = {name: p.grad for name, p in step.network.named_parameters()} | {"rows": rows.grad}
+    assert all(gradient is not None for gradient in named.values()), [n for n, g in named.items() if g is None]
+    found.append(named)
+for name, gradient in found[0].items():
+    error = float((gradient - found[1][name]).abs().max() / gradient.abs().max())
+    assert error < 1e-4, (name, error)
+(Path(sys.argv[1]) / f"{distributed.rank()}.ok").write_text(str(len(found[0])))
+distributed.teardown()
+"""
+
+
+@pytest.mark.slow
+def test_compiled_ranks_have_the_eager_gradients(tmp_path: Path) -> None:
+    """Of every weight and of the puzzle rows, though the gradients travel in several buckets."""
+    script = tmp_path / "ranks.py"
+    script.write_text(COMPILED_RANKS)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=2",
+            str(script),
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.glob("*.ok")) == ["0.ok", "1.ok"]

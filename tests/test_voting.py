@@ -13,11 +13,12 @@ from hypothesis.extra.numpy import arrays
 
 from dataset.augmentation import Augmentation
 from dataset.encoding import encode_grid
-from dataset.storage import PuzzleCatalog, open_split
-from evaluators import arc, scores, submission
+from dataset.storage import PuzzleCatalog, open_catalog, open_split, open_test_tasks
+from evaluators import arc, scores, submission, tools
 from evaluators.predictions import Predictions
 from evaluators.voting import Candidate, Votes, count_votes, crop
 from tests import reference
+from tests.conftest import random_task, write_kaggle
 
 SIDE = 6
 TURN = Augmentation(1, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9))
@@ -32,6 +33,7 @@ def predictions_of(rows: list[tuple[int, int, list[list[int]], float]]) -> Predi
         np.array([row[3] for row in rows], dtype=np.float32),
         np.array([row[0] for row in rows], dtype=np.int32),
         np.array([row[1] for row in rows], dtype=np.int32),
+        np.ones(len(rows), dtype=np.int32),
     )
 
 
@@ -177,12 +179,14 @@ def test_published_votes_and_attempts(golden_dir: Path, tmp_path: Path) -> None:
             *(
                 published["puzzle_identifiers"].astype(np.int32),
                 (examples - split.puzzle_indices[puzzles]).astype(np.int32),
+                np.ones(len(examples), np.int32),
             ),
         )
     cases = json.loads((folder / "expected.json").read_text())
     for name, expected in cases.items():
         attempts = int(name.rpartition("=")[2])
-        metrics = arc.evaluate(rows, folder / "dataset", tmp_path / name, attempts=attempts)
+        catalog, tasks = open_catalog(folder / "dataset"), open_test_tasks(folder / "dataset")
+        metrics = arc.evaluate(rows, catalog, tasks, tmp_path / name, attempts=attempts)
         assert {key: metrics[key] for key in expected["metrics"]} == pytest.approx(expected["metrics"])
         assert json.loads((tmp_path / name / "submission.json").read_text()) == expected["submission"]
     assert cases
@@ -196,3 +200,60 @@ def test_votes_are_counts_of_equal_grids() -> None:
     counted = {c: sum(row[2] == [[c]] for row in rows) for c in range(1, 5)}
     assert {int(c.grid[0, 0]): c.votes for c in votes["a", 0]} == counted
     assert [c.votes for c in votes["a", 0]] == sorted(counted.values(), reverse=True)
+
+
+def known_rows(small_data: Path, wrong: int = 0) -> Predictions:
+    """The right answer of every test example, but for the first few."""
+    split = open_split(small_data, "test")
+    examples = np.arange(split.num_examples)
+    puzzles = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
+    tokens = split.read(examples)[1]
+    tokens[:wrong] = tokens[:wrong, ::-1]
+    return Predictions(
+        *(tokens, np.zeros(len(examples), np.float32), split.puzzle_identifiers[puzzles].astype(np.int32)),
+        *((examples - split.puzzle_indices[puzzles]).astype(np.int32), np.ones(len(examples), np.int32)),
+    )
+
+
+def test_right_predictions_score_everything_and_can_be_recounted(small_data: Path, tmp_path: Path) -> None:
+    for name, wrong in (("a.npz", 0), ("b.npz", 3)):
+        known_rows(small_data, wrong).save(tmp_path / name)
+    said = tools.recount(small_data, [tmp_path / "a.npz", tmp_path / "b.npz"], tmp_path / "out", 10, "votes")
+    assert "100.0%" in said
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert found["ARC/pass@1"] == 1.0 and found["ARC/predictions"] == 40
+    assert found["conditions"]["predictions"] == [str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]
+    assert tools.compare(small_data, [tmp_path / "a.npz"]).count("100.0%") == 2 * len(scores.KS)
+
+
+def test_without_solutions_there_are_submissions_and_no_score(small_data: Path, tmp_path: Path) -> None:
+    tasks = open_test_tasks(small_data)
+    del next(iter(tasks.values()))["test"][0]["output"]
+    metrics = arc.evaluate(known_rows(small_data), open_catalog(small_data), tasks, tmp_path)
+    assert not [key for key in metrics if "pass@" in key]
+    assert "no solutions known" in arc.table(metrics, tmp_path)
+    submission.validate(json.loads((tmp_path / "submission.json").read_text()), tasks, 10)
+
+
+def test_merging_takes_attempts_in_turn(tmp_path: Path) -> None:
+    one = {"a": [{"attempt_1": [[1]], "attempt_2": [[2]]}]}
+    two = {"a": [{"attempt_1": [[1]], "attempt_2": [[3]]}]}
+    for name, content in (("one", one), ("two", two), ("other", {"b": []})):
+        (tmp_path / name).write_text(json.dumps(content))
+    merged = tools.merge([tmp_path / "one", tmp_path / "two"], 4)
+    assert [merged["a"][0][f"attempt_{n}"] for n in range(1, 5)] == [[[1]], [[2]], [[3]], [[1]]]
+    with pytest.raises(ValueError, match="not for the same test inputs"):
+        tools.merge([tmp_path / "one", tmp_path / "other"], 2)
+
+
+def test_any_submission_is_validated_against_challenges(tmp_path: Path) -> None:
+    task = random_task("t", np.random.default_rng(0), test=2)
+    write_kaggle(tmp_path, "x", [task], solutions=False)
+    challenges = tmp_path / "arc_x_challenges.json"
+    (tmp_path / "s.json").write_text(json.dumps({"t": [{"attempt_1": [[1]], "attempt_2": [[1]]}] * 2}))
+    assert "1 tasks, 2 test inputs, 2 attempts" in tools.validate(tmp_path / "s.json", challenges, None)
+    (tmp_path / "s.json").write_text(json.dumps({"t": [{"attempt_1": [[1]], "attempt_2": [[1]]}]}))
+    with pytest.raises(ValueError, match="needs 2 entries"):
+        tools.validate(tmp_path / "s.json", challenges, None)
+    with pytest.raises(ValueError, match="is no challenges file"):
+        tools.validate(tmp_path / "s.json", tmp_path / "s.json", None)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import shutil
 import zipfile
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -210,6 +209,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def check(path: Path, file: str, record: dict[str, Any]) -> None:
     """Raises ValueError if a file of a checkpoint differs from its size or SHA-256 in the record."""
+    if file not in record["files"]:
+        raise ValueError(f"{path} has no {file}: it is of another program, or was taken apart; use another checkpoint")
     known = record["files"][file]
     whole = path / file
     if not whole.is_file() or whole.stat().st_size != known["bytes"] or files.sha256(whole) != known["sha256"]:
@@ -229,6 +230,8 @@ def restore(state: TrainState, path: Path) -> dict[str, Any]:
     its slots."""
     record = read_record(path)
     names = [name.removesuffix(".safetensors") for name in record["files"]]
+    if missing := {"network"} - set(names):
+        raise ValueError(f"{path} has no {missing.pop()}: use another checkpoint")
     parts = {name: read_part(path, name, record, checked=True) for name in names if name != "carry"}
     if "carry" in names:
         with safe_open(path / "carry.safetensors", framework="pt") as carry:
@@ -270,7 +273,7 @@ def load_weights(path: Path, averaged: bool = True) -> Weights:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # whatever a reader of bytes that are no checkpoint stumbles over
         raise ValueError(
             f"{path} is not a file of plain tensors and was not loaded ({type(error).__name__}): name a "
             "checkpoint folder, a .safetensors file or a state dict saved by torch.save"

@@ -37,6 +37,9 @@ class RunConfig(BaseModel):
     atan2_scale: float = Field(1.27, gt=0, description="1.27 for adam-atan2-pytorch's steps, 1 for adam-atan2's")
     puzzle_emb_lr: float = Field(1e-2, ge=0, description="the puzzle rows' rate")
     puzzle_emb_weight_decay: float = Field(0.1, ge=0, description="of the rows that are in the batch")
+    freeze_trunk: float = Field(
+        0.0, ge=0, le=1, description="for this first share of the steps only the puzzle rows learn"
+    )
     freeze_weights: bool = Field(False, description="train the puzzle rows alone")
     ema: bool = Field(False, description="average the weights; checkpoints and evaluation then use the average")
     ema_rate: float = Field(
@@ -48,10 +51,11 @@ class RunConfig(BaseModel):
     run_name: str | None = Field(None, description="null: drawn at random, such as brisk-otter")
     checkpoint_path: str | None = Field(None, description="the run's folder; null: checkpoints/PROJECT/RUN")
     load_checkpoint: str | None = Field(None, description="start from the weights of this checkpoint")
-    puzzle_rows: Literal["keep", "mean", "zero"] | None = Field(
+    puzzle_rows: Literal["keep", "mean", "noise", "zero"] | None = Field(
         None,
         description="what the puzzle rows start from with load_checkpoint: the checkpoint's own (only for the same "
-        "puzzles), the mean of its trained rows, zero; null: mean when fine-tuning, else keep",
+        "puzzles), the mean of its trained rows, that and noise of their spread, zero; null: mean when fine-tuning, "
+        "else keep",
     )
     verify_data: bool = Field(True, description="compare every file of the data sets with its checksum at the start")
     resume: Literal["auto", "never"] = Field("auto", description="auto: go on where the run's folder left off")
@@ -163,6 +167,19 @@ class EvalConfig(RunConfig):
         "train_split", description="all tasks of the train split, or only those that are also in the test split"
     )
     eval_batch_size: int | None = Field(None, ge=1, description="examples per prediction step; null: global_batch_size")
+    eval_halt_max_steps: int | None = Field(None, ge=1, description="ACT steps of a prediction; null: halt_max_steps")
+    early_exit: bool = Field(False, description="an example is predicted no further than the network would halt")
+    train_augmentations: int | None = Field(
+        None, ge=1, description="fine-tune on so many puzzles of each task, the un-augmented one first; null: all"
+    )
+    vote_augmentations: int | None = Field(
+        None, ge=1, description="predict so many puzzles of each task, the un-augmented one first; null: all"
+    )
+    tasks: list[str] | None = Field(None, min_length=1, description="ids of the test tasks to evaluate; null: all")
+    time_budget: float | None = Field(
+        None, gt=0, description="minutes for everything, counted from the start of the process; the run ends in time"
+    )
+    deadline: str | None = Field(None, description="the same as a clock time: 17:30 or 2026-11-03T17:30")
     attempts: int = Field(10, ge=1, description="attempts per test input in submission.json")
     eval_ema: bool = Field(True, description="predict with the averaged weights where there are any")
 
@@ -177,6 +194,8 @@ class EvalConfig(RunConfig):
     def _evaluable(self) -> EvalConfig:
         if len(self.data_paths) != 1:
             raise ValueError(f"evaluation takes one data set, not data_paths={self.data_paths}")
+        if self.time_budget is not None and self.deadline is not None:
+            raise ValueError("time_budget and deadline are both set: leave one of them out")
         if self.epochs == 0 and self.load_checkpoint is None:
             raise ValueError("epochs=0 evaluates a checkpoint as it is: name it by load_checkpoint=DIR")
         if self.epochs == 0 and self.puzzle_rows not in (None, "keep"):
@@ -189,7 +208,10 @@ class EvalConfig(RunConfig):
     @property
     def conditions(self) -> dict[str, Any]:
         """What a score depends on besides the weights and the data; it is written beside it."""
-        names = ("load_checkpoint", "attempts", "eval_ema", "evaluators")
+        names = (
+            *("load_checkpoint", "attempts", "eval_ema", "evaluators", "early_exit", "vote_augmentations", "tasks"),
+            *("eval_halt_max_steps", "time_budget", "deadline"),
+        )
         arch = self.arch
         recursion = {"halt_max_steps": arch.halt_max_steps, "H_cycles": arch.H_cycles, "L_cycles": arch.L_cycles}
         return {name: getattr(self, name) for name in names} | recursion

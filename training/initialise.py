@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dataset.encoding import BLANK_IDENTIFIER
 from models.network import Network
 from training import checkpoint
 from training.checkpoint import Weights
@@ -83,7 +84,7 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
     """Sets the puzzle rows as the settings ask; returns what was done, in words.
 
     Args:
-        rows_from: keep, mean or zero.
+        rows_from: keep, mean, noise or zero.
         puzzles: fingerprint of the data set's puzzles, None where the data set records none.
 
     Raises:
@@ -114,11 +115,18 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
             )
         table.weights.copy_(rows)
         return "puzzle rows kept" + ("" if comparable else " (their order cannot be checked: no record of it)")
-    if rows_from == "mean":
+    if rows_from in ("mean", "noise"):
         trained = rows[(rows != 0).any(-1)]
-        table.weights.copy_((trained.mean(0) if len(trained) else torch.zeros(rows.shape[1])).expand_as(table.weights))
-        table.weights[0] = 0
-        return f"puzzle rows set to the mean of {len(trained)} trained rows"
+        if not len(trained):
+            raise ValueError(f"{weights.source} has no trained puzzle rows to take the mean of: set puzzle_rows=zero")
+        table.weights.copy_(trained.mean(0).expand_as(table.weights))
+        if rows_from == "noise":
+            generator = torch.Generator().manual_seed(state.config.seed)
+            spread = trained.std(0, correction=0)
+            table.weights += (torch.randn(table.weights.shape, generator=generator) * spread).to(table.weights.device)
+        table.weights[BLANK_IDENTIFIER] = 0
+        noise = " and noise of their spread" if rows_from == "noise" else ""
+        return f"puzzle rows set to the mean of {len(trained)} trained rows{noise}"
     table.weights.zero_()
     return "puzzle rows zero"
 

@@ -76,7 +76,13 @@ class Interrupted(Exception):
 
 
 def train(
-    state: TrainState, sampler: BatchSampler, plan: Plan, log: MetricsLog, directory: Path, record: dict[str, Any]
+    state: TrainState,
+    sampler: BatchSampler,
+    plan: Plan,
+    log: MetricsLog,
+    directory: Path,
+    record: dict[str, Any],
+    until: float | None = None,
 ) -> Iterator[int]:
     """Trains from `state.step` to the plan's end.  After each interval its checkpoint is on disk, then the number of
     steps made so far is yielded.
@@ -84,6 +90,7 @@ def train(
     Args:
         directory: where checkpoints go.
         record: what each of them records besides the state.
+        until: `time.monotonic()` on rank 0 at which to end after a checkpoint, wherever the plan is.
 
     Raises:
         Interrupted: after SIGTERM or SIGINT, when the step is finished and its checkpoint on the disk.
@@ -107,17 +114,25 @@ def train(
                         since, counted_from = time.perf_counter(), state.step
                         log.write(state.step, {**metrics, "lr": current_lr(state), "examples_per_second": rate})
                         progress.note(f"loss {metrics['lm_loss']:.3f}, exact {metrics['exact_accuracy']:.1%}")
-                    stopped_by, rung = agreement.offer(stop.received, clock.rung()) or (0, 0)
+                    late = until is not None and distributed.is_main() and time.monotonic() > until
+                    stopped_by, rung, is_over = agreement.offer(stop.received, clock.rung(), int(late)) or (0, 0, 0)
                     if state.step == sum(plan.interval_steps[: interval + 1]):
                         break  # saved below
                     every = config.checkpoint_steps
-                    if stopped_by or clock.is_new(rung) or (every and state.step % every == 0):
+                    if stopped_by or is_over or clock.is_new(rung) or (every and state.step % every == 0):
                         path = writer.save(state, record, ends_interval=False)
                         if stopped_by:
                             agreement.close()
                             writer.close()
                             distributed.barrier()
                             raise Interrupted(stopped_by, state.step, path)
+                        if is_over:
+                            agreement.close()
+                            writer.close()
+                            distributed.barrier()
+                            progress.close()
+                            yield state.step
+                            return
                 agreement.close()
             if state.step == plan.total_steps:
                 progress.close()

@@ -71,6 +71,9 @@ class AdamAtan2:
             ok,
             (c.beta1, c.beta2, c.weight_decay, c.atan2_scale),
         )
+        self.zero_grad()
+
+    def zero_grad(self) -> None:
         for p in self.parameters.values():
             p.grad = None
 

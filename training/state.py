@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.act import ACTStep, Carry, Slots, initial_carry
+from models.act import ACTStep, Carry, PredictStep, Slots, initial_carry
 from models.arch import ArchConfig
 from models.ema import EMA
 from models.losses import IGNORE
@@ -56,8 +56,10 @@ class TrainState:
         ignore = IGNORE if shape.ignore_label_id is None else shape.ignore_label_id
         self.act_step = ACTStep(self.network, ignore)
         # Compiling in place keeps the parameters' names; torch.compile(module) would prefix them.
+        self.predict_step = PredictStep(self.network)
         if config.should_compile(device):
             self.act_step.compile(dynamic=False)
+            self.predict_step.compile(dynamic=False)
         self.module: nn.Module = collectives.data_parallel(self.act_step, device)
         parameters = dict(self.network.named_parameters())
         # On a CPU the update is a few milliseconds of a step, and compiling it ten seconds.
@@ -76,6 +78,13 @@ class TrainState:
         if self.carry is None:
             self.carry = initial_carry(self.network, batch)
         return self.carry
+
+    def num_bytes(self) -> int:
+        """About the size of a checkpoint."""
+        latents = [] if self.carry is None else list(self.carry.latents)
+        table = [] if self.table is None else [self.table.weights]
+        tensors = [*(p for p in self.network.parameters() for _ in range(4)), *table, *latents]
+        return sum(value.numel() * value.element_size() for value in tensors)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """Tensors by part and raw name; the carry is this rank's share.  Nothing is copied.  Collective."""

@@ -87,9 +87,12 @@ def train_step(state: TrainState, batch: Batch, total_steps: int) -> None:
             ok,
         )
     if state.optimizer is not None:
-        state.optimizer.step(config.lr * factor, ok)
-    if state.ema is not None:
-        state.ema.update(ok)
+        if state.step > config.freeze_trunk * total_steps:
+            state.optimizer.step(config.lr * factor, ok)
+            if state.ema is not None:
+                state.ema.update(ok)
+        else:
+            state.optimizer.zero_grad()
 
     # log
     state.sums.add(torch.where(ok, metrics, 0))

@@ -1,0 +1,79 @@
+"""Measures this machine: `make bench`, or
+
+    python -m benchmarks.run [--only step,predict,data,votes,checkpoint] [--profile TRACE.json]
+
+A table, then one line of JSON.  Absolute times of shared machines do not compare, so the step is measured against a
+plain reference (tests/reference.py, weights cast at each use, the optimizer of adam-atan2-pytorch) in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from benchmarks import ceilings, checkpoints, data, steps, votes
+from utils.runlog import git_commit
+
+SECTIONS: dict[str, Callable[[torch.device], dict[str, Any]]] = {
+    "ceilings": ceilings.measure,
+    "step": steps.measure,
+    "predict": steps.measure_prediction,
+    "data": data.measure,
+    "votes": votes.measure,
+    "checkpoint": checkpoints.measure,
+}
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cpu = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "git": git_commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument("--only", help=f"some of {','.join(SECTIONS)}")
+    parser.add_argument("--profile", help="leave a trace of a few steps in this file and print where the time goes")
+    arguments = parser.parse_args()
+    chosen = arguments.only.split(",") if arguments.only else list(SECTIONS)
+    if unknown := set(chosen) - set(SECTIONS):
+        sys.exit(f"error: --only {','.join(sorted(unknown))} is not known: choose of {','.join(SECTIONS)}")
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    if arguments.profile:
+        steps.profile(device, arguments.profile)
+        return
+    results: dict[str, Any] = {}
+    for name in chosen:
+        started = time.perf_counter()
+        results[name] = SECTIONS[name](device)
+        print(f"\n{name} ({time.perf_counter() - started:.0f} s)")
+        for key, value in results[name].items():
+            print(
+                f"  {key:<58}{value:>14,.4g}" if isinstance(value, float | int) else f"  {key:<58}{value:>14}",
+                flush=True,
+            )
+    print(json.dumps({**hardware(device), "results": results}))
+
+
+if __name__ == "__main__":
+    main()

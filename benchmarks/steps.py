@@ -1,0 +1,199 @@
+"""The training step and prediction at several sizes, eager and compiled, beside the plain reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from adam_atan2_pytorch import AdamAtan2
+from torch import Tensor
+
+from benchmarks.ceilings import matmul_flops
+from benchmarks.timing import seconds
+from dataset.batches import Batch
+from models.arch import ArchConfig
+from models.losses import stablemax_nll
+from tests.reference import ReferenceTRM
+from training.config import PretrainConfig
+from training.state import DataShape, TrainState
+from training.step import train_step
+
+PUZZLES = 1000
+
+
+class Size(NamedTuple):
+    """name, width, heads, H_cycles, L_cycles, prefix, cells, examples per step."""
+
+    name: str
+    D: int
+    heads: int
+    H: int
+    L: int
+    prefix: int
+    cells: int
+    B: int
+
+
+SMALL = [Size("demo", 128, 4, 1, 2, 2, 36, 64), Size("D128 900 cells", 128, 4, 2, 2, 16, 900, 4)]
+PUBLISHED = [Size(f"published B{B}", 512, 8, 3, 4, 16, 900, B) for B in (96, 384, 768)]
+
+
+def sizes(device: torch.device) -> list[Size]:
+    return PUBLISHED if device.type == "cuda" else SMALL
+
+
+def flop_per_step(size: Size) -> float:
+    """Of one training step: (applications forward + 2 x those with gradient) x one application, as SPEC of the model:
+    products with weights and attention, two per multiply-add."""
+    S, D = size.prefix + size.cells, size.D
+    inner = -(-round(4 * D * 2 / 3) // 256) * 256
+    block = 2 * S * (4 * D * D + 3 * D * inner) + 4 * S * S * D
+    applications = size.H * (size.L + 1) + 2 * (size.L + 1)
+    return size.B * 2 * block * applications  # two layers
+
+
+def arch_of(size: Size) -> ArchConfig:
+    return ArchConfig(
+        hidden_size=size.D,
+        num_heads=size.heads,
+        H_cycles=size.H,
+        L_cycles=size.L,
+        puzzle_emb_ndim=size.D,
+        puzzle_emb_len=size.prefix,
+        halt_max_steps=16,
+    )
+
+
+def batch_of(size: Size, seed: int = 0) -> Batch:
+    rng = np.random.default_rng(seed)
+    inputs = rng.integers(0, 12, (size.B, size.cells)).astype(np.uint8)
+    labels = rng.integers(0, 12, (size.B, size.cells)).astype(np.uint8)
+    return Batch(inputs, labels, rng.integers(1, PUZZLES, size.B).astype(np.int32))
+
+
+def state_of(size: Size, device: torch.device, compiled: bool) -> TrainState:
+    config = PretrainConfig(
+        arch=arch_of(size), data_paths=["none"], global_batch_size=size.B, ema=True, compile=compiled, epochs=1
+    )
+    return TrainState(config, DataShape(12, size.cells, PUZZLES, 0), device)
+
+
+def ours(size: Size, device: torch.device, compiled: bool) -> Callable[[], None]:
+    state = state_of(size, device, compiled)
+    batch = batch_of(size)
+    return lambda: train_step(state, batch, total_steps=10**6)
+
+
+class ReferenceStep:
+    """What the published trainer does in a step, written plainly: refill, recursion with a cast at each use, stablemax,
+    backward, rows by unique identifier, the packaged optimizer, the average weight by weight."""
+
+    def __init__(self, size: Size, device: torch.device, compiled: bool) -> None:
+        source = state_of(size, torch.device("cpu"), compiled=False)
+        self.model = ReferenceTRM(source.config.arch, source.network.state_dict(), size.cells).to(device)
+        self.trainable = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = AdamAtan2(self.trainable, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1)
+        self.average = [p.detach().clone() for p in self.trainable]
+        self.table = torch.zeros(PUZZLES, size.D, device=device)
+        batch = batch_of(size)
+        self.inputs, self.labels, self.ids = (
+            torch.from_numpy(array).long().to(device)
+            for array in (batch.inputs, batch.labels, batch.puzzle_identifiers)
+        )
+        S, dtype = size.prefix + size.cells, source.config.arch.dtype
+        self.z = [torch.zeros(size.B, S, size.D, dtype=dtype, device=device) for _ in range(2)]
+        self.halted = torch.ones(size.B, dtype=torch.bool, device=device)
+        self.B = size.B
+        self.forward: Callable[..., tuple[Tensor, ...]] = (
+            torch.compile(self._forward, dynamic=False) if compiled else self._forward
+        )
+
+    def _forward(self, z_H: Tensor, z_L: Tensor, halted: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
+        shape = (-1, 1, 1)
+        z_H = torch.where(halted.view(shape), self.model.weight("H_init").to(z_H.dtype), z_H)
+        z_L = torch.where(halted.view(shape), self.model.weight("L_init").to(z_L.dtype), z_L)
+        z_H, z_L, logits, q = self.model(z_H, z_L, self.inputs, rows)
+        mask = self.labels != 0
+        counts = mask.sum(-1)
+        lm = (torch.where(mask, stablemax_nll(logits, self.labels), 0) / counts.clamp(min=1)[:, None]).sum()
+        exact = ((logits.argmax(-1) == self.labels) & mask).sum(-1) == counts
+        q_loss = torch.nn.functional.binary_cross_entropy_with_logits(q[:, 0], exact.to(q.dtype), reduction="sum")
+        return z_H, z_L, lm + 0.5 * q_loss, q[:, 0] > 0
+
+    def __call__(self) -> None:
+        rows = self.table[self.ids].requires_grad_()
+        z_H, z_L, loss, halted = self.forward(*self.z, self.halted, rows)
+        self.z, self.halted = [z_H, z_L], halted
+        (loss / self.B).backward()
+        unique, inverse = self.ids.unique(return_inverse=True)
+        assert rows.grad is not None
+        summed = torch.zeros(len(unique), rows.shape[1], device=rows.device).index_add_(0, inverse, rows.grad)
+        self.table[unique] = self.table[unique] * (1 - 1e-2 * 0.1) - 1e-2 * summed.sign()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        with torch.no_grad():
+            for average, p in zip(self.average, self.trainable, strict=True):
+                average.mul_(0.999).add_(p, alpha=0.001)
+
+
+def measure(device: torch.device) -> dict[str, Any]:
+    ceiling = matmul_flops(device)
+    found: dict[str, Any] = {}
+    for size in sizes(device):
+        times = {}
+        for name, build in (("reference", ReferenceStep), ("ours", ours)):
+            for compiled in (False, True):
+                if device.type == "cuda":
+                    torch.cuda.reset_peak_memory_stats(device)
+                try:
+                    spent = seconds(build(size, device, compiled), device)
+                except torch.OutOfMemoryError:
+                    found[f"{size.name}: {name} {'compiled' if compiled else 'eager'}, s"] = "out of memory"
+                    continue
+                key = f"{size.name}: {name} {'compiled' if compiled else 'eager'}"
+                times[name, compiled] = spent
+                found[f"{key}, s"] = spent
+                found[f"{key}, example-steps/s"] = size.B / spent
+                if device.type == "cuda":
+                    found[f"{key}, peak GB"] = torch.cuda.max_memory_allocated(device) / 1e9
+        if ("ours", True) in times:
+            found[f"{size.name}: ours compiled, TFLOP/s"] = flop_per_step(size) / times["ours", True] / 1e12
+            found[f"{size.name}: share of the matrix product"] = flop_per_step(size) / times["ours", True] / ceiling
+        for compiled in (False, True):
+            if ("ours", compiled) in times and ("reference", compiled) in times:
+                ratio = times["reference", compiled] / times["ours", compiled]
+                found[f"{size.name}: reference / ours, {'compiled' if compiled else 'eager'}"] = ratio
+    return found
+
+
+def measure_prediction(device: torch.device) -> dict[str, Any]:
+    """One ACT step of prediction, the network alone."""
+    found: dict[str, Any] = {}
+    for size in sizes(device)[:2]:
+        state = state_of(size, device, compiled=True)
+        batch = batch_of(size)
+        inputs = torch.from_numpy(batch.inputs).to(device)
+        latents = state.network.empty_latents(size.B, size.cells, device)
+        rows = torch.zeros(size.B, size.D, device=device)
+        with torch.inference_mode():
+            spent = seconds(lambda: state.predict_step(latents, inputs, rows), device)  # noqa: B023
+        found[f"{size.name}: one step, example-steps/s"] = size.B / spent
+    return found
+
+
+def profile(device: torch.device, path: str) -> None:
+    """Writes a trace of three compiled steps and prints what takes the time."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as record
+
+    step = ours(sizes(device)[0], device, compiled=True)
+    seconds(step, device, budget=1.0)
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    with record(activities=activities) as trace:
+        for _ in range(3):
+            step()
+    trace.export_chrome_trace(path)
+    key = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    print(trace.key_averages().table(sort_by=key, row_limit=20, max_name_column_width=60))

@@ -1,0 +1,128 @@
+"""One evaluation of `eval_arc_k10.py`: what is predicted, when it is reported, where it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dataset import storage
+from dataset.storage import Split
+from evaluators import arc, exact
+from evaluators.predict import in_rounds, predict_in_rounds, seconds_per_batch
+from evaluators.predictions import Predictions
+from evaluators.scores import is_done
+from evaluators.voting import count_votes
+from training import budget as budgets
+from training.budget import Budget, Shares
+from training.config import EvalConfig
+from training.session import Run
+from training.state import TrainState
+from utils import distributed
+
+
+class Evaluation:
+    """The test split of a run's data set, under the run's settings.
+
+    Raises:
+        ValueError: if the data set does not hold what is to be evaluated.
+    """
+
+    def __init__(self, run: Run, config: EvalConfig) -> None:
+        self._run, self._config = run, config
+        (self._path,) = config.data_paths
+        self.split: Split = storage.open_split(self._path, "test")
+        self._test_tasks: dict[str, Any] = {}
+        if self._is_arc:
+            self._test_tasks = storage.open_test_tasks(self._path)
+            self._catalog = storage.open_catalog(self._path)
+            if config.tasks is not None:
+                self._choose(config.tasks)
+        if config.vote_augmentations is not None:
+            self.split = self.split.first_puzzles(config.vote_augmentations)
+        self._batch_size = config.eval_batch_size or config.global_batch_size
+
+    @property
+    def _is_arc(self) -> bool:
+        return "arc" in self._config.evaluators
+
+    def _choose(self, wanted: list[str]) -> None:
+        if unknown := sorted(set(wanted) - self._test_tasks.keys()):
+            raise ValueError(f"tasks={unknown[0]} is no test task of {self._path}: leave it out")
+        self._test_tasks = {name: task for name, task in self._test_tasks.items() if name in wanted}
+        index = [i for i, name in enumerate(self._catalog.task_ids) if name in wanted]
+        self.split = self.split.restricted_to(np.flatnonzero(np.isin(self._catalog.task_of, index)))
+
+    def training_split(self) -> Split:
+        """What to fine-tune on."""
+        split = storage.open_split(self._path, "train")
+        if self._config.finetune_on == "test_tasks":
+            split = split.restricted_to(self.split.puzzle_identifiers)
+        if self._config.train_augmentations is not None:
+            split = split.first_puzzles(self._config.train_augmentations)
+        return split
+
+    def submit_inputs(self) -> None:
+        """Writes a submission that is valid though nothing is predicted yet: every input as its own answer."""
+        if self._is_arc and not (self._run.directory / arc.SUBMISSION).exists():
+            self._submit(Predictions.empty(self.split.metadata.seq_len))
+
+    def _submit(self, predictions: Predictions) -> None:
+        if distributed.is_main():
+            votes = count_votes(predictions, self._catalog)
+            arc.write_submissions(votes, self._test_tasks, self._run.directory, self._config.attempts)
+
+    def divide(self, state: TrainState, budget: Budget | None) -> Shares | None:
+        """How the time is divided; measures a batch of prediction for it.  Collective."""
+        if budget is None:
+            return None
+        _, first = in_rounds(self.split)
+        batch = seconds_per_batch(state, self.split, self._batch_size, self._config.eval_halt_max_steps)
+        shares = budgets.divide(
+            budget,
+            predict_all=batch * -(-self.split.num_examples // self._batch_size),
+            predict_first=batch * -(-first // self._batch_size),
+            predictions=self.split.num_examples,
+            state_bytes=state.num_bytes(),
+        )
+        left = budget.left()
+        training, predicting = max(0.0, left - (budget.end - shares.training)), budget.end - shares.training
+        self._run.say(
+            f"{left:.0f} s left: {training:.0f} s of fine-tuning, {predicting:.0f} s for prediction and writing"
+        )
+        return distributed.broadcast_object(shares)
+
+    def run(self, state: TrainState, until: float | None = None) -> None:
+        """Predicts, scores and writes, unless that has been done under these conditions.  Collective.
+
+        Args:
+            until: `time.monotonic()` on rank 0 at which prediction stops.
+        """
+        config, folder = self._config, self._run.directory / f"evaluation_step_{state.step}"
+        conditions = config.conditions | {"step": state.step, **self._run.identity}
+        if not config.evaluators or distributed.from_main(lambda: is_done(folder, conditions)):
+            return
+        predictions: Predictions | None = None
+        for predictions in predict_in_rounds(
+            state,
+            self.split,
+            self._batch_size,
+            config.eval_ema,
+            until=until,
+            early_exit=config.early_exit,
+            max_steps=config.eval_halt_max_steps,
+        ):
+            if self._is_arc and predictions is not None and until is not None:
+                self._submit(predictions)
+        if predictions is None:
+            return
+        if self._is_arc:
+            metrics = arc.evaluate(predictions, self._catalog, self._test_tasks, folder, conditions, config.attempts)
+            arc.write_submissions(
+                count_votes(predictions, self._catalog), self._test_tasks, self._run.directory, config.attempts
+            )
+            self._run.say(arc.table(metrics, folder))
+        else:
+            metrics = exact.evaluate(predictions, self.split, folder, conditions)
+            self._run.say(exact.table(metrics, folder))
+        self._run.metrics.write(state.step, metrics)

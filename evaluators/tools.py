@@ -1,0 +1,150 @@
+"""Votes and submissions without the model:
+
+python -m evaluators.tools recount DATA_SET PREDICTIONS.. --out FOLDER     votes of one or several runs, pooled
+python -m evaluators.tools compare DATA_SET PREDICTIONS..                  every ranking, scored side by side
+python -m evaluators.tools merge SUBMISSION.. --out FILE --attempts 2      attempts of several submissions in turn
+python -m evaluators.tools validate SUBMISSION CHALLENGES                  against Kaggle's challenges file
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset.storage import open_catalog, open_test_tasks
+from dataset.tasks import load_challenges
+from evaluators import arc, scores, submission
+from evaluators.predictions import Predictions
+from evaluators.voting import RANKINGS, count_votes
+
+
+def pooled(paths: list[Path]) -> Predictions:
+    """The predictions of several files as one.
+
+    Raises:
+        ValueError: if a file is none of predictions, or their canvases differ.
+    """
+    parts = [Predictions.load(path) for path in paths]
+    widths = {part.tokens.shape[1] for part in parts}
+    if len(widths) > 1:
+        raise ValueError(
+            f"{paths[0]} and the others have canvases of {sorted(widths)} cells: pool those of one data set"
+        )
+    names = vars(parts[0])
+    return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def recount(data: Path, paths: list[Path], out: Path, attempts: int, ranking: str) -> str:
+    """Counts the votes of saved predictions anew and writes submissions and scores; returns the table."""
+    predictions = pooled(paths)
+    conditions = {"predictions": [str(path) for path in paths], "ranking": ranking, "attempts": attempts}
+    metrics = arc.evaluate(
+        predictions, open_catalog(data), open_test_tasks(data), out, conditions, attempts=attempts, ranking=ranking
+    )
+    return arc.table(metrics, out)
+
+
+def compare(data: Path, paths: list[Path]) -> str:
+    """pass@k over test inputs under every ranking."""
+    predictions, catalog, tasks = pooled(paths), open_catalog(data), open_test_tasks(data)
+    lines = [f"{'ranking':<12}" + "".join(f"pass@{k:<7}" for k in scores.KS)]
+    for ranking in RANKINGS:
+        found = scores.pass_at_k(count_votes(predictions, catalog, ranking), tasks)
+        if found is None:
+            raise ValueError(f"{data} has no solutions for all test inputs: rankings cannot be compared")
+        lines.append(f"{ranking:<12}" + "".join(f"{found[f'ARC/pass@{k}_inputs']:<12.1%}" for k in scores.KS))
+    return "\n".join(lines)
+
+
+def read_submission(path: Path) -> Any:
+    """Raises ValueError if the file is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): name a submission file") from None
+
+
+def merge(paths: list[Path], attempts: int) -> submission.Submission:
+    """The first attempts of each submission in turn, then the second ones, .., each grid once, `attempts` in all.
+
+    Raises:
+        ValueError: if they are not for the same tasks and test inputs.
+    """
+    given = [read_submission(path) for path in paths]
+    shapes = [{task: len(entries) for task, entries in one.items()} if isinstance(one, dict) else None for one in given]
+    if None in shapes or any(shape != shapes[0] for shape in shapes):
+        raise ValueError(
+            f"{paths[0]} and the others are not for the same test inputs: merge those of one challenges file"
+        )
+    merged: submission.Submission = {}
+    for task, entries in given[0].items():
+        merged[task] = []
+        for i in range(len(entries)):
+            ranked = [one[task][i] for one in given]
+            most = max(len(entry) for entry in ranked)
+            turns = [entry.get(f"attempt_{n}") for n in range(1, most + 1) for entry in ranked]
+            grids: list[list[list[int]]] = []
+            for grid in turns:
+                if grid is not None and grid not in grids:
+                    grids.append(grid)
+            grids = (grids + [grids[0]] * attempts)[:attempts]
+            merged[task].append({f"attempt_{n}": grid for n, grid in enumerate(grids, start=1)})
+    return merged
+
+
+def validate(path: Path, challenges: Path, attempts: int | None) -> str:
+    """Raises ValueError for the first thing that the competition would refuse."""
+    tasks = load_challenges(challenges)
+    given = read_submission(path)
+    if attempts is None:
+        first = next(iter(given.values()), None) if isinstance(given, dict) else None
+        attempts = len(first[0]) if isinstance(first, list) and first and isinstance(first[0], dict) else 2
+    submission.validate(given, tasks, attempts)
+    inputs = sum(len(task["test"]) for task in tasks.values())
+    return f"{path} is valid: {len(tasks)} tasks, {inputs} test inputs, {attempts} attempts each"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluators.tools", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("recount", "compare"):
+        sub = commands.add_parser(name)
+        sub.add_argument("data", type=Path)
+        sub.add_argument("predictions", type=Path, nargs="+")
+        if name == "recount":
+            sub.add_argument("--out", type=Path, required=True)
+            sub.add_argument("--attempts", type=int, default=10)
+            sub.add_argument("--ranking", choices=list(RANKINGS), default="votes")
+    sub = commands.add_parser("merge")
+    sub.add_argument("submissions", type=Path, nargs="+")
+    sub.add_argument("--out", type=Path, required=True)
+    sub.add_argument("--attempts", type=int, default=2)
+    sub = commands.add_parser("validate")
+    sub.add_argument("submission", type=Path)
+    sub.add_argument("challenges", type=Path)
+    sub.add_argument("--attempts", type=int)
+    given = parser.parse_args()
+    try:
+        if given.command == "recount":
+            print(recount(given.data, given.predictions, given.out, given.attempts, given.ranking))
+        elif given.command == "compare":
+            print(compare(given.data, given.predictions))
+        elif given.command == "merge":
+            submission.write(merge(given.submissions, given.attempts), given.out)
+            print(f"{given.out}: {len(given.submissions)} submissions merged, {given.attempts} attempts per test input")
+        else:
+            print(validate(given.submission, given.challenges, given.attempts))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""How much time a run has, and how it is divided between fine-tuning, prediction and writing."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Budget:
+    """end: `time.monotonic()` by which the process must have ended."""
+
+    end: float
+
+    @classmethod
+    def of(cls, minutes: float | None, deadline: str | None) -> Budget | None:
+        """From minutes since the process began, or a clock time such as 17:30 or 2026-11-03T17:30; None for neither.
+
+        Raises:
+            ValueError: if the deadline is no time, or past.
+        """
+        if minutes is not None:
+            return cls(time.monotonic() - seconds_since_start() + 60 * minutes)
+        if deadline is None:
+            return None
+        seconds = (parse_deadline(deadline, datetime.now()) - datetime.now()).total_seconds()
+        if seconds <= 0:
+            raise ValueError(f"deadline={deadline} is past: name a later one")
+        return cls(time.monotonic() + seconds)
+
+    def left(self) -> float:
+        """Seconds until the end."""
+        return self.end - time.monotonic()
+
+
+def parse_deadline(text: str, now: datetime) -> datetime:
+    """A date and time in ISO 8601, or HH:MM, which is the next time that a clock shows it."""
+    try:
+        if "T" in text or " " in text:
+            return datetime.fromisoformat(text)
+        clock = datetime.strptime(text, "%H:%M")
+    except ValueError:
+        raise ValueError(f"deadline={text} is no time: write 17:30 or 2026-11-03T17:30") from None
+    today = now.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)
+    return today if today > now else today + timedelta(days=1)
+
+
+def seconds_since_start() -> float:
+    """How long this process has been running, its imports included."""
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return float(Path("/proc/uptime").read_text().split()[0]) - started
+    except (OSError, ValueError, IndexError):  # not Linux
+        return time.process_time()
+
+
+@dataclass(frozen=True)
+class Shares:
+    """When each part must have ended, as `time.monotonic()`."""
+
+    training: float
+    prediction: float
+
+
+WRITING_SECONDS = 1.0
+REPORTING_SECONDS = 1.0
+"""For the submissions that are written while predictions are made."""
+
+WRITING_SECONDS_PER_PREDICTION = 60e-6
+CHECKPOINT_BYTES_PER_SECOND = 150e6
+MOST_FOR_PREDICTION = 0.4
+"""Of the time left, the most that prediction is given at the cost of fine-tuning, beyond its first round."""
+
+
+def divide(budget: Budget, *, predict_all: float, predict_first: float, predictions: int, state_bytes: int) -> Shares:
+    """Reserves what comes after fine-tuning.
+
+    Args:
+        predict_all, predict_first: seconds that all predictions take, and those of the un-augmented examples.
+        predictions: how many they are.  state_bytes: size of a checkpoint.
+    """
+    writing = WRITING_SECONDS + WRITING_SECONDS_PER_PREDICTION * predictions
+    checkpoint = state_bytes / CHECKPOINT_BYTES_PER_SECOND
+    left = max(0.0, budget.left() - writing - checkpoint)
+    predicting = REPORTING_SECONDS + min(1.15 * predict_all, max(1.3 * predict_first, MOST_FOR_PREDICTION * left))
+    return Shares(time.monotonic() + max(0.0, left - predicting), budget.end - writing)
