@@ -17,7 +17,8 @@ from evaluators.voting import Votes, count_votes
 from utils.files import write_atomically
 
 KAGGLE_ATTEMPTS = 2
-SUBMISSION, KAGGLE_SUBMISSION, PREDICTIONS = "submission.json", "submission_kaggle.json", "predictions.npz"
+SUBMISSION, KAGGLE_SUBMISSION = "submission.json", "submission_kaggle.json"
+PREDICTIONS, TRACE = "predictions.npz", "trace.npz"
 
 
 def write_submissions(votes: Votes, test_tasks: TestTasks, folder: Path, attempts: int) -> None:

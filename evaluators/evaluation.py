@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dataset import storage
 from dataset.storage import Split
-from evaluators import arc, exact
-from evaluators.predict import in_rounds, predict_in_rounds, seconds_per_batch
+from evaluators import arc, exact, report
+from evaluators.predict import Traced, gather_trace, in_rounds, predict_in_rounds, seconds_per_batch
 from evaluators.predictions import Predictions
 from evaluators.scores import is_done
 from evaluators.voting import count_votes
@@ -19,6 +20,7 @@ from training.config import EvalConfig
 from training.session import Run
 from training.state import TrainState
 from utils import distributed
+from utils.files import write_atomically
 
 
 class Evaluation:
@@ -99,10 +101,11 @@ class Evaluation:
             until: `time.monotonic()` on rank 0 at which prediction stops.
         """
         config, folder = self._config, self._run.directory / f"evaluation_step_{state.step}"
-        conditions = config.conditions | {"step": state.step, **self._run.identity}
+        conditions = config.conditions | {"step": state.step, "data_path": self._path, **self._run.identity}
         if not config.evaluators or distributed.from_main(lambda: is_done(folder, conditions)):
             return
         predictions: Predictions | None = None
+        traced: list[Traced] = []
         for predictions in predict_in_rounds(
             state,
             self.split,
@@ -111,18 +114,27 @@ class Evaluation:
             until=until,
             early_exit=config.early_exit,
             max_steps=config.eval_halt_max_steps,
+            traced=traced,
         ):
             if self._is_arc and predictions is not None and until is not None:
                 self._submit(predictions)
+        trace = gather_trace(traced, self.split)
         if predictions is None:
             return
         if self._is_arc:
+            if trace is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                trace.save(folder / arc.TRACE)
             metrics = arc.evaluate(predictions, self._catalog, self._test_tasks, folder, conditions, config.attempts)
             arc.write_submissions(
                 count_votes(predictions, self._catalog), self._test_tasks, self._run.directory, config.attempts
             )
             self._run.say(arc.table(metrics, folder))
-        else:
-            metrics = exact.evaluate(predictions, self.split, folder, conditions)
-            self._run.say(exact.table(metrics, folder))
+            self._run.metrics.write(state.step, metrics)
+            page = report.of_run(self._run.directory, Path(self._path))
+            write_atomically(self._run.directory / report.REPORT, page)
+            self._run.say(f"to look at: {self._run.directory / report.REPORT}")
+            return
+        metrics = exact.evaluate(predictions, self.split, folder, conditions)
+        self._run.say(exact.table(metrics, folder))
         self._run.metrics.write(state.step, metrics)

@@ -14,7 +14,7 @@ from torch import Tensor
 from dataset.batches import Batch, EvalBatches
 from dataset.prefetch import prefetch
 from dataset.storage import Split
-from evaluators.predictions import Predictions
+from evaluators.predictions import Predictions, Trace
 from models.recursion import Latents
 from training.state import TrainState
 from training.step import to_slots
@@ -24,6 +24,9 @@ from utils.progress import Progress
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Examples int64 [N], their predicted tokens uint8 [N, C], halting logits float32 [N], steps int32 [N]."""
+
+Traced = tuple[np.ndarray, np.ndarray]
+"""Examples int64 [N] and their tokens after each step uint8 [N, steps, C]."""
 
 REPORTS = 10
 """How often the predictions so far are handed out while those of the augmentations are made."""
@@ -65,6 +68,7 @@ def predict_in_rounds(
     until: float | None = None,
     early_exit: bool = False,
     max_steps: int | None = None,
+    traced: list[Traced] | None = None,
 ) -> Iterator[Predictions | None]:
     """Predictions so far: after the un-augmented examples, a few times after that, and at the end.
 
@@ -75,6 +79,7 @@ def predict_in_rounds(
         early_exit: an example takes no more steps from the first at which the network would halt, and the next one
             takes its place.  Otherwise every example takes all steps, as published.
         max_steps: steps of an example at most; None for `arch.halt_max_steps`.
+        traced: gets what this rank's un-augmented examples look like after each step, unless they exit early.
 
     Yields:
         on rank 0 the predictions in the split's order, None elsewhere.  Collective.
@@ -92,7 +97,8 @@ def predict_in_rounds(
     with averaged, Progress(len(batches), "predict", unit="batch", items_per_step=batch_size) as progress:
         runner = _Refilled(state, steps) if early_exit else _Together(state, steps)
         for done, (examples, batch) in enumerate(prefetch(iter(batches)), start=1):
-            collected.add(runner.run(examples, batch))
+            in_first_round = (done - 1) * batches.stride < first_round
+            collected.add(runner.run(examples, batch, traced if in_first_round else None))
             progress.update(1)
             stop = (agreement.offer(int(clock.is_up())) or (0,))[0]
             if done == len(batches) or stop:
@@ -105,6 +111,20 @@ def predict_in_rounds(
         agreement.close()
         if not len(batches):
             yield collected.gather()
+
+
+def gather_trace(traced: list[Traced], split: Split) -> Trace | None:
+    """The traces of the un-augmented examples of all ranks, on rank 0; None elsewhere or if there are none.
+    Collective."""
+    gathered = collectives.gather_objects_to_main(traced)
+    parts = [part for rank in gathered or [] for part in rank]
+    if not parts:
+        return None
+    examples, tokens = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    puzzle = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
+    keep = split.rounds()[puzzle] == 0
+    index = (examples - split.puzzle_indices[puzzle]).astype(np.int32)
+    return Trace(tokens[keep], np.asarray(split.puzzle_identifiers[puzzle], dtype=np.int32)[keep], index[keep])
 
 
 class _Clock:
@@ -173,13 +193,18 @@ class _Together:
     def __init__(self, state: TrainState, steps: int) -> None:
         self.state, self.steps = state, steps
 
-    def run(self, examples: np.ndarray, batch: Batch) -> Found:
+    def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found:
         slots = to_slots(batch, self.state.device)
         latents = _initial(self.state, *slots.inputs.shape)
         rows = _rows(self.state, slots.puzzle_identifiers)
+        each: list[Tensor] = []
         for _ in range(self.steps):
             latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows)
+            if traced is not None:
+                each.append(tokens.clone())
         keep = examples >= 0
+        if traced is not None:
+            traced.append((examples[keep], torch.stack(each, 1).cpu().numpy()[keep]))
         taken = np.full(keep.sum(), self.steps, dtype=np.int32)
         return examples[keep], tokens.cpu().numpy()[keep], q_halt.cpu().numpy()[keep], taken
 
@@ -194,7 +219,7 @@ class _Refilled:
         self.state, self.steps = state, steps
         self._examples = np.empty(0, dtype=np.int64)
 
-    def run(self, examples: np.ndarray, batch: Batch) -> Found | None:
+    def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found | None:
         """Works until every example of the batch has a slot; those that are not through keep theirs for the next."""
         if not len(self._examples):
             self._examples = np.full(len(examples), -1, dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -49,13 +50,38 @@ class Predictions:
     @classmethod
     def load(cls, path: Path) -> Predictions:
         """Raises ValueError if the file is not what `save` writes; never unpickles."""
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                loaded = {name: arrays[name] for name in DTYPES}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is not a file of predictions ({error}): predict again") from None
-        if any(
-            loaded[name].dtype != dtype or len(loaded[name]) != len(loaded["q_halt"]) for name, dtype in DTYPES.items()
-        ):
-            raise ValueError(f"{path} holds arrays of other types or lengths than predictions have: predict again")
-        return cls(**loaded)
+        return cls(**_load(path, DTYPES))
+
+
+@dataclass
+class Trace:
+    """What un-augmented test inputs look like after each ACT step.
+
+    tokens: uint8 [N, steps, canvas cells].  puzzle_identifiers, test_index: as of predictions.
+    """
+
+    tokens: np.ndarray
+    puzzle_identifiers: np.ndarray
+    test_index: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Writes a compressed .npz, whole or not at all."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
+
+    @classmethod
+    def load(cls, path: Path) -> Trace:
+        """Raises ValueError if the file is not what `save` writes; never unpickles."""
+        return cls(**_load(path, {f.name: DTYPES[f.name] for f in fields(cls)}))
+
+
+def _load(path: Path, dtypes: Mapping[str, type]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            loaded = {name: arrays[name] for name in dtypes}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a file of predictions ({error}): predict again") from None
+    count = len(loaded["tokens"])
+    if any(loaded[name].dtype != dtype or len(loaded[name]) != count for name, dtype in dtypes.items()):
+        raise ValueError(f"{path} holds arrays of other types or lengths than predictions have: predict again")
+    return loaded

@@ -1,0 +1,180 @@
+"use strict";
+const COLOURS = ["#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00", "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25"];
+const data = JSON.parse(document.getElementById("data").textContent);
+const at = (id) => document.getElementById(id);
+const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+function make(tag, text, className) {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  if (className) element.className = className;
+  return element;
+}
+
+/* One grid as a canvas; cells that differ from `truth` are marked where the shapes agree. */
+function draw(text, truth, scale = 1) {
+  const rows = text ? text.split("/") : [];
+  const height = rows.length, width = height ? rows[0].length : 0;
+  const canvas = make("canvas");
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", height ? `grid of ${height} rows and ${width} columns` : "no grid");
+  if (!height) { canvas.width = 60; canvas.height = 24; const c = canvas.getContext("2d"); c.fillStyle = style("--faint");
+    c.font = "12px system-ui"; c.fillText("no grid", 6, 16); return canvas; }
+  const cell = Math.max(4, Math.min(18, Math.floor(scale * 200 / Math.max(height, width))));
+  const ratio = Math.max(1, Math.round(window.devicePixelRatio || 1));
+  canvas.width = (width * cell + 1) * ratio; canvas.height = (height * cell + 1) * ratio;
+  canvas.style.width = `${width * cell + 1}px`; canvas.style.height = `${height * cell + 1}px`;
+  const context = canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  const wanted = truth ? truth.split("/") : null;
+  const comparable = wanted && wanted.length === height && wanted[0].length === width;
+  context.fillStyle = style("--edge");
+  context.fillRect(0, 0, width * cell + 1, height * cell + 1);
+  for (let r = 0; r < height; r++) for (let c = 0; c < width; c++) {
+    const sign = rows[r][c];
+    context.fillStyle = sign === "." ? style("--ground") : sign === "e" ? style("--line") : COLOURS[+sign];
+    context.fillRect(c * cell + 1, r * cell + 1, cell - 1, cell - 1);
+    if (comparable && wanted[r][c] !== sign) {
+      context.strokeStyle = style("--mark"); context.lineWidth = Math.max(1.5, cell / 7);
+      context.strokeRect(c * cell + 1.5, r * cell + 1.5, cell - 2, cell - 2);
+    }
+  }
+  return canvas;
+}
+
+function figure(caption, text, truth, scale) {
+  const box = make("figure");
+  if (truth && text === truth) box.className = "right";
+  box.append(make("figcaption", caption), draw(text, truth, scale));
+  return box;
+}
+
+const KIND = { "solved": "solved", "wrong cells": "cells", "wrong shape": "shape", "unknown": "" };
+const ORDER = ["wrong shape", "wrong cells", "unknown", "solved"];
+/* A task is as good as its worst test input. */
+const statusOf = (task) => task.test.length ? ORDER.find((s) => task.test.some((t) => t.status === s)) : "";
+
+let filter = "all", shown = data.tasks, chosen = null;
+
+function listTasks() {
+  const words = at("search").value.toLowerCase();
+  shown = data.tasks.filter((t) => (filter === "all" || statusOf(t) === filter) && t.id.toLowerCase().includes(words));
+  at("list").replaceChildren(...shown.map((task) => {
+    const item = make("li");
+    item.setAttribute("role", "option");
+    item.append(make("span", task.id), make("span", statusOf(task), `tag ${KIND[statusOf(task)] || ""}`));
+    item.title = task.id.slice(0, 200);
+    item.addEventListener("click", () => show(task));
+    return item;
+  }));
+  if (!shown.includes(chosen)) show(shown[0] || null); else mark();
+}
+
+function mark() {
+  [...at("list").children].forEach((item, i) => {
+    item.setAttribute("aria-selected", String(shown[i] === chosen));
+    if (shown[i] === chosen) item.scrollIntoView({ block: "nearest" });
+  });
+}
+
+function show(task) {
+  chosen = task;
+  const main = at("task");
+  main.replaceChildren();
+  if (!task) { main.append(make("p", "No task passes the filter.", "note")); mark(); return; }
+  main.append(make("h2", task.id));
+  const pairs = make("div", undefined, "row");
+  task.train.forEach((pair, i) => {
+    const box = make("div", undefined, "pair");
+    box.append(figure(`demonstration ${i + 1}`, pair.input), make("i", "→"), figure("output", pair.output));
+    pairs.append(box);
+  });
+  main.append(pairs);
+  task.test.forEach((test, i) => {
+    const heading = make("h3", `Test input ${i + 1}`);
+    heading.append(make("span", test.status, `tag ${KIND[test.status]}`));
+    const row = make("div", undefined, "row");
+    row.append(figure("input", test.input));
+    if (test.truth !== null) row.append(figure("truth", test.truth));
+    main.append(heading, row);
+    main.append(make("h3", `Attempts: the best ${test.attempts.length} of ${test.candidates} candidates, ${test.votes} votes`));
+    const attempts = make("div", undefined, "row");
+    test.attempts.forEach((a, n) => attempts.append(
+      figure(`${n + 1}: ${a.votes} vote${a.votes === 1 ? "" : "s"}, halting ${(100 * a.halt).toFixed(0)} %`, a.grid, test.truth, .75)));
+    if (!test.attempts.length) attempts.append(make("p", "No prediction shows a grid; the input is submitted.", "note"));
+    main.append(attempts);
+    if (test.steps.length) {
+      main.append(make("h3", "Un-augmented, after each ACT step"));
+      const steps = make("div", undefined, "row");
+      test.steps.forEach((grid, n) => steps.append(figure(`step ${n + 1}`, grid, test.truth, .6)));
+      main.append(steps);
+    }
+  });
+  mark();
+}
+
+function scores() {
+  const percent = (x) => `${(100 * x).toFixed(1)} %`;
+  const entries = Object.entries(data.scores || {});
+  const inputs = entries.filter(([k]) => /pass@\d+_inputs$/.test(k)).map(([k, v]) => [k.replace("ARC/", "").replace("_inputs", ""), percent(v)]);
+  const counts = entries.filter(([k]) => /tasks$|test_inputs$|predictions$/.test(k)).map(([k, v]) => [k.replace("ARC/", "").replace("_", " "), String(v)]);
+  at("scores").replaceChildren(...[...inputs, ...counts].map(([name, value]) => {
+    const box = make("div");
+    box.append(make("b", value), make("span", name));
+    return box;
+  }));
+  if (inputs.length) at("scores").append(make("span", "pass@k over test inputs"));
+  const conditions = Object.entries(data.conditions || {});
+  at("conditions").replaceChildren(...conditions.flatMap(([k, v]) => [make("dt", k), make("dd", typeof v === "string" ? v : JSON.stringify(v))]));
+  at("curves").replaceChildren(...Object.entries(data.curves || {}).map(([name, points]) => curve(name, points)));
+  if (!conditions.length && !Object.keys(data.curves || {}).length) at("about").remove();
+}
+
+function curve(name, points) {
+  const W = 300, H = 130, left = 44, bottom = 18, space = "http://www.w3.org/2000/svg";
+  const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
+  const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(0, ...ys), Math.max(...ys) || 1];
+  const X = (x) => left + (W - left - 6) * (x - x0) / (x1 - x0 || 1), Y = (y) => 6 + (H - bottom - 6) * (1 - (y - y0) / (y1 - y0 || 1));
+  const svg = document.createElementNS(space, "svg");
+  const add = (tag, attributes, text) => { const e = document.createElementNS(space, tag);
+    for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v); if (text !== undefined) e.textContent = text; svg.append(e); };
+  svg.setAttribute("width", W); svg.setAttribute("height", H); svg.setAttribute("role", "img"); svg.setAttribute("aria-label", `${name} over steps`);
+  const short = (v) => Math.abs(v) >= 1000 ? v.toLocaleString("en") : String(+v.toPrecision(3));
+  for (const y of [y0, (y0 + y1) / 2, y1]) { add("line", { class: "axis", x1: left, x2: W - 6, y1: Y(y), y2: Y(y) });
+    add("text", { x: left - 4, y: Y(y) + 3, "text-anchor": "end" }, short(y)); }
+  add("text", { x: left, y: H - 4 }, short(x0)); add("text", { x: W - 6, y: H - 4, "text-anchor": "end" }, `step ${short(x1)}`);
+  add("polyline", { class: "curve", points: points.map((p) => `${X(p[0])},${Y(p[1])}`).join(" ") });
+  const box = make("figure");
+  box.append(make("figcaption", name.replaceAll("_", " ")), svg);
+  return box;
+}
+
+function filters() {
+  const present = ["solved", "wrong shape", "wrong cells", "unknown"].filter((s) => data.tasks.some((t) => statusOf(t) === s));
+  if (!present.length) return;
+  at("filters").replaceChildren(...["all", ...present].map((name) => {
+    const count = name === "all" ? data.tasks.length : data.tasks.filter((t) => statusOf(t) === name).length;
+    const button = make("button", `${name} ${count}`);
+    button.type = "button";
+    button.dataset.filter = name;
+    button.setAttribute("aria-pressed", String(name === filter));
+    button.addEventListener("click", () => { filter = name; filters(); listTasks(); });
+    return button;
+  }));
+}
+
+function move(by) {
+  if (shown.length) show(shown[Math.max(0, Math.min(shown.length - 1, shown.indexOf(chosen) + by))]);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.target === at("search") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const steps = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
+  if (event.key in steps) { event.preventDefault(); move(steps[event.key]); }
+  if (event.key === "/") { event.preventDefault(); at("search").focus(); }
+});
+at("search").addEventListener("input", listTasks);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show(chosen));
+document.title = data.title;
+at("title").textContent = data.title;
+scores(); filters(); listTasks();

@@ -1,0 +1,199 @@
+"""report.html: what a run predicted, task by task, on one page that needs no server.
+
+    python -m evaluators.report RUN                       the latest evaluation of a run's folder -> RUN/report.html
+    python -m evaluators.report --data DATA_SET [--out FILE]   a built data set: its tasks as the model sees them
+
+The page is static: everything it shows lies in it as JSON, escaped so that no task's name can become markup, and is
+drawn by the script in `evaluators/pages/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset.storage import PuzzleCatalog, open_catalog, open_split, open_test_tasks
+from evaluators import arc
+from evaluators.predictions import Predictions, Trace
+from evaluators.scores import SCORES
+from evaluators.voting import Candidate, Votes, count_votes, crop
+from utils.files import write_atomically
+
+PAGES = Path(__file__).resolve().parent / "pages"
+REPORT = "report.html"
+MOST_POINTS = 400
+
+SOLVED, WRONG_CELLS, WRONG_SHAPE, UNKNOWN = "solved", "wrong cells", "wrong shape", "unknown"
+
+
+def rows_of(grid: Any) -> str:
+    """A grid as text, a digit a cell, `/` between rows."""
+    return "/".join("".join(str(int(cell)) for cell in row) for row in grid)
+
+
+def status_of(candidates: Sequence[Candidate], truth: Any | None, within: int) -> str:
+    """How near the best `within` candidates of a test input come to the truth."""
+    if truth is None:
+        return UNKNOWN
+    wanted = np.asarray(truth)
+    best = candidates[:within]
+    if any(np.array_equal(c.grid, wanted) for c in best):
+        return SOLVED
+    return WRONG_CELLS if any(c.grid.shape == wanted.shape for c in best) else WRONG_SHAPE
+
+
+def describe(
+    test_tasks: Mapping[str, Any], votes: Votes, traces: Mapping[tuple[str, int], list[str]], attempts: int
+) -> list[dict[str, Any]]:
+    """What the page shows of each task, as plain values."""
+    described = []
+    for name, task in test_tasks.items():
+        tests = []
+        for i, pair in enumerate(task["test"]):
+            candidates = votes.get((name, i), [])
+            truth = pair.get("output")
+            tests.append(
+                {
+                    "input": rows_of(pair["input"]),
+                    "truth": None if truth is None else rows_of(truth),
+                    "status": status_of(candidates, truth, attempts),
+                    "attempts": [
+                        {"grid": rows_of(c.grid), "votes": c.votes, "halt": round(c.mean_halt, 4)}
+                        for c in candidates[:attempts]
+                    ],
+                    "candidates": len(candidates),
+                    "votes": sum(c.votes for c in candidates),
+                    "steps": traces.get((name, i), []),
+                }
+            )
+        train = [{"input": rows_of(pair["input"]), "output": rows_of(pair["output"])} for pair in task["train"]]
+        described.append({"id": name, "train": train, "test": tests})
+    return described
+
+
+def trace_grids(trace: Trace | None, catalog: PuzzleCatalog) -> dict[tuple[str, int], list[str]]:
+    """The grid after each ACT step of every un-augmented test input; empty text where none is shown."""
+    if trace is None:
+        return {}
+    side = round(trace.tokens.shape[2] ** 0.5)
+    return {
+        (catalog.lookup(int(identifier))[0], int(index)): [rows_of(crop(canvas, side)) for canvas in canvases]
+        for canvases, identifier, index in zip(trace.tokens, trace.puzzle_identifiers, trace.test_index, strict=True)
+    }
+
+
+def curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
+    """Points [step, value] of what a log holds, at most some hundreds of each."""
+    found: dict[str, list[list[float]]] = {}
+    for line in metrics:
+        for name in ("lm_loss", "exact_accuracy", "accuracy", "steps", "examples_per_second"):
+            if isinstance(line.get(name), int | float):
+                found.setdefault(name, []).append([line["step"], round(float(line[name]), 5)])
+    thinned = {name: points[:: max(1, len(points) // MOST_POINTS)] for name, points in found.items()}
+    return {name: points for name, points in thinned.items() if len(points) > 1}
+
+
+def page(title: str, content: Mapping[str, Any]) -> str:
+    """The page's text.
+
+    Args:
+        content: `tasks` (see `describe`), and optionally `scores`, `conditions`, `curves`.
+    """
+    # Inside a script element only "<" could end it; as an escape it is the same JSON.
+    data = json.dumps({"title": title, **content}, separators=(",", ":")).replace("<", "\\u003c").replace("\u2028", " ")
+    parts = {name: (PAGES / name).read_text(encoding="utf-8") for name in ("report.html", "report.css", "report.js")}
+    text = parts["report.html"]
+    for mark, value in (("/*CSS*/", parts["report.css"]), ("/*JS*/", parts["report.js"]), ("/*DATA*/", data)):
+        head, _, tail = text.partition(mark)
+        text = head + value + tail
+    return text
+
+
+def of_run(run: Path, data: Path | None = None) -> str:
+    """The page of a run's latest evaluation.
+
+    Raises:
+        ValueError: if the folder holds no evaluation, or its data set is not to be found.
+    """
+    from utils.runlog import read_metrics
+
+    folders = [path for path in run.glob("evaluation_step_*") if (path / SCORES).is_file()]
+    if not folders:
+        raise ValueError(f"{run} holds no evaluation: name the folder of a run of eval_arc_k10.py")
+    folder = max(folders, key=lambda path: int(path.name.rpartition("_")[2]))
+    try:
+        scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+        conditions = scores.pop("conditions", {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{folder / SCORES} cannot be read ({error}): evaluate again") from None
+    data = data or Path(conditions.get("data_path") or "")
+    catalog, test_tasks = open_catalog(data), open_test_tasks(data)
+    predictions = Predictions.load(folder / arc.PREDICTIONS)
+    trace = Trace.load(folder / arc.TRACE) if (folder / arc.TRACE).exists() else None
+    log = run / "metrics.jsonl"
+    chosen = conditions.get("tasks") or list(test_tasks)
+    tasks = describe(
+        {name: task for name, task in test_tasks.items() if name in chosen},
+        count_votes(predictions, catalog),
+        trace_grids(trace, catalog),
+        int(conditions.get("attempts", 10)),
+    )
+    content = {"scores": scores, "conditions": conditions, "curves": curves(read_metrics(log) if log.exists() else [])}
+    return page(f"{run.name}, step {conditions.get('step', '?')}", {"tasks": tasks, **content})
+
+
+def of_data(data: Path, most: int = 200, puzzles: int = 4, seed: int = 0) -> str:
+    """The page of a data set before training: of each task a few augmented puzzles as one visit shows them.
+
+    Args:
+        most: tasks at most.  puzzles: of each task.  seed: of the visits.
+    """
+    split, catalog = open_split(data, "train"), open_catalog(data)
+    side = round(split.metadata.seq_len**0.5)
+    tasks = []
+    for group in range(min(most, len(split.group_indices) - 1)):
+        first, end = int(split.group_indices[group]), int(split.group_indices[group + 1])
+        for puzzle in range(first, min(end, first + puzzles)):
+            examples = np.arange(split.puzzle_indices[puzzle], split.puzzle_indices[puzzle + 1])
+            inputs, labels = split.read(examples, np.full(len(examples), seed + 1, dtype=np.uint64))
+            canvases = [
+                {"input": _tokens(a, side), "output": _tokens(b, side)} for a, b in zip(inputs, labels, strict=True)
+            ]
+            tasks.append({"id": catalog.name(int(split.puzzle_identifiers[puzzle])), "train": canvases, "test": []})
+    return page(f"{data.name}: as the model sees it", {"tasks": tasks})
+
+
+def _tokens(canvas: np.ndarray, side: int) -> str:
+    """A whole canvas: colours as digits, PAD as `.`, EOS as `e`."""
+    signs = ".e0123456789"
+    return "/".join("".join(signs[token] for token in row) for row in canvas.reshape(side, side))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluators.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, nargs="?", help="the folder of a run of eval_arc_k10.py")
+    parser.add_argument("--data", type=Path, help="its data set, where it has moved; alone: show this data set")
+    parser.add_argument("--out", type=Path, help="the page; RUN/report.html or DATA_SET.html by default")
+    given = parser.parse_args()
+    try:
+        if given.run is None and given.data is None:
+            raise ValueError("name a run's folder, or a data set by --data")
+        text = of_data(given.data) if given.run is None else of_run(given.run, given.data)
+        out = given.out or (Path(f"{given.data}.html") if given.run is None else given.run / REPORT)
+        write_atomically(out, text)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{out}: {len(text.encode()) / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""evaluators/report.py: what the page holds, and what a real browser makes of it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluators import report
+from evaluators.voting import Candidate
+from tests.conftest import SMALL, run_script
+
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+
+
+def candidate(grid: list[list[int]], votes: int = 1) -> Candidate:
+    return Candidate(np.array(grid, dtype=np.uint8), votes, 0.5, 0.5 * votes)
+
+
+TASKS = {
+    "solved": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]], "output": [[2]]}]},
+    "cells": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]], "output": [[3]]}]},
+    "shape": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]], "output": [[3, 3]]}]},
+    "hidden": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]},
+    "<script>document.title='owned'</script>": {"train": [], "test": [{"input": [[1]], "output": [[2]]}]},
+}
+VOTES = {(name, 0): [candidate([[2]], 3), candidate([[4]])] for name in TASKS}
+
+
+def page_of() -> str:
+    tasks = report.describe(TASKS, VOTES, {("cells", 0): ["", "1", "2"]}, attempts=2)
+    content = {"tasks": tasks, "scores": {"ARC/pass@1_inputs": 0.25, "ARC/tasks": 5}, "conditions": {"step": 7}}
+    return report.page("a <b>run</b>", {**content, "curves": {"lm_loss": [[1, 2.0], [2, 1.0]]}})
+
+
+def data_in(page: str) -> Any:
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_statuses_say_how_near_the_attempts_come() -> None:
+    tasks = {task["id"]: task for task in data_in(page_of())["tasks"]}
+    found = {name: task["test"][0]["status"] for name, task in tasks.items()}
+    assert found["solved"] == "solved" and found["cells"] == "wrong cells"
+    assert found["shape"] == "wrong shape" and found["hidden"] == "unknown"
+    assert tasks["cells"]["test"][0]["steps"] == ["", "1", "2"]
+    assert tasks["solved"]["test"][0]["attempts"][0] == {"grid": "2", "votes": 3, "halt": 0.5}
+
+
+def test_nothing_of_the_data_can_become_markup() -> None:
+    page = page_of()
+    assert page.count("<script") == 2
+    assert "<script>document" not in page and "<b>run" not in page
+    assert data_in(page)["tasks"][4]["id"] == "<script>document.title='owned'</script>"
+
+
+def test_120_large_tasks_fit_five_megabytes() -> None:
+    """Every grid 30 x 30, ten attempts, sixteen steps."""
+    rng = np.random.default_rng(0)
+    grid = rng.integers(0, 10, (30, 30)).tolist()
+    tasks = {
+        f"{i:08x}": {"train": [{"input": grid, "output": grid}] * 3, "test": [{"input": grid, "output": grid}]}
+        for i in range(120)
+    }
+    votes = {(name, 0): [candidate(grid) for _ in range(10)] for name in tasks}
+    traces = {(name, 0): [report.rows_of(grid)] * 16 for name in tasks}
+    page = report.page("large", {"tasks": report.describe(tasks, votes, traces, 10)})
+    assert len(page.encode()) < 5e6
+
+
+def in_browser(page: str, folder: Path, script: str = "", *more: str) -> str:
+    """The page's DOM after a script of ours has run in it, its result in the attribute data-found."""
+    if BROWSER is None:
+        pytest.skip("no Chromium: apt install chromium")
+    probe = f"<script>document.body.dataset.found = JSON.stringify((() => {{ {script} }})() ?? null);</script>"
+    path = folder / "page.html"
+    path.write_text(page.replace("</body>", probe + "</body>"))
+    done = subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--window-size=1280,900",
+            *more,
+            "--dump-dom",
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def found_in(dom: str) -> Any:
+    match = re.search(r'data-found="(.*?)"', dom, re.DOTALL)
+    assert match is not None, dom[-2000:]
+    return json.loads(html.unescape(match[1]))
+
+
+def test_a_browser_shows_filters_and_tasks(tmp_path: Path) -> None:
+    script = """
+        const names = () => [...document.querySelectorAll('#list li span:first-child')].map((e) => e.textContent);
+        const press = (key) => document.dispatchEvent(new KeyboardEvent('keydown', {key}));
+        const heading = () => document.querySelector('#task h2').textContent;
+        const result = {all: names(), first: heading(), title: document.title};
+        document.querySelector('[data-filter="wrong cells"]').click();
+        result.cells = names();
+        result.shown = heading();
+        result.steps = [...document.querySelectorAll('#task figcaption')].map((e) => e.textContent);
+        const best = [...document.querySelectorAll('#task figure')].find((f) => f.textContent.startsWith('1:'));
+        const canvas = best.querySelector('canvas');
+        const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        const colour = (_, i) => pixels.slice(4 * i, 4 * i + 3).join();
+        result.colours = [...new Set(Array.from({length: pixels.length / 4}, colour))];
+        document.querySelector('[data-filter="all"]').click();
+        press('ArrowDown'); press('j'); press('k');
+        result.moved = heading();
+        const search = document.querySelector('#search');
+        search.value = 'hid'; search.dispatchEvent(new Event('input'));
+        result.found = names();
+        result.score = document.querySelector('#scores b').textContent;
+        return result;
+    """
+    found = found_in(in_browser(page_of(), tmp_path, script))
+    assert found["all"] == list(TASKS) and found["first"] == "solved"
+    assert found["title"] == "a <b>run</b>"  # text, not markup, and no task's script has run
+    assert found["cells"] == ["cells"] and found["shown"] == "cells"
+    assert "step 3" in found["steps"] and "truth" in found["steps"]
+    assert "46,204,64" not in found["colours"] and "255,65,54" in found["colours"]  # colour 2 is red
+    assert "255,43,214" in found["colours"]  # and marked as wrong
+    assert found["moved"] == "shape" or found["moved"] == "cells"
+    assert found["found"] == ["hidden"]
+    assert found["score"] == "25.0 %"
+
+
+@pytest.mark.slow
+def test_a_run_leaves_its_page(small_data: Path, tmp_path: Path) -> None:
+    done = run_script(
+        *(
+            "eval_arc_k10.py",
+            f"data_paths=[{small_data}]",
+            f"checkpoint_path={tmp_path}",
+            "epochs=4",
+            "eval_interval=4",
+        ),
+        *("finetune_on=test_tasks", "puzzle_rows=zero", *SMALL),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+    page = (tmp_path / "report.html").read_text()
+    content = data_in(page)
+    assert [task["id"] for task in content["tasks"]] == ["eval0", "eval1"]
+    assert len(content["tasks"][0]["test"][0]["steps"]) == 3
+    assert content["scores"]["ARC/test_inputs"] == 4 and content["curves"]["lm_loss"]
+    rows = found_in(in_browser(page, tmp_path, "return document.querySelectorAll('#task canvas').length;"))
+    assert rows >= 6
+    again = run_script("-m", "evaluators.report", str(tmp_path), "--out", str(tmp_path / "again.html"))
+    assert again.returncode == 0, again.stderr
+    assert data_in((tmp_path / "again.html").read_text()) == content
+    shown = run_script("-m", "evaluators.report", "--data", str(small_data), "--out", str(tmp_path / "data.html"))
+    assert shown.returncode == 0, shown.stderr
+    puzzles = data_in((tmp_path / "data.html").read_text())["tasks"]
+    assert len(puzzles) == 8 * 4 and "e" in puzzles[0]["train"][0]["input"]
+    nothing = run_script("-m", "evaluators.report", str(tmp_path / "nowhere"))
+    assert nothing.returncode == 2 and "holds no evaluation" in nothing.stderr
