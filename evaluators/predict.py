@@ -45,7 +45,7 @@ def seconds_per_batch(state: TrainState, split: Split, batch_size: int, max_step
     seconds = 0.0
     for _ in range(2):
         started = time.monotonic()
-        _Together(state, max_steps or state.config.arch.halt_max_steps).run(examples, batch)
+        _Together(state, max_steps or state.config.arch.halt_max_steps, False).run(examples, batch)
         seconds = time.monotonic() - started
     return max(distributed.all_gather_object(seconds))
 
@@ -95,7 +95,7 @@ def predict_in_rounds(
     }
     clock, agreement, collected = _Clock(until), Agreement(every=1), _Collected(split)
     with averaged, Progress(len(batches), "predict", unit="batch", items_per_step=batch_size) as progress:
-        runner = _Refilled(state, steps) if early_exit else _Together(state, steps)
+        runner = (_Refilled if early_exit else _Together)(state, steps, use_ema)
         for done, (examples, batch) in enumerate(prefetch(iter(batches)), start=1):
             in_first_round = (done - 1) * batches.stride < first_round
             collected.add(runner.run(examples, batch, traced if in_first_round else None))
@@ -183,20 +183,22 @@ def _initial(state: TrainState, slots: int, cells: int) -> Latents:
     return tuple(init.expand_as(z).clone() for init, z in zip(state.network.initial_latents(), empty, strict=True))
 
 
-def _rows(state: TrainState, identifiers: Tensor) -> Tensor | None:
-    return None if state.table is None else state.table.weights[identifiers.to(torch.int64)]
+def _rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tensor | None:
+    if state.table is None:
+        return None
+    return state.table.averaged(identifiers) if use_ema else state.table.weights[identifiers.to(torch.int64)]
 
 
 class _Together:
     """Every example of a batch takes every step; nothing is fetched before the last."""
 
-    def __init__(self, state: TrainState, steps: int) -> None:
-        self.state, self.steps = state, steps
+    def __init__(self, state: TrainState, steps: int, use_ema: bool) -> None:
+        self.state, self.steps, self.use_ema = state, steps, use_ema
 
     def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found:
         slots = to_slots(batch, self.state.device)
         latents = _initial(self.state, *slots.inputs.shape)
-        rows = _rows(self.state, slots.puzzle_identifiers)
+        rows = _rows(self.state, slots.puzzle_identifiers, self.use_ema)
         each: list[Tensor] = []
         for _ in range(self.steps):
             latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows)
@@ -215,8 +217,8 @@ class _Together:
 class _Refilled:
     """A slot whose example would halt takes the next one, so that the batch stays full."""
 
-    def __init__(self, state: TrainState, steps: int) -> None:
-        self.state, self.steps = state, steps
+    def __init__(self, state: TrainState, steps: int, use_ema: bool) -> None:
+        self.state, self.steps, self.use_ema = state, steps, use_ema
         self._examples = np.empty(0, dtype=np.int64)
 
     def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found | None:
@@ -254,7 +256,7 @@ class _Refilled:
         self._examples[places], self._taken[places] = examples, 0
 
     def _step(self) -> Found:
-        rows = _rows(self.state, self._identifiers)
+        rows = _rows(self.state, self._identifiers, self.use_ema)
         latents, tokens, q_halt, halts = self.state.predict_step(self._latents, self._inputs, rows)
         self._latents = tuple(z.clone() for z in latents)
         self._taken += 1

@@ -26,10 +26,20 @@ def sum_per_identifier(identifiers: Tensor, gradients: Tensor) -> Tensor:
 
 
 class PuzzleTable:
-    """Rows [num, E] in float32 on one device, zero at the start."""
+    """Rows [num, E] in float32 on one device, zero at the start.
 
-    def __init__(self, num: int, width: int, device: torch.device | str = "cpu") -> None:
+    Args:
+        ema_rate: of an exponential moving average of the rows over all steps; None for none.
+    """
+
+    def __init__(self, num: int, width: int, device: torch.device | str = "cpu", ema_rate: float | None = None) -> None:
         self.weights = torch.zeros(num, width, device=device)
+        self.average = None if ema_rate is None else RowAverage(self.weights, ema_rate)
+
+    def averaged(self, identifiers: Tensor) -> Tensor:
+        """The averaged rows of `identifiers` [B], or the rows themselves where none are averaged."""
+        identifiers = identifiers.to(torch.int64)
+        return self.weights[identifiers] if self.average is None else self.average.rows(identifiers)
 
     def gather(self, identifiers: Tensor) -> Tensor:
         """Copies of the rows of `identifiers` [B]: a leaf [B, E] that collects a gradient."""
@@ -53,10 +63,12 @@ class PuzzleTable:
         if ok is not None:
             rows = torch.where(ok, rows, old)
         # Equal identifiers write equal rows, so that their order does not matter.
+        if self.average is not None:
+            self.average.update(identifiers, rows, ok)
         self.weights[identifiers] = rows
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"weights": self.weights}
+        return {"weights": self.weights} | ({} if self.average is None else self.average.state_dict())
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         if state["weights"].shape != self.weights.shape:
@@ -65,3 +77,56 @@ class PuzzleTable:
                 f"{tuple(self.weights.shape)}: resume with the data set it was trained on, or reset the rows"
             )
         self.weights.copy_(state["weights"])
+        if self.average is not None:
+            self.average.load_state_dict(state)
+
+
+class RowAverage:
+    """The exponential moving average of every row over all steps, paid for only by the rows of the batch.
+
+    A row that is in no batch stays as it is, so that its average comes nearer to it by a known factor, which is made up
+    for when the row is next seen: the numbers are those of averaging the whole table after every step.
+
+    Args:
+        weights: the table's rows, which the table changes.
+        rate: average = rate * average + (1 - rate) * row at each step.
+    """
+
+    def __init__(self, weights: Tensor, rate: float) -> None:
+        self.weights, self.rate = weights, rate
+        self.shadow = weights.clone()
+        self.seen = torch.zeros(len(weights), dtype=torch.int64, device=weights.device)
+        self.step = torch.zeros((), dtype=torch.int64, device=weights.device)
+
+    def rows(self, identifiers: Tensor) -> Tensor:
+        """The averages [N, E] at the present step."""
+        held = self.weights[identifiers]
+        since = (self.step - self.seen[identifiers]).to(torch.float64)
+        left = (self.rate**since).to(held.dtype).unsqueeze(1)
+        return held + (self.shadow[identifiers] - held) * left
+
+    def update(self, identifiers: Tensor, new: Tensor, ok: Tensor | None) -> None:
+        """Counts a step in which the rows of `identifiers` [N] become `new` [N, E], just before they do; none where
+        `ok` does not hold."""
+        before = self.rows(identifiers)
+        made = torch.ones_like(self.step) if ok is None else ok.to(torch.int64)
+        after = torch.lerp(before, new, (1 - self.rate))
+        self.step += made
+        self.shadow[identifiers] = torch.where(made > 0, after, before)
+        self.seen[identifiers] = self.step
+
+    def reset(self) -> None:
+        """Starts anew from the present rows."""
+        self.shadow.copy_(self.weights)
+        self.seen.copy_(self.step)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"average": self.shadow, "average_seen": self.seen, "average_step": self.step}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        if missing := self.state_dict().keys() - state.keys():
+            raise ValueError(
+                f"the checkpoint has no {sorted(missing)[0]} of the puzzle rows: set ema_puzzle_rows=false"
+            )
+        for name, value in self.state_dict().items():
+            value.copy_(state[name])

@@ -85,3 +85,22 @@ def test_averaged_weights_are_lent_not_given() -> None:
         raise RuntimeError("in evaluation")
     assert torch.equal(model.weight, raw)
     assert torch.equal(ema.shadow["weight"], shadow)
+
+
+def test_averaged_rows_are_those_of_averaging_everything_at_every_step() -> None:
+    generator = torch.Generator().manual_seed(0)
+    table = PuzzleTable(9, 3, ema_rate=0.8)
+    dense = table.weights.clone()
+    for step in range(40):
+        identifiers = torch.randint(0, 6, (4,), generator=generator)  # rows 6 to 8 are never seen
+        ok = torch.tensor(step % 7 != 3)
+        table.apply_gradients(identifiers, torch.randn(4, 3, generator=generator), 0.1, 0.1, ok)
+        if ok:
+            dense = 0.8 * dense + 0.2 * table.weights
+        torch.testing.assert_close(table.averaged(torch.arange(9)), dense, rtol=1e-5, atol=1e-6)
+    again = PuzzleTable(9, 3, ema_rate=0.8)
+    again.load_state_dict({name: value.clone() for name, value in table.state_dict().items()})
+    assert torch.equal(again.averaged(torch.arange(9)), table.averaged(torch.arange(9)))
+    with pytest.raises(ValueError, match="set ema_puzzle_rows=false"):
+        again.load_state_dict({"weights": table.weights})
+    assert torch.equal(PuzzleTable(2, 2).averaged(torch.tensor([1])), torch.zeros(1, 2))

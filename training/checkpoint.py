@@ -30,6 +30,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.puzzle_table import RowAverage
 from training.state import TrainState
 from utils import collectives, distributed, files
 
@@ -264,7 +265,8 @@ def load_weights(path: Path, averaged: bool = True) -> Weights:
         if averaged and "ema.safetensors" in record["files"]:
             network |= read_part(path, "ema", record)
         has_table = "puzzle_table.safetensors" in record["files"]
-        rows = read_part(path, "puzzle_table", record)["weights"] if has_table else None
+        table = read_part(path, "puzzle_table", record) if has_table else {}
+        rows = _averaged_rows(table, record) if averaged and "average" in table else table.get("weights")
         return Weights(str(path), network, rows, record)
     if not path.is_file():
         raise ValueError(f"load_checkpoint={path} does not exist: name a checkpoint folder or file")
@@ -282,6 +284,13 @@ def load_weights(path: Path, averaged: bool = True) -> Weights:
         raise ValueError(f"{path} holds {type(state).__name__}, not a dictionary of tensors")
     network = {published_name(key): value for key, value in state.items()}
     return Weights(str(path), network, network.pop(PUBLISHED_TABLE, None))
+
+
+def _averaged_rows(table: dict[str, Tensor], record: dict[str, Any]) -> Tensor:
+    """The rows' average at the checkpoint's step."""
+    average = RowAverage(table["weights"], float(record.get("config", {}).get("ema_rate", 0.999)))
+    average.load_state_dict(table)
+    return average.rows(torch.arange(len(table["weights"])))
 
 
 def published_name(key: str) -> str:

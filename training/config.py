@@ -42,6 +42,7 @@ class RunConfig(BaseModel):
     )
     freeze_weights: bool = Field(False, description="train the puzzle rows alone")
     ema: bool = Field(False, description="average the weights; checkpoints and evaluation then use the average")
+    ema_puzzle_rows: bool = Field(False, description="with ema: average the puzzle rows too, at the same rate")
     ema_rate: float = Field(
         0.999, gt=0, lt=1, description="average = rate * average + (1 - rate) * weight at each step"
     )
@@ -88,6 +89,8 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _something_learns(self) -> RunConfig:
+        if self.ema_puzzle_rows and not self.ema:
+            raise ValueError("ema_puzzle_rows=true needs ema=true: set both or none")
         if self.freeze_weights and not self.arch.puzzle_emb_ndim:
             raise ValueError(
                 "freeze_weights=true and arch.puzzle_emb_ndim=0 leave nothing to train: change one of them"

@@ -131,7 +131,17 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
     return "puzzle rows zero"
 
 
-FIXED = ("arch", "global_batch_size", "seed", "ema", "freeze_weights", "finetune_on", "load_checkpoint", "puzzle_rows")
+FIXED = (
+    "arch",
+    "global_batch_size",
+    "seed",
+    "ema",
+    "ema_puzzle_rows",
+    "freeze_weights",
+    "finetune_on",
+    "load_checkpoint",
+    "puzzle_rows",
+)
 """Settings that a resumed run cannot change: they decide what the state is made of and which data follow."""
 
 FREE = (
@@ -203,6 +213,8 @@ def start(state: TrainState, directory: Path, identity: dict[str, Any]) -> str:
     weights = checkpoint.load_weights(Path(config.load_checkpoint), config.load_averaged)
     initialise_network(state.network, weights)
     done = initialise_rows(state, weights, config.rows_from, identity["puzzles"])
+    if state.table is not None and state.table.average is not None:
+        state.table.average.reset()
     if state.ema is not None:
         state.ema.reset()
     differing = differing_settings(config, weights.record)

@@ -67,7 +67,8 @@ class TrainState:
         self.optimizer = build_optimizer(parameters, config.optimizer, compiled)
         self.ema = EMA(self.network, config.ema_rate) if config.ema and not config.freeze_weights else None
         width = arch.puzzle_emb_ndim
-        self.table = PuzzleTable(shape.num_puzzle_identifiers, width, device) if width else None
+        averaged = config.ema_rate if config.ema and config.ema_puzzle_rows else None
+        self.table = PuzzleTable(shape.num_puzzle_identifiers, width, device, averaged) if width else None
         self.guard = Guard(device, skips=config.on_nonfinite == "skip")
         self.sums = MetricSums(config.global_batch_size)
         self.carry: Carry | None = None
@@ -82,7 +83,7 @@ class TrainState:
     def num_bytes(self) -> int:
         """About the size of a checkpoint."""
         latents = [] if self.carry is None else list(self.carry.latents)
-        table = [] if self.table is None else [self.table.weights]
+        table = [] if self.table is None else list(self.table.state_dict().values())
         tensors = [*(p for p in self.network.parameters() for _ in range(4)), *table, *latents]
         return sum(value.numel() * value.element_size() for value in tensors)
 
