@@ -30,8 +30,9 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/python demo.py
 
+# Most tests wait for scripts that they start, so that two at a time keep two cores busy.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run

@@ -16,7 +16,7 @@ import torch
 from dataset.tasks import Task
 
 ROOT = Path(__file__).resolve().parent.parent
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 hypothesis.settings.register_profile("untimed", deadline=None)  # the first call of a kernel compiles it
 hypothesis.settings.load_profile("untimed")
 

@@ -14,7 +14,7 @@ class FakeMetadata:
     pad_id: int = 0
     ignore_label_id: int | None = 0
     blank_identifier_id: int = 0
-    vocab_size: int = 12
+    vocab_size: int = 256
     seq_len: int = 16
     num_puzzle_identifiers: int = 1000
 
