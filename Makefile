@@ -7,10 +7,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test gpu bench lint format clean
 help:
 	@echo "make demo     data set, pretraining, fine-tuning, votes, submission.json: at most 10 minutes on 2 cores"
 	@echo "make test     every test, at most 8 minutes on 2 cores"
+	@echo "make gpu      the tests that need a CUDA device"
 	@echo "make bench    what is fast, measured on this machine: at most 10 minutes on 2 cores"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite"
@@ -33,6 +34,9 @@ demo: $(READY)
 # Most tests wait for scripts that they start, so that two at a time keep two cores busy.
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run

@@ -35,6 +35,7 @@ def main(config: EvalConfig) -> None:
     state = session.build_state(run, sampler.data)
     run.say(session.start(run, state))
     run.say(plan.outlook(state.step))
+    evaluation.warn_of_seen_tasks()
     evaluation.submit_inputs()
     shares = evaluation.divide(state, budget)
 

@@ -66,7 +66,8 @@ def build(settings: ArcSettings, progress: Callable[[int, int], None]) -> Manife
         )
     chosen = select(found, test_set, settings)
     test_ids = {task.id for task in chosen if task.subset == test_set}
-    counts = report(chosen, test_ids)
+    keys = {task.id: overlap.inputs_key(task) for task in chosen}
+    counts = report(chosen, test_ids, keys)
     # Outputs that are not known can be asked for, but not trained on.
     chosen = [task if task.id in test_ids else task.known_only() for task in chosen]
 
@@ -86,6 +87,7 @@ def build(settings: ArcSettings, progress: Callable[[int, int], None]) -> Manife
             include={"num_aug", "seed", "puzzle_identifiers_start", "max_grid_size", "max_tasks_per_subset"}
         ),
         counts=counts,
+        task_keys={keys[task.id]: "demonstrations" if task.id in test_ids else "whole" for task in chosen},
         progress=progress,
         workers=workers,
     )
@@ -135,7 +137,7 @@ def select(found: list[Task], test_set: str, settings: ArcSettings) -> list[Task
     return chosen
 
 
-def report(chosen: list[Task], test_ids: set[str]) -> dict[str, int]:
+def report(chosen: list[Task], test_ids: set[str], keys: dict[str, str]) -> dict[str, int]:
     """Says what of the data is missing or both trained and tested on; the counts are for the manifest."""
     tested = [task for task in chosen if task.id in test_ids]
     trained = [task for task in chosen if task.id not in test_ids]
@@ -143,7 +145,7 @@ def report(chosen: list[Task], test_ids: set[str]) -> dict[str, int]:
         print(f"{unknown} test outputs are not known: submissions can be made, scores cannot")
     if dropped := sum(task.num_unknown for task in trained):
         print(f"{dropped} test pairs of training tasks are left out: their outputs are not known")
-    same = overlap.duplicates(trained, tested)
+    same = overlap.duplicates(trained, tested, keys)
     if same:
         shown = ", ".join(f"{test} = {train}" for test, train in same[:5]) + (", .." if len(same) > 5 else "")
         print(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, permutations, product
 
 import numba
@@ -29,26 +29,35 @@ def canonical_key(pairs: Sequence[Pair]) -> tuple[int, int]:
     )
 
 
-def duplicates(trained: Sequence[Task], tested: Sequence[Task]) -> list[tuple[str, str]]:
+def inputs_key(task: Task) -> str:
+    """What the inputs of a task, demonstrations and test inputs together, are whatever its id, augmentation and order:
+    32 hexadecimal digits."""
+    first, second = canonical_key([(pair[0], None) for pair in task.pairs])
+    return f"{int(first):016x}{int(second):016x}"
+
+
+def duplicates(
+    trained: Sequence[Task], tested: Sequence[Task], keys: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
     """(test task, training task) for each test task that is also trained on, under any id, augmentation or order.
 
     Tasks are the same if their inputs are, demonstrations and test pairs together, and their outputs too, unless some
     of them are unknown.
+
+    Args:
+        keys: `inputs_key` of each task by id, where they are known already; ids must then be unique.
     """
-    by_inputs: dict[tuple[int, int], list[Task]] = {}
+    keys = keys or {task.id: inputs_key(task) for task in (*trained, *tested)}
+    by_inputs: dict[str, list[Task]] = {}
     for task in trained:
-        by_inputs.setdefault(canonical_key(_inputs(task)), []).append(task)
+        by_inputs.setdefault(keys[task.id], []).append(task)
     found = []
     for task in tested:
-        candidates = by_inputs.get(canonical_key(_inputs(task)), [])
+        candidates = by_inputs.get(keys[task.id], [])
         same = next((other for other in candidates if _same_outputs(task, other)), None)
         if same is not None:
             found.append((task.id, same.id))
     return found
-
-
-def _inputs(task: Task) -> list[Pair]:
-    return [(pair[0], None) for pair in task.pairs]
 
 
 def _same_outputs(a: Task, b: Task) -> bool:

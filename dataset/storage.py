@@ -30,7 +30,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numba
 import numpy as np
@@ -115,6 +115,9 @@ class Manifest(BaseModel):
     settings: dict[str, Any]
     counts: dict[str, int]
     puzzles: str = Field(description="SHA-256 of which puzzle each identifier stands for")
+    task_keys: dict[str, Literal["whole", "demonstrations"]] = Field(
+        default_factory=dict, description="which tasks are trained on, whatever their names (dataset.overlap)"
+    )
     files: dict[str, KnownFile]
 
     @property

@@ -42,6 +42,7 @@ def write(
     sources: list[str],
     settings: dict[str, Any],
     counts: dict[str, int],
+    task_keys: dict[str, str],
     progress: Callable[[int, int], None],
     workers: int = 1,
 ) -> Manifest:
@@ -52,6 +53,7 @@ def write(
         augmentations: per task uint8 [puzzles, 11], the identity first.
         fmt: compact or expanded.  side: of the canvas.
         counts: what else the manifest is to count.
+        task_keys: what the manifest says of tasks whatever their name (`dataset.overlap.inputs_key`).
         progress: told (examples written, examples in all).
         workers: threads that make the examples of the expanded format; the bytes do not depend on it.
 
@@ -62,6 +64,7 @@ def write(
         "format": fmt,
         "sources": sources,
         "settings": settings,
+        "task_keys": task_keys,
         "puzzles": storage.puzzles_digest([task.id for task in tasks], augmentations, identifiers_start),
     }
 

@@ -76,6 +76,10 @@ def table(metrics: dict[str, Any], folder: Path) -> str:
         lines.append("          " + "".join(f"pass@{k:<7}" for k in scores.KS))
         for name, suffix in (("tasks", ""), ("inputs", "_inputs")):
             lines.append(f"{name:<10}" + "".join(f"{metrics[f'ARC/pass@{k}{suffix}']:<12.1%}" for k in scores.KS))
+            between = [metrics[f"ARC/pass@{k}{suffix}_95"] for k in scores.KS]
+            lines.append(
+                f"{'  95 %':<10}" + "".join(f"{f'{100 * low:.0f} to {100 * high:.0f}':<12}" for low, high in between)
+            )
         lines.append(f"copying the input would solve {metrics['ARC/copy_input']:.1%} of the inputs")
     else:
         lines.append("no solutions known: no scores")

@@ -15,6 +15,7 @@ from evaluators.predictions import Predictions
 from evaluators.scores import is_done
 from evaluators.voting import count_votes
 from training import budget as budgets
+from training import initialise
 from training.budget import Budget, Shares
 from training.config import EvalConfig
 from training.session import Run
@@ -54,6 +55,24 @@ class Evaluation:
         self._test_tasks = {name: task for name, task in self._test_tasks.items() if name in wanted}
         index = [i for i, name in enumerate(self._catalog.task_ids) if name in wanted]
         self.split = self.split.restricted_to(np.flatnonzero(np.isin(self._catalog.task_of, index)))
+
+    def warn_of_seen_tasks(self) -> None:
+        """Says which of the tasks to score the checkpoint has been trained on, whatever they were called there."""
+        manifest = storage.open_manifest(self._path)
+        scored = {key for key, how in manifest.task_keys.items() if how == "demonstrations"} if manifest else set()
+        seen = initialise.seen_tasks(self._config)
+        whole = sum(seen.get(key) == "whole" for key in scored)
+        shown = sum(seen.get(key) == "demonstrations" for key in scored)
+        if whole:
+            self._run.say(
+                f"warning: load_checkpoint was trained on the test outputs of {whole} of the {len(scored)} tasks that "
+                "are scored, under this or another name or augmentation: scores on them mean nothing"
+            )
+        if shown:
+            self._run.say(
+                f"load_checkpoint has seen the demonstrations of {shown} of the {len(scored)} tasks that are scored: "
+                "its scores are not held out"
+            )
 
     def training_split(self) -> Split:
         """What to fine-tune on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,40 @@ def _solved_within(candidates: Sequence[np.ndarray], truth: Any) -> float:
     return float("inf")
 
 
-def _pass_at(ranks: Mapping[str, Sequence[float]], ks: Sequence[int], prefix: str) -> dict[str, float]:
+def wilson(solved: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share, after Wilson (1927)."""
+    z = 1.959964
+    share, spread = solved / count, z * z / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a mean over tasks, by drawing the tasks again 2,000 times."""
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(np.asarray(values), (2000, len(values))).mean(1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _pass_at(ranks: Mapping[str, Sequence[float]], ks: Sequence[int], prefix: str) -> dict[str, Any]:
     inputs = [rank for task in ranks.values() for rank in task]
-    scores: dict[str, float] = {}
+    scores: dict[str, Any] = {}
     for k in ks:
-        scores[f"{prefix}pass@{k}"] = float(np.mean([np.mean([rank <= k for rank in task]) for task in ranks.values()]))
-        scores[f"{prefix}pass@{k}_inputs"] = float(np.mean([rank <= k for rank in inputs]))
+        shares = [float(np.mean([rank <= k for rank in task])) for task in ranks.values()]
+        solved = sum(rank <= k for rank in inputs)
+        scores[f"{prefix}pass@{k}"] = float(np.mean(shares))
+        scores[f"{prefix}pass@{k}_inputs"] = solved / len(inputs)
+        scores[f"{prefix}pass@{k}_95"] = _bootstrap(shares)
+        scores[f"{prefix}pass@{k}_inputs_95"] = wilson(solved, len(inputs))
     return scores
 
 
-def pass_at_k(votes: Votes, test_tasks: TestTasks, ks: Sequence[int] = KS) -> dict[str, float] | None:
+def pass_at_k(votes: Votes, test_tasks: TestTasks, ks: Sequence[int] = KS) -> dict[str, Any] | None:
     """`ARC/pass@K`: over tasks, the mean share of test inputs solved within k candidates; `ARC/pass@K_inputs`: over
-    test inputs, which is Kaggle's score.  None where a solution is missing."""
+    test inputs, which is Kaggle's score; each with its 95 % interval under `.._95`.  None where a solution is missing.
+    """
     if not test_tasks or not has_solutions(test_tasks):
         return None
     ranks = {

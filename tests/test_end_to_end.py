@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,35 @@ def test_published_commands_run_as_written(small_data: Path, tmp_path: Path) -> 
     assert "arch.H_cycles: 3 there, 4 here" in done.stdout
     (folder,) = evaluated.glob("evaluation_step_*")
     submission.validate(json.loads((folder / "submission.json").read_text()), open_test_tasks(small_data), 10)
+
+
+def test_scoring_tasks_that_were_trained_on_is_warned_of(small_data: Path, tmp_path: Path) -> None:
+    """Trained on whole under other names, and on the demonstrations alone."""
+    rng = np.random.default_rng(0)
+    trained = [random_task(f"train{i}", rng) for i in range(6)]  # as small_data makes them
+    tested = [random_task(f"eval{i}", rng, test=2) for i in range(2)]
+    write_kaggle(tmp_path, "renamed", [replace(task, id=f"other-{task.id}") for task in tested])
+    prefix = write_kaggle(tmp_path, "held", trained[:1])
+    built = run_script(
+        *("build_dataset.py", "--input-file-prefix", prefix, "--output-dir", str(tmp_path / "set")),
+        *("--subsets", "renamed", "held", "--test-set-name", "held", "--num-aug", "4", "--max-grid-size", "6"),
+    )
+    assert built.returncode == 0, built.stderr
+    for data, said in ((tmp_path / "set", "the test outputs of 2 of the 2 tasks"), (small_data, "of 2 of the 2 tasks")):
+        run = tmp_path / f"run-{data.name}-{data == small_data}"
+        assert (
+            run_script(
+                "pretrain_no_eval.py", f"data_paths=[{data}]", "epochs=4", f"checkpoint_path={run}", *SMALL
+            ).returncode
+            == 0
+        )
+        done = run_script(
+            *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"load_checkpoint={run}", "epochs=4", "eval_interval=4"),
+            *("finetune_on=test_tasks", "puzzle_rows=mean", f"checkpoint_path={run}-eval", *SMALL),
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+        assert ("mean nothing" in done.stdout) == (data != small_data)
 
 
 def test_several_data_sets_are_trained_together(small_data: Path, tmp_path: Path) -> None:

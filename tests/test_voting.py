@@ -119,6 +119,15 @@ def test_pass_at_k_counts_shares_of_tasks_and_of_inputs() -> None:
     assert [counted[f"ARC/pass@{k}_inputs"] for k in (1, 2, 5)] == pytest.approx([1 / 3, 2 / 3, 1.0])
 
 
+def test_intervals_are_those_of_the_books() -> None:
+    assert scores.wilson(10, 20) == pytest.approx((0.299, 0.701), abs=1e-3)
+    assert scores.wilson(0, 10) == pytest.approx((0.0, 0.278), abs=1e-3)
+    counted = scores.pass_at_k(votes_of(a0=[5], a1=[6], b0=[1]), TASKS)
+    assert counted is not None
+    low, high = counted["ARC/pass@1_95"]
+    assert 0 <= low < counted["ARC/pass@1"] < high <= 1
+
+
 def test_no_score_without_every_solution() -> None:
     unknown = {**TASKS, "c": {"train": [], "test": [{"input": [[1]]}]}}
     assert scores.pass_at_k(votes_of(a0=[5]), unknown) is None

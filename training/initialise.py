@@ -187,6 +187,19 @@ def check_resumable(config: RunConfig, found: Path, record: dict[str, Any], iden
     return [f"{name} {theirs[name]} -> {mine[name]}" for name in sorted(others) if theirs[name] != mine[name]]
 
 
+def seen_tasks(config: RunConfig) -> dict[str, str]:
+    """The tasks that the weights of `load_checkpoint` were trained on, as its record says: key -> whole or
+    demonstrations; empty without a record."""
+    if config.load_checkpoint is None:
+        return {}
+    path = Path(config.load_checkpoint)
+    if path.is_dir() and not (path / checkpoint.RECORD).exists():
+        path = checkpoint.latest(path) or path
+    if not (path / checkpoint.RECORD).exists():
+        return {}
+    return dict(checkpoint.read_record(path).get("task_keys", {}))
+
+
 def start(state: TrainState, directory: Path, identity: dict[str, Any]) -> str:
     """Resumes from the run's own folder, else initialises from `load_checkpoint`, else leaves fresh weights.
 

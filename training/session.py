@@ -23,6 +23,7 @@ class Run:
 
     directory: the run's folder, made by `start`.
     identity: `data`, what training reads of each data set, and `puzzles`, which puzzle each identifier stands for.
+    task_keys: the tasks of the data sets whatever their names, and whether whole or by their demonstrations alone.
     say: prints one line on rank 0.
     metrics: the log; it writes nothing before `start` has opened it.
     """
@@ -34,13 +35,16 @@ class Run:
     name: str
     directory: Path
     identity: dict[str, Any]
+    task_keys: dict[str, str]
     say: Callable[[str], None]
     metrics: runlog.MetricsLog = field(default_factory=lambda: runlog.MetricsLog(None))
 
     @property
     def record(self) -> dict[str, Any]:
         """What a checkpoint says of its run besides the state."""
-        return {"config": self.config.model_dump(mode="json"), **self.identity, "git": runlog.git_commit()}
+        settings = self.config.model_dump(mode="json")
+        seen = initialise.seen_tasks(self.config) | self.task_keys
+        return {"config": settings, **self.identity, "task_keys": seen, "git": runlog.git_commit()}
 
 
 def open_run(config: RunConfig) -> Run:
@@ -61,13 +65,15 @@ def open_run(config: RunConfig) -> Run:
         lambda: [storage.fingerprints(path, config.verify_data) for path in config.data_paths]
     )
     identity = {"data": [data for data, _ in prints], "puzzles": "+".join(puzzles for _, puzzles in prints)}
+    manifests = [storage.open_manifest(path) for path in config.data_paths]
+    task_keys: dict[str, str] = {key: how for m in manifests if m is not None for key, how in m.task_keys.items()}
     name = config.run_name or runlog.random_name()
     folder = Path(config.checkpoint_path or Path("checkpoints") / (config.project_name or "trm") / name)
     name = distributed.broadcast_object(runlog.name_of(folder) or name)
     why = config.not_compiled_because(device)
     say = runlog.speaker()
     say(f"run {name} in {folder} on {distributed.world_size()} x {device.type}" + (why and f"; {why}"))
-    return Run(config, device, distributed.rank(), distributed.world_size(), name, folder, identity, say)
+    return Run(config, device, distributed.rank(), distributed.world_size(), name, folder, identity, task_keys, say)
 
 
 def build_state(run: Run, data: JoinedSplits) -> TrainState:

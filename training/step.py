@@ -24,14 +24,15 @@ def exploration(seed: int, step: int, slots: int, prob: float, max_steps: int) -
     return np.where(explores, rng.integers(2, max(3, max_steps + 1), slots), 0).astype(np.int32)
 
 
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """The array as a tensor on the device.  On a GPU the copy does not block."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 def to_slots(batch: Batch, device: torch.device) -> Slots:
-    """A batch on the device, tokens as uint8.  On a GPU the copies do not block."""
-
-    def move(array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-    return Slots(move(batch.inputs), move(batch.labels), move(batch.puzzle_identifiers))
+    """A batch on the device, tokens as uint8."""
+    return Slots(*(to_device(a, device) for a in (batch.inputs, batch.labels, batch.puzzle_identifiers)))
 
 
 def train_step(state: TrainState, batch: Batch, total_steps: int) -> None:
@@ -54,7 +55,7 @@ def train_step(state: TrainState, batch: Batch, total_steps: int) -> None:
         drawn = exploration(
             config.seed, state.step, config.global_batch_size, arch.halt_exploration_prob, arch.halt_max_steps
         )
-        explore = torch.from_numpy(collectives.local_slice(drawn)).to(state.device, non_blocking=True)
+        explore = to_device(collectives.local_slice(drawn), state.device)
     identifiers = refill_data(carry, slots).puzzle_identifiers
     rows = state.table.gather(identifiers) if state.table is not None else None
 
