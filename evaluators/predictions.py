@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -79,7 +78,7 @@ def _load(path: Path, dtypes: Mapping[str, type]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             loaded = {name: arrays[name] for name in dtypes}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever the readers of archives and headers stumble over
         raise ValueError(f"{path} is not a file of predictions ({error}): predict again") from None
     count = len(loaded["tokens"])
     if any(loaded[name].dtype != dtype or len(loaded[name]) != count for name, dtype in dtypes.items()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -47,6 +48,7 @@ def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -
     if set(sys.argv[1:]) & {"--help", "-h"}:
         print(help_text(main, model))
         return
+    status = 0
     try:
         check_overrides(sys.argv[1:], model, GROUPS)
         compose()
@@ -57,15 +59,24 @@ def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -
         if isinstance(error, ValueError) and not _is_ours(error):
             raise
         _say(f"error: {error}")
-        sys.exit(EXIT_BAD_INPUT)
+        status = EXIT_BAD_INPUT
     except Interrupted as stop:
         _say(str(stop))
-        sys.exit(128 + stop.signal)
+        status = 128 + stop.signal
     except KeyboardInterrupt:
         _say("stopped by SIGINT; what was saved is on the disk, and the same command goes on from there")
-        sys.exit(128 + signal.SIGINT)
-    finally:
-        distributed.teardown(together=False)
+        status = 128 + signal.SIGINT
+    _leave(status)
+
+
+def _leave(status: int) -> None:
+    """Ends the program.  One rank of several leaves without taking the interpreter apart: Gloo's threads may still run
+    then, which now and then aborts a process whose work is done and on the disk (PyTorch 2.13)."""
+    if distributed.is_launched():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def help_text(main: Callable[..., None], model: type[BaseModel]) -> str:

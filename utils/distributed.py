@@ -40,7 +40,7 @@ def setup(device: Literal["auto", "cuda", "cpu"] = "auto", timeout_minutes: floa
     chosen = _choose_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    if _launched() and not dist.is_initialized():
+    if is_launched() and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" and dist.is_nccl_available() else "gloo"
         dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
     return chosen
@@ -62,19 +62,19 @@ def rank() -> int:
     """This process among all of the run, known before `setup` and after `teardown` too."""
     if dist.is_initialized():
         return dist.get_rank()
-    return int(os.environ["RANK"]) if _launched() else 0
+    return int(os.environ["RANK"]) if is_launched() else 0
 
 
 def local_rank() -> int:
     """This process among those on its machine."""
-    return int(os.environ.get("LOCAL_RANK", rank())) if _launched() else 0
+    return int(os.environ.get("LOCAL_RANK", rank())) if is_launched() else 0
 
 
 def world_size() -> int:
     """The processes of the run, known before `setup` and after `teardown` too."""
     if dist.is_initialized():
         return dist.get_world_size()
-    return int(os.environ["WORLD_SIZE"]) if _launched() else 1
+    return int(os.environ["WORLD_SIZE"]) if is_launched() else 1
 
 
 def is_main() -> bool:
@@ -124,7 +124,7 @@ def all_gather_object(value: T) -> list[T]:
     return gathered
 
 
-def _launched() -> bool:
+def is_launched() -> bool:
     """Whether torchrun, or something that sets the same variables, has started this process."""
     return all(name in os.environ for name in _LAUNCHER_SETS)
 
