@@ -39,6 +39,12 @@ def golden_dir() -> Path:
     return folder
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """`-m long` chooses the tests that have a long form, and the form."""
+    if "long" in config.getoption("-m", ""):
+        os.environ["TRM_LONG_TESTS"] = "1"
+
+
 def random_task(name: str, rng: np.random.Generator, side: int = 5, train: int = 3, test: int = 1) -> Task:
     """A task of random grids up to `side`."""
 

@@ -96,6 +96,7 @@ def straight(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_killed_anywhere_goes_on_as_if_nothing_had_happened(
     small_data: Path, straight: Path, tmp_path: Path
@@ -407,6 +408,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.long
 def test_memory_and_file_handles_do_not_grow(tmp_path: Path) -> None:
     state, writer = trained(20), CheckpointWriter(tmp_path)
 

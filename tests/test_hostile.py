@@ -27,7 +27,13 @@ from training.config import EvalConfig, PretrainConfig, check_overrides, validat
 from training.entry import GROUPS
 
 MANY = 2000 if os.environ.get("TRM_LONG_TESTS", "0") == "1" else 60
-many = settings(max_examples=MANY, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+_many = settings(max_examples=MANY, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+def many(test: Callable[..., Any]) -> Any:
+    """Tried with many examples, in the long form with thousands."""
+    return pytest.mark.long(_many(test))
+
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 40) | st.floats() | st.text(max_size=5),
