@@ -39,7 +39,8 @@ def main(config: EvalConfig) -> None:
     evaluation.submit_inputs()
     shares = evaluation.divide(state, budget)
 
-    if budget is None and (state.step > 0 or plan.total_steps == 0):  # one that was cut off; a checkpoint as it is
+    # An evaluation that was cut off at the end of an interval; a checkpoint as it is.
+    if budget is None and (state.step > 0 or plan.total_steps == 0) and plan.locate(state.step)[1] == 0:
         evaluation.run(state)
     until = shares.training if shares else None
     for step in train(state, sampler, plan, run.metrics, run.directory, run.record, until):

@@ -120,7 +120,7 @@ def build_maze(settings: MazeSettings, progress: Progress) -> Manifest:
     Raises:
         ValueError: naming the setting, or the file and its row, and the remedy.  Nothing is left behind.
     """
-    min_way = settings.min_way or max(1, 110 * settings.size**2 // 900)
+    min_way = settings.min_way or max(1, 110 * ((settings.size - 1) // 2) ** 2 // 196)
 
     def make(count: int, seed: int) -> Boards:
         return maze.generate(count, settings.size, seed, min_way, progress)

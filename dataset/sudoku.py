@@ -237,6 +237,8 @@ def parse(question: str, answer: str, where: str) -> tuple[np.ndarray, np.ndarra
     puzzle, solution = (np.frombuffer(text.encode(), dtype=np.uint8) - ord("0") for text in blank_to_zero)
     if len(puzzle) != len(solution) or len(puzzle) not in (n * n for n in BOXES):
         raise ValueError(f"{where} has {len(puzzle)} and {len(solution)} cells: expected 81 each")
+    if solution.max() > side(len(solution)):
+        raise ValueError(f"{where} has the digit {solution.max()}, which a board of {len(solution)} cells has not")
     if solve(solution, 1)[0] != 1 or (solution == 0).any() or ((puzzle != 0) & (puzzle != solution)).any():
         raise ValueError(f"{where}: the answer is no solution of the question")
     return puzzle, solution

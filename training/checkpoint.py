@@ -80,8 +80,8 @@ class CheckpointWriter:
             NonFiniteError: if the state stopped at a bad step; there is nothing new to save then.
             OSError: from writing the one before this, with all earlier ones whole.
         """
-        state.guard.raise_if_bad()
         self.wait()
+        state.guard.raise_if_bad()
         parts = snapshot(state)
         target = self.directory / f"step_{state.step}"
         if parts is not None:
@@ -91,7 +91,7 @@ class CheckpointWriter:
 
     def _write(self, target: Path, parts: Parts, record: dict[str, Any]) -> None:
         _write(target, parts, record)
-        _prune(self.directory, self.keep_last)
+        _prune(self.directory, self.keep_last, target)
 
     def wait(self) -> None:
         """Returns when the last checkpoint is on the disk; not collective.  Raises what writing it raised."""
@@ -126,9 +126,18 @@ def save(state: TrainState, directory: Path, extra: dict[str, Any]) -> Path:
     return target
 
 
-def _prune(directory: Path, keep_last: int) -> None:
-    """Removes all but the last `keep_last` of the checkpoints that end no interval."""
-    passing = [path for path in found(directory) if not read_record(path).get("ends_interval", True)]
+def _prune(directory: Path, keep_last: int, written: Path) -> None:
+    """Removes all but the last `keep_last` of the checkpoints that end no interval, up to the one just written: what
+    lies after it was passed over as damaged and must not push out what is whole."""
+    candidates = found(directory)
+    passing = []
+    for path in candidates[candidates.index(written) :]:
+        try:
+            ends_interval = read_record(path).get("ends_interval", True)
+        except ValueError:
+            continue
+        if not ends_interval:
+            passing.append(path)
     for path in passing[keep_last:]:
         doomed = path.with_name(f".{path.name}.old")
         os.replace(path, doomed)  # gone under its name at once, so that none is ever half there

@@ -38,6 +38,10 @@ class Guard:
         self.skipped += ~ok
         return ok
 
+    def is_bad(self) -> bool:
+        """Whether the run has to stop.  Waits for the device."""
+        return bool(self.first_bad) and not self.skips
+
     def raise_if_bad(self) -> None:
         """Waits for the device.
 

@@ -139,6 +139,8 @@ FIXED = (
     "ema_puzzle_rows",
     "freeze_weights",
     "finetune_on",
+    "train_augmentations",
+    "tasks",
     "load_checkpoint",
     "puzzle_rows",
 )

@@ -109,7 +109,9 @@ def train(
                     progress.update(1)
                     if state.step % config.log_every == 0 or state.step == plan.total_steps:
                         metrics = state.sums.reduce()  # waits for the device
-                        state.guard.raise_if_bad()
+                        if state.guard.is_bad():
+                            writer.wait()
+                            state.guard.raise_if_bad()
                         rate = (state.step - counted_from) * B / (time.perf_counter() - since)
                         since, counted_from = time.perf_counter(), state.step
                         log.write(state.step, {**metrics, "lr": current_lr(state), "examples_per_second": rate})
@@ -134,13 +136,13 @@ def train(
                             yield state.step
                             return
                 agreement.close()
-            if state.step == plan.total_steps:
-                progress.close()
-            writer.save(state, {**record, "interval": interval + 1}, ends_interval=True)
-            writer.wait()
-            stopped_by = max(distributed.all_gather_object(stop.received))  # and all wait for rank 0's disk
-            if stopped_by and state.step < plan.total_steps:
-                raise Interrupted(stopped_by, state.step, directory / f"step_{state.step}")
+                if state.step == plan.total_steps:
+                    progress.close()
+                writer.save(state, {**record, "interval": interval + 1}, ends_interval=True)
+                writer.wait()
+                stopped_by = max(distributed.all_gather_object(stop.received))  # and all wait for rank 0's disk
+                if stopped_by:
+                    raise Interrupted(stopped_by, state.step, directory / f"step_{state.step}")
             interval, position = interval + 1, 0
             yield state.step
     writer.close()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 import torch
 import torch.distributed as dist
+
+REPEAT_SECONDS = 2.0
+"""A scheduler and torchrun may both send the one signal that was meant."""
 
 
 class Agreement:
@@ -60,13 +64,14 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        self.received = 0
+        self.received, self._since = 0, 0.0
         self._before: dict[int, Any] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if self.received and time.monotonic() - self._since > REPEAT_SECONDS:
             os._exit(128 + number)
-        self.received = number
+        if not self.received:
+            self.received, self._since = number, time.monotonic()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
