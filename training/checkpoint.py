@@ -256,6 +256,11 @@ def _local_rows(rows: Any) -> Tensor:
     return rows[first:end]
 
 
+def resolve(path: Path) -> Path:
+    """A run's folder stands for its latest checkpoint; anything else for itself."""
+    return path if (path / RECORD).exists() else latest(path) or path
+
+
 def load_weights(path: Path, averaged: bool = True) -> Weights:
     """Weights to start from: one of our folders (a run's stands for its latest checkpoint), a `.safetensors` file, or a
     file of the published code.
@@ -266,9 +271,8 @@ def load_weights(path: Path, averaged: bool = True) -> Weights:
     Raises:
         ValueError: if it is none of these, or holds anything but tensors.
     """
+    path = resolve(path)
     if path.is_dir():
-        if not (path / RECORD).exists() and (newest := latest(path)) is not None:
-            path = newest  # a run's folder stands for its latest checkpoint
         record = read_record(path)
         network = read_part(path, "network", record)
         if averaged and "ema.safetensors" in record["files"]:

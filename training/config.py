@@ -270,13 +270,13 @@ def check_overrides(overrides: list[str], model: type[BaseModel], groups: Mappin
         if "=" not in override:
             raise ValueError(f"{override!r} is no setting: write it as key=value, such as epochs=1000")
         key, value = override.lstrip("+").split("=", 1)
+        key = key.split("@")[0]
         if key in groups and value not in groups[key]:
             nearest = difflib.get_close_matches(value, groups[key], n=1)
             raise ValueError(
                 f"{key}={value} does not exist"
                 + (f": did you mean {key}={nearest[0]}?" if nearest else f": choose {', '.join(groups[key])}")
             )
-        key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
         if key not in keys and key not in groups and not key.startswith("hydra"):
             raise ValueError(unknown_key(key, [*keys, *groups]))
 

@@ -97,7 +97,10 @@ def _is_ours(error: ValueError) -> bool:
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    return frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(ROOT)
+    if frame is None:
+        return False
+    raised_in = Path(frame.tb_frame.f_code.co_filename)
+    return raised_in.is_relative_to(ROOT) and "site-packages" not in raised_in.parts  # .venv lies in the repository
 
 
 def _say(sentence: str) -> None:

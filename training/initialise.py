@@ -194,9 +194,7 @@ def seen_tasks(config: RunConfig) -> dict[str, str]:
     demonstrations; empty without a record."""
     if config.load_checkpoint is None:
         return {}
-    path = Path(config.load_checkpoint)
-    if path.is_dir() and not (path / checkpoint.RECORD).exists():
-        path = checkpoint.latest(path) or path
+    path = checkpoint.resolve(Path(config.load_checkpoint))
     if not (path / checkpoint.RECORD).exists():
         return {}
     return dict(checkpoint.read_record(path).get("task_keys", {}))
