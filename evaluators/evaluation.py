@@ -106,11 +106,9 @@ class Evaluation:
             predictions=self.split.num_examples,
             state_bytes=state.num_bytes(),
         )
-        left = budget.left()
-        training, predicting = max(0.0, left - (budget.end - shares.training)), budget.end - shares.training
-        self._run.say(
-            f"{left:.0f} s left: {training:.0f} s of fine-tuning, {predicting:.0f} s for prediction and writing"
-        )
+        left, after = budget.left(), budget.end - shares.training
+        tuning = max(0.0, left - after)
+        self._run.say(f"{left:.0f} s left: {tuning:.0f} s of fine-tuning, {after:.0f} s for prediction and writing")
         return distributed.broadcast_object(shares)
 
     def run(self, state: TrainState, until: float | None = None) -> None:
@@ -145,9 +143,8 @@ class Evaluation:
                 folder.mkdir(parents=True, exist_ok=True)
                 trace.save(folder / arc.TRACE)
             metrics = arc.evaluate(predictions, self._catalog, self._test_tasks, folder, conditions, config.attempts)
-            arc.write_submissions(
-                count_votes(predictions, self._catalog), self._test_tasks, self._run.directory, config.attempts
-            )
+            for name in (arc.SUBMISSION, arc.KAGGLE_SUBMISSION):
+                write_atomically(self._run.directory / name, (folder / name).read_text(encoding="utf-8"))
             self._run.say(arc.table(metrics, folder))
             self._run.metrics.write(state.step, metrics)
             page = report.of_run(self._run.directory, Path(self._path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -19,8 +20,22 @@ DTYPES = {
 }
 
 
+class _Saved:
+    """A dataclass of arrays that a compressed .npz holds."""
+
+    def save(self, path: Path) -> None:
+        """Writes the file, whole or not at all."""
+        arrays = dict(vars(self))
+        write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Raises ValueError if the file is not what `save` writes; never unpickles."""
+        return cls(**_load(path, {name: DTYPES[name] for name in cls.__annotations__}))
+
+
 @dataclass
-class Predictions:
+class Predictions(_Saved):
     """One row per predicted test example.
 
     tokens: uint8 [N, canvas cells].  q_halt: float32 [N], halting logits.  puzzle_identifiers: int32 [N].
@@ -41,19 +56,9 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.q_halt)
 
-    def save(self, path: Path) -> None:
-        """Writes a compressed .npz, whole or not at all."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
-
-    @classmethod
-    def load(cls, path: Path) -> Predictions:
-        """Raises ValueError if the file is not what `save` writes; never unpickles."""
-        return cls(**_load(path, DTYPES))
-
 
 @dataclass
-class Trace:
+class Trace(_Saved):
     """What un-augmented test inputs look like after each ACT step.
 
     tokens: uint8 [N, steps, canvas cells].  puzzle_identifiers, test_index: as of predictions.
@@ -62,16 +67,6 @@ class Trace:
     tokens: np.ndarray
     puzzle_identifiers: np.ndarray
     test_index: np.ndarray
-
-    def save(self, path: Path) -> None:
-        """Writes a compressed .npz, whole or not at all."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
-
-    @classmethod
-    def load(cls, path: Path) -> Trace:
-        """Raises ValueError if the file is not what `save` writes; never unpickles."""
-        return cls(**_load(path, {f.name: DTYPES[f.name] for f in fields(cls)}))
 
 
 def _load(path: Path, dtypes: Mapping[str, type]) -> dict[str, np.ndarray]:
