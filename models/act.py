@@ -67,12 +67,19 @@ def refill(carry: Carry, batch: Slots, initial: Latents) -> Carry:
 
 
 def advance(
-    network: Network, carry: Carry, out: Output, rows: Tensor | None, min_halt_steps: Tensor | None, training: bool
+    network: Network,
+    carry: Carry,
+    out: Output,
+    rows: Tensor | None,
+    min_halt_steps: Tensor | None,
+    training: bool,
+    positions: Tensor | None = None,
 ) -> tuple[Carry, Tensor | None]:
     """Counts the step and decides which slots halt.
 
     Args:
         min_halt_steps: int [B], the step before which exploration forbids a slot to halt (0 for none).
+        positions: int [S], see `Network.forward`.
 
     Returns:
         the carry, and the target [B] of the continue logit where the variant trains it (one more recursion).
@@ -86,7 +93,7 @@ def advance(
         if min_halt_steps is not None:
             halted = halted & (steps >= min_halt_steps)
         if arch.has_continue_target:
-            ahead = network(out.latents, carry.data.inputs, rows)
+            ahead = network(out.latents, carry.data.inputs, rows, positions)
             best = torch.where(last, ahead.q_halt, torch.maximum(ahead.q_halt, ahead.q_continue))
             target = torch.sigmoid(best)
     return Carry(out.latents, steps, halted, carry.data), target
@@ -99,15 +106,18 @@ class PredictStep(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, latents: Latents, inputs: Tensor, rows: Tensor | None) -> tuple[Latents, Tensor, Tensor, Tensor]:
+    def forward(
+        self, latents: Latents, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None
+    ) -> tuple[Latents, Tensor, Tensor, Tensor]:
         """
         Args:
             latents: [B, S, D] each.  inputs: tokens [B, C].  rows: puzzle rows [B, E].
+            positions: int [S], see `Network.forward`.
 
         Returns:
             the new latents; the predicted tokens uint8 [B, C]; the halting logits [B]; whether a slot would halt [B].
         """
-        out = self.network(latents, inputs, rows)
+        out = self.network(latents, inputs, rows, positions)
         halts = out.q_halt > (out.q_continue if self.network.arch.halts_against_continue else 0)
         return out.latents, out.logits.argmax(-1).to(torch.uint8), out.q_halt, halts
 
@@ -125,7 +135,12 @@ class ACTStep(nn.Module):
         self.ignore_label = ignore_label
 
     def forward(
-        self, carry: Carry, batch: Slots, rows: Tensor | None, min_halt_steps: Tensor | None = None
+        self,
+        carry: Carry,
+        batch: Slots,
+        rows: Tensor | None,
+        min_halt_steps: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[Carry, Tensor, Tensor, Output]:
         """
         Args:
@@ -133,15 +148,16 @@ class ACTStep(nn.Module):
             batch: the next example of each slot, taken where the slot has halted.
             rows: puzzle rows [B, E] of the slots *after* refilling (`refill_data`).
             min_halt_steps: int [B], see `advance`.
+            positions: int [S], see `Network.forward`.
 
         Returns:
             the new carry; the loss summed over slots; the metric sums (`models.losses.METRICS`); the network's output.
         """
         network = self.network
         carry = refill(carry, batch, network.initial_latents())
-        out = network(carry.latents, carry.data.inputs, rows)
+        out = network(carry.latents, carry.data.inputs, rows, positions)
         with torch.no_grad():
-            carry, target = advance(network, carry, out, rows, min_halt_steps, self.training)
+            carry, target = advance(network, carry, out, rows, min_halt_steps, self.training, positions)
         loss, metrics = step_loss(
             out.logits,
             out.q_halt,

@@ -27,7 +27,9 @@ class ArchConfig(BaseModel):
     hidden_size: int = Field(512, ge=2, description="width D")
     num_heads: int = Field(8, ge=1, description="attention heads")
     expansion: float = Field(4.0, gt=0, description="inner width of the SwiGLU is about expansion * 2/3 * D")
-    pos_encodings: Literal["rope", "learned", "none"] = Field("rope", description="how places are told apart")
+    pos_encodings: Literal["rope", "rope2d", "learned", "none"] = Field(
+        "rope", description="how places are told apart; rope2d turns by row and column apart"
+    )
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary frequencies")
     rms_norm_eps: float = Field(1e-5, gt=0, description="added to the mean square in every norm")
     mlp_t: bool = Field(False, description="mix positions by a SwiGLU over the sequence instead of by attention")
@@ -51,6 +53,11 @@ class ArchConfig(BaseModel):
             raise ValueError(
                 f"rotary positions need an even head width, not {self.hidden_size // self.num_heads}: "
                 "change arch.num_heads or set arch.pos_encodings=learned"
+            )
+        if self.pos_encodings == "rope2d" and not self.mlp_t and (self.hidden_size // self.num_heads) % 4:
+            raise ValueError(
+                f"arch.pos_encodings=rope2d needs a head width that is a multiple of 4, not "
+                f"{self.hidden_size // self.num_heads}: change arch.num_heads or set arch.pos_encodings=rope"
             )
         if self.name == "trm_hier6" and self.L_cycles > 6:
             raise ValueError(

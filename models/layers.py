@@ -116,11 +116,30 @@ class Rotary(NamedTuple):
 
 def rotary(positions: Tensor, head_dim: int, theta: float) -> Rotary:
     """Rotary angles of integer `positions` [S] (RoFormer, arXiv 2104.09864), the halves of a head rotated."""
-    exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
-    frequency = 1.0 / theta**exponent
-    angle = torch.outer(positions.to(torch.float32), frequency)
+    angle = _angles(positions, head_dim, theta)
     angle = torch.cat((angle, angle), dim=-1)
     return Rotary(angle.cos(), angle.sin())
+
+
+def rotary_2d(positions: Tensor, head_dim: int, theta: float, prefix: int, row_stride: int) -> Rotary:
+    """Rotary angles that turn one half of the frequencies by a cell's row and the other by its column.
+
+    Args:
+        positions: int [S], `prefix` + row_stride * row + column for a cell.  The prefix lies along the row above the
+            canvas.
+    """
+    cell = positions - prefix
+    row = torch.where(cell < 0, -1, cell // row_stride)
+    column = torch.where(cell < 0, positions, cell % row_stride)
+    angle = torch.cat((_angles(row, head_dim // 2, theta), _angles(column, head_dim // 2, theta)), dim=-1)
+    angle = torch.cat((angle, angle), dim=-1)
+    return Rotary(angle.cos(), angle.sin())
+
+
+def _angles(positions: Tensor, dims: int, theta: float) -> Tensor:
+    """positions [S] times the dims / 2 frequencies theta ** (-2 i / dims), float32 [S, dims / 2]."""
+    exponent = torch.arange(0, dims, 2, dtype=torch.float32, device=positions.device) / dims
+    return torch.outer(positions.to(torch.float32), 1.0 / theta**exponent)
 
 
 def rotate(x: Tensor, rope: Rotary) -> Tensor:

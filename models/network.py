@@ -15,7 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.arch import ArchConfig
-from models.layers import BlockWeights, Embedding, Linear, Reasoner, Rotary, apply_block, rotary, truncated_normal
+from models.layers import (
+    BlockWeights,
+    Embedding,
+    Linear,
+    Reasoner,
+    Rotary,
+    apply_block,
+    rotary,
+    rotary_2d,
+    truncated_normal,
+)
 from models.recursion import RECURSIONS, Apply, Latents
 
 
@@ -37,16 +47,23 @@ class Network(nn.Module):
     Args:
         arch: the architecture.
         vocab_size: number of tokens V.
-        seq_len: canvas cells C.  Only `mlp_t` and learned positions have weights of that size; with rotary or no
-            positions any canvas works.
+        seq_len: cells C of the whole canvas.  `mlp_t` and learned positions have weights of that size; a part of the
+            canvas can be computed by itself except with `mlp_t`.
         generator: source of the initial weights.
+        row_stride: how far apart two cells of a column are in position; by default the width of a square canvas.
     """
 
     def __init__(
-        self, arch: ArchConfig, vocab_size: int, seq_len: int, generator: torch.Generator | None = None
+        self,
+        arch: ArchConfig,
+        vocab_size: int,
+        seq_len: int,
+        generator: torch.Generator | None = None,
+        row_stride: int | None = None,
     ) -> None:
         super().__init__()
         self.arch, self.vocab_size, self.seq_len = arch, vocab_size, seq_len
+        self.row_stride = row_stride or max(1, math.isqrt(seq_len))
         D, S = arch.hidden_size, arch.prefix_len + seq_len
         self.embed_tokens = Embedding(vocab_size, D)
         self.lm_head = Linear(D, vocab_size)
@@ -96,7 +113,15 @@ class Network(nn.Module):
         shape = (slots, self.arch.prefix_len + seq_len, self.arch.hidden_size)
         return tuple(torch.zeros(shape, dtype=self.arch.dtype, device=device) for _ in self.recursion.latents)
 
-    def embed(self, inputs: Tensor, rows: Tensor | None) -> Tensor:
+    def places(self, height: int, width: int, device: torch.device | str | None = None) -> Tensor:
+        """The position of each of the S places of a canvas, int64 [P + height * width]: the prefix, then cell (row,
+        column) at P + row_stride * row + column, so that a cell is where it is on the whole canvas."""
+        P = self.arch.prefix_len
+        rows = torch.arange(height, device=device).unsqueeze(1) * self.row_stride
+        cells = (P + rows + torch.arange(width, device=device)).flatten()
+        return torch.cat((torch.arange(P, device=device), cells))
+
+    def embed(self, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Tensor:
         """e [B, S, D] from token ids [B, C] and puzzle rows [B, E] (None where the table has no width)."""
         dtype, P, D = self.arch.dtype, self.arch.prefix_len, self.arch.hidden_size
         table = self.embed_tokens.embedding_weight.to(dtype)
@@ -112,7 +137,8 @@ class Network(nn.Module):
             prefix = F.pad(rows.to(dtype), (0, P * D - rows.shape[-1])).view(-1, P, D)
             e = torch.cat((prefix, e), dim=1)
         if self.arch.pos_encodings == "learned":
-            e = math.sqrt(0.5) * (e + self.embed_pos.embedding_weight.to(dtype))
+            learned = self.embed_pos.embedding_weight.to(dtype)
+            e = math.sqrt(0.5) * (e + (learned if positions is None else learned[positions]))
         return math.sqrt(D) * e
 
     def forward(self, latents: Latents, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Output:
@@ -122,16 +148,20 @@ class Network(nn.Module):
             latents: one [B, S, D] per latent of the variant.
             inputs: token ids [B, C], any integer dtype.
             rows: puzzle rows [B, E], or None without a table.
-            positions: rotary position of each of the S places; their index by default.
+            positions: int [S], the position of each place (`places`); their index by default, which is where they are
+                on a canvas that is `row_stride` wide.
         """
         arch = self.arch
-        e = self.embed(inputs, rows)
-        S = e.shape[1]
+        e = self.embed(inputs, rows, positions)
         rope = None
-        if arch.pos_encodings == "rope" and not arch.mlp_t:
+        if arch.pos_encodings in ("rope", "rope2d") and not arch.mlp_t:
             if positions is None:
-                positions = torch.arange(S, device=e.device)
-            rope = rotary(positions, arch.hidden_size // arch.num_heads, arch.rope_theta)
+                positions = torch.arange(e.shape[1], device=e.device)
+            K = arch.hidden_size // arch.num_heads
+            if arch.pos_encodings == "rope":
+                rope = rotary(positions, K, arch.rope_theta)
+            else:
+                rope = rotary_2d(positions, K, arch.rope_theta, arch.prefix_len, self.row_stride)
         levels = {name: self._applier(name, rope) for name in ("L_level", "H_level") if hasattr(self, name)}
         f_L, f_H = (levels.get(name) or next(iter(levels.values())) for name in ("L_level", "H_level"))
         latents = self.recursion.apply(latents, e, f_L, f_H, arch)
