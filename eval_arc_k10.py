@@ -13,7 +13,6 @@ Settings: config/cfg_eval.yaml.
 
 from __future__ import annotations
 
-from dataset.batches import BatchSampler
 from evaluators.evaluation import Evaluation
 from training import entry, session
 from training.budget import Budget
@@ -25,14 +24,11 @@ def main(config: EvalConfig) -> None:
     budget = Budget.of(config.time_budget, config.deadline)
     run = session.open_run(config)
     evaluation = Evaluation(run, config)
-    splits = [evaluation.training_split()]
-    sampler = BatchSampler(
-        splits, config.global_batch_size, config.epochs_per_interval, config.seed, run.rank, run.world_size
-    )
-    plan = Plan.of(sampler, config.num_intervals)
+    data = session.open_data(run, [evaluation.training_split()])
+    plan = Plan.of(data.sampler, config.num_intervals)
     run.say(f"{plan.total_steps} steps of fine-tuning, {evaluation.split.num_examples} test examples to predict")
 
-    state = session.build_state(run, sampler.data)
+    state = session.build_state(run, data)
     run.say(session.start(run, state))
     run.say(plan.outlook(state.step))
     evaluation.warn_of_seen_tasks()
@@ -43,7 +39,7 @@ def main(config: EvalConfig) -> None:
     if budget is None and (state.step > 0 or plan.total_steps == 0) and plan.locate(state.step)[1] == 0:
         evaluation.run(state)
     until = shares.training if shares else None
-    for step in train(state, sampler, plan, run.metrics, run.directory, run.record, until):
+    for step in train(state, data, plan, run.metrics, run.directory, run.record, until):
         run.say(f"checkpoint {run.directory / f'step_{step}'}")
         if budget is None:
             evaluation.run(state)

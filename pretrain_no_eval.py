@@ -10,7 +10,6 @@ Plain `python pretrain_no_eval.py ...` runs the same lines on one device.  Setti
 
 from __future__ import annotations
 
-from dataset.batches import BatchSampler
 from dataset.storage import open_split
 from training import entry, session
 from training.config import PretrainConfig
@@ -19,19 +18,16 @@ from training.loop import Plan, train
 
 def main(config: PretrainConfig) -> None:
     run = session.open_run(config)
-    splits = [open_split(path, "train") for path in config.data_paths]
-    sampler = BatchSampler(
-        splits, config.global_batch_size, config.epochs_per_interval, config.seed, run.rank, run.world_size
-    )
-    plan = Plan.of(sampler, config.num_intervals)
+    data = session.open_data(run, [open_split(path, "train") for path in config.data_paths])
+    plan = Plan.of(data.sampler, config.num_intervals)
     run.say(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} interval(s)")
 
-    state = session.build_state(run, sampler.data)
+    state = session.build_state(run, data)
     run.say(session.start(run, state))
     run.say(plan.outlook(state.step))
 
     # Saving is the last thing of an interval and the first thing a reader looks for, so it is part of the loop.
-    for step in train(state, sampler, plan, run.metrics, run.directory, run.record):
+    for step in train(state, data, plan, run.metrics, run.directory, run.record):
         run.say(f"checkpoint {run.directory / f'step_{step}'}")
 
 

@@ -12,6 +12,7 @@ import torch
 from benchmarks.steps import SMALL, batch_of, state_of
 from models.puzzle_table import PuzzleTable
 from training.checkpoint import CheckpointWriter
+from training.lanes import whole
 from training.step import train_step
 
 ROWS, WIDTH = 1_191_722, 512
@@ -20,7 +21,7 @@ EVERY_SECONDS = 600
 
 def measure(device: torch.device) -> dict[str, Any]:
     state = state_of(SMALL[0], device, compiled=False)
-    train_step(state, batch_of(SMALL[0]), 10)
+    train_step(state, whole(batch_of(SMALL[0])), 10)
     state.table = PuzzleTable(ROWS, WIDTH, device)
     with tempfile.TemporaryDirectory() as folder:
         writer = CheckpointWriter(Path(folder))

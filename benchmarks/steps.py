@@ -17,6 +17,7 @@ from models.arch import ArchConfig
 from models.losses import stablemax_nll
 from tests.reference import ReferenceTRM
 from training.config import PretrainConfig
+from training.lanes import whole
 from training.state import DataShape, TrainState
 from training.step import train_step
 
@@ -83,7 +84,7 @@ def state_of(size: Size, device: torch.device, compiled: bool) -> TrainState:
 def ours(size: Size, device: torch.device, compiled: bool) -> Callable[[], None]:
     state = state_of(size, device, compiled)
     batch = batch_of(size)
-    return lambda: train_step(state, batch, total_steps=10**6)
+    return lambda: train_step(state, whole(batch), total_steps=10**6)
 
 
 class ReferenceStep:

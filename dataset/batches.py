@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset.canvases import Canvas
 from dataset.prefetch import prefetch
 from dataset.visits import IntervalPlan, plan_interval, take_rows
 
 if TYPE_CHECKING:
     from dataset.storage import Split
 
-_MUST_AGREE = ("seq_len", "vocab_size", "pad_id", "ignore_label_id", "blank_identifier_id")
+_MUST_AGREE = ("seq_len", "row_stride", "vocab_size", "pad_id", "ignore_label_id", "blank_identifier_id")
 
 
 @dataclass
@@ -36,6 +37,13 @@ class Batch:
     inputs: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     puzzle_identifiers: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def rows(self, first: int, end: int) -> Batch:
+        """Some of the examples, without a copy."""
+        return Batch(self.inputs[first:end], self.labels[first:end], self.puzzle_identifiers[first:end])
 
 
 class JoinedSplits:
@@ -71,19 +79,33 @@ class JoinedSplits:
         return int(self._split_starts[-1])
 
     def read(
-        self, examples: NDArray[np.int64], visit_seeds: NDArray[np.uint64] | None = None
+        self,
+        examples: NDArray[np.int64],
+        visit_seeds: NDArray[np.uint64] | None = None,
+        canvas: Canvas | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Inputs and labels, each uint8 [N, S], of examples [N] counted through all splits."""
         if len(self.splits) == 1:
-            return self._checked(*self.splits[0].read(examples, visit_seeds))
-        inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
+            return self._checked(*self.splits[0].read(examples, visit_seeds, canvas))
+        inputs = np.empty((len(examples), (canvas or self.metadata.canvas).cells), dtype=np.uint8)
         labels = np.empty_like(inputs)
+        for i, rows in self._owners(examples):
+            seeds = None if visit_seeds is None else visit_seeds[rows]
+            inputs[rows], labels[rows] = self.splits[i].read(examples[rows] - self._split_starts[i], seeds, canvas)
+        return self._checked(inputs, labels)
+
+    def extents(self, examples: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Height and width of the canvas that each example [N] needs, int16 [N, 2]."""
+        found = np.empty((len(examples), 2), dtype=np.int16)
+        for i, rows in self._owners(examples):
+            found[rows] = self.splits[i].extents(examples[rows] - self._split_starts[i])
+        return found
+
+    def _owners(self, examples: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Each split that has some of the examples, and which of them."""
         owner = np.searchsorted(self._split_starts, examples, side="right") - 1
         for i in np.unique(owner):
-            rows = np.flatnonzero(owner == i)
-            seeds = None if visit_seeds is None else visit_seeds[rows]
-            inputs[rows], labels[rows] = self.splits[i].read(examples[rows] - self._split_starts[i], seeds)
-        return self._checked(inputs, labels)
+            yield int(i), np.flatnonzero(owner == i)
 
     def _checked(
         self, inputs: NDArray[np.uint8], labels: NDArray[np.uint8]
@@ -144,8 +166,7 @@ class BatchSampler:
         self.global_batch_size = global_batch_size
         self.epochs_per_interval = epochs_per_interval
         self.seed = seed
-        share = global_batch_size // world_size
-        self._rows = (rank * share, (rank + 1) * share)
+        self._rank, self._world_size = rank, world_size
         self._planning = threading.Lock()
         self._latest: tuple[int, IntervalPlan] | None = None
         self._num_steps: dict[int, int] = {}
@@ -160,8 +181,12 @@ class BatchSampler:
         """The batches of the first `num_intervals` intervals."""
         return sum(self.num_steps(interval) for interval in range(num_intervals))
 
-    def batch(self, interval: int, step: int) -> Batch:
+    def batch(self, interval: int, step: int, chunk_size: int | None = None) -> Batch:
         """This rank's slice of one global batch.
+
+        Args:
+            chunk_size: the batch is taken apart into chunks of so many examples, and this rank's slices of all of
+                them follow each other.
 
         Raises:
             IndexError: if the interval has no such step.
@@ -169,21 +194,26 @@ class BatchSampler:
         plan = self._plan(interval)
         if not 0 <= step < plan.num_steps:
             raise IndexError(f"interval {interval} has {plan.num_steps} steps, asked for step {step}")
-        first_row, end_row = self._rows
-        examples, puzzles, seeds = take_rows(plan, step, self.data.example_starts, first_row, end_row)
+        size = chunk_size or self.global_batch_size
+        share = size // self._world_size
+        firsts = range(self._rank * share, self.global_batch_size, size)
+        taken = [take_rows(plan, step, self.data.example_starts, first, first + share) for first in firsts]
+        examples, puzzles, seeds = (np.concatenate(column) for column in zip(*taken, strict=True))
         inputs, labels = self.data.read(examples, seeds)
         return Batch(inputs, labels, self.data.puzzle_identifiers[puzzles])
 
-    def stream(self, interval: int, start_step: int = 0, depth: int = 4) -> Generator[Batch, None, None]:
+    def stream(
+        self, interval: int, start_step: int = 0, depth: int = 4, chunk_size: int | None = None
+    ) -> Generator[Batch, None, None]:
         """The batches of an interval from `start_step` on, made by a thread that is up to `depth` batches ahead.
 
         What goes wrong in the thread is raised here; closing the iterator ends the thread.
         """
-        return prefetch(self._batches(interval, start_step), depth)
+        return prefetch(self._batches(interval, start_step, chunk_size), depth)
 
-    def _batches(self, interval: int, start_step: int) -> Iterator[Batch]:
+    def _batches(self, interval: int, start_step: int, chunk_size: int | None) -> Iterator[Batch]:
         for step in range(start_step, self.num_steps(interval)):
-            yield self.batch(interval, step)
+            yield self.batch(interval, step, chunk_size)
 
     def _plan(self, interval: int) -> IntervalPlan:
         """The plan of an interval; the latest one is kept."""

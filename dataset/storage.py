@@ -38,6 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dataset import encoding
 from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL, Augmentation
+from dataset.canvases import Canvas, whole_canvas
 from utils import files
 
 FORMAT_VERSION = 1
@@ -53,6 +54,10 @@ SPLITS = ("train", "test")
 MAX_IDENTIFIERS_START = 10**8
 SET = "all"
 BLANK = "<blank>"
+EXPANDED_IS_WHOLE = (
+    "canvases other than the whole one need a data set in the compact format: build it with --format compact, or set "
+    "canvases=null"
+)
 
 
 def array_path(folder: Path, set_name: str, part: str) -> Path:
@@ -75,6 +80,12 @@ class SplitMetadata(BaseModel):
     mean_puzzle_examples: float
     total_puzzles: int = Field(ge=0)
     sets: list[Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]]  # they become file names
+    row_stride: int | None = Field(default=None, ge=1, description="of positions, where it is not the canvas's width")
+
+    @property
+    def canvas(self) -> Canvas:
+        """The whole canvas."""
+        return whole_canvas(self.seq_len)
 
 
 class TaskEntry(BaseModel):
@@ -185,12 +196,23 @@ class Split:
     def num_examples(self) -> int:
         return int(self.puzzle_indices[-1])
 
-    def read(self, examples: np.ndarray, visit_seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and labels, uint8 [N, seq_len] each, of `examples` int64 [N].
+    def read(
+        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and labels, uint8 [N, cells] each, of `examples` int64 [N].
 
         Args:
             visit_seeds: uint64 [N], equal for the examples of one visit of a puzzle: all but one of them are shifted
                 at random, as a pure function of the seed.  None: no shifts.  Expanded data keep theirs.
+            canvas: the part of the whole canvas to show, which must hold the examples (`extents`).
+        """
+        raise NotImplementedError
+
+    def extents(self, examples: np.ndarray) -> np.ndarray:
+        """Height and width of the canvas that each of `examples` int64 [N] needs, int16 [N, 2].
+
+        Raises:
+            ValueError: if the data set's format does not know.
         """
         raise NotImplementedError
 
@@ -247,9 +269,16 @@ class CompactSplit(Split):
     def _first_example(self) -> np.ndarray:
         return np.asarray(self.puzzle_indices[self.group_indices[:-1]], dtype=np.int64)
 
-    def read(self, examples: np.ndarray, visit_seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         examples = _checked(examples, self.num_examples)
-        inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
+        whole = self.metadata.canvas
+        if canvas is None:
+            canvas = whole
+        elif len(examples) and (self.extents(examples) > canvas).any():
+            raise ValueError(f"an example does not fit a canvas of {canvas}: choose a larger one")
+        inputs = np.empty((len(examples), canvas.cells), dtype=np.uint8)
         labels = np.empty_like(inputs)
         seeds = visit_seeds if self.shifted and visit_seeds is not None else np.empty(0, dtype=np.uint64)
         assert len(seeds) in (0, len(examples)), (len(seeds), len(examples))
@@ -263,11 +292,28 @@ class CompactSplit(Split):
             self.first_row,
             examples,
             seeds,
-            math.isqrt(self.metadata.seq_len),
+            whole.height,
+            canvas.height,
+            canvas.width,
             inputs,
             labels,
         )
         return inputs, labels
+
+    def extents(self, examples: np.ndarray) -> np.ndarray:
+        found = np.empty((len(examples), 2), dtype=np.int16)
+        encoding.extents_of(
+            self.pairs,
+            self.augmentations,
+            self._first_example,
+            self.group_examples,
+            self.first_pair,
+            self.first_row,
+            _checked(examples, self.num_examples),
+            self.metadata.canvas.height,
+            found,
+        )
+        return found
 
 
 @dataclass
@@ -281,7 +327,11 @@ class ExpandedSplit(Split):
     puzzle_indices: np.ndarray
     puzzle_identifiers: np.ndarray
 
-    def read(self, examples: np.ndarray, visit_seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if canvas not in (None, self.metadata.canvas):
+            raise ValueError(EXPANDED_IS_WHOLE)
         examples = _checked(examples, self.num_examples)
         inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
         labels = np.empty_like(inputs)
@@ -291,6 +341,9 @@ class ExpandedSplit(Split):
             _gather(part_labels, examples, first, labels)
             first += len(part_inputs)
         return inputs, labels
+
+    def extents(self, examples: np.ndarray) -> np.ndarray:
+        raise ValueError(EXPANDED_IS_WHOLE)
 
 
 def _checked(examples: np.ndarray, num_examples: int) -> np.ndarray:
@@ -331,9 +384,16 @@ class RestrictedSplit(Split):
         )
         self._shift = puzzle_starts[puzzles] - self.puzzle_indices[:-1]
 
-    def read(self, examples: np.ndarray, visit_seeds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        puzzle = np.searchsorted(self.puzzle_indices, examples, side="right") - 1
-        return self.base.read(examples + self._shift[puzzle], visit_seeds)
+    def _of_base(self, examples: np.ndarray) -> np.ndarray:
+        return examples + self._shift[np.searchsorted(self.puzzle_indices, examples, side="right") - 1]
+
+    def read(
+        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self.base.read(self._of_base(examples), visit_seeds, canvas)
+
+    def extents(self, examples: np.ndarray) -> np.ndarray:
+        return self.base.extents(self._of_base(examples))
 
 
 def _json(path: Path) -> Any:

@@ -79,6 +79,17 @@ def take_rows(
     return _fill_rows(plan.puzzles, int(plan.first_visits[step]), plan.seed, example_starts, first_row, end_row)
 
 
+def take_lane(
+    plan: IntervalPlan, example_starts: NDArray[np.int64], lane_of: NDArray[np.int8], lane: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """All visited examples that belong to one lane, in order: what `take_rows` returns, without batches.
+
+    Args:
+        lane_of: int8 [examples].
+    """
+    return _fill_lane(plan.puzzles, plan.seed, example_starts, lane_of, lane)
+
+
 @njit(cache=True, nogil=True)
 def _combine(a: np.uint64, b: np.uint64) -> np.uint64:
     return splitmix64(splitmix64(a) ^ b)
@@ -115,6 +126,49 @@ def _pack(puzzles: NDArray[np.int32], example_starts: NDArray[np.int64], global_
 
 
 @njit(cache=True, nogil=True)
+def _order(visit_seed: np.uint64, count: int, used: int) -> NDArray[np.int64]:
+    """The order of a visit's `count` examples as far as the first `used` of them (Fisher-Yates)."""
+    order = np.arange(count)
+    draw = visit_seed ^ _ORDER_STREAM
+    for i in range(used):
+        draw = splitmix64(draw)
+        j = i + np.int64(draw % np.uint64(count - i))
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
+@njit(cache=True, nogil=True)
+def _fill_lane(
+    puzzles: NDArray[np.int32],
+    seed: np.uint64,
+    example_starts: NDArray[np.int64],
+    lane_of: NDArray[np.int8],
+    lane: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """`take_lane`."""
+    total = 0
+    for puzzle in puzzles:
+        for example in range(example_starts[puzzle], example_starts[puzzle + 1]):
+            total += lane_of[example] == lane
+    examples = np.empty(total, dtype=np.int64)
+    owners = np.empty(total, dtype=np.int64)
+    seeds = np.empty(total, dtype=np.uint64)
+    out = 0
+    for visit in range(len(puzzles)):
+        puzzle = puzzles[visit]
+        start = example_starts[puzzle]
+        count = example_starts[puzzle + 1] - start
+        visit_seed = _combine(seed, np.uint64(visit))
+        for place in _order(visit_seed, count, count):
+            if lane_of[start + place] == lane:
+                examples[out] = start + place
+                owners[out] = puzzle
+                seeds[out] = visit_seed
+                out += 1
+    return examples, owners, seeds
+
+
+@njit(cache=True, nogil=True)
 def _fill_rows(
     puzzles: NDArray[np.int32],
     first_visit: int,
@@ -135,12 +189,9 @@ def _fill_rows(
         count = example_starts[puzzle + 1] - start
         if row + count > first_row:
             visit_seed = _combine(seed, np.uint64(visit))
-            order = np.arange(count)
-            draw = visit_seed ^ _ORDER_STREAM
-            for i in range(min(count, end_row - row)):  # Fisher-Yates as far as the rows are used
-                draw = splitmix64(draw)
-                j = i + np.int64(draw % np.uint64(count - i))
-                order[i], order[j] = order[j], order[i]
+            used = min(count, end_row - row)
+            order = _order(visit_seed, count, used)
+            for i in range(used):
                 if row + i >= first_row:
                     out = row + i - first_row
                     examples[out] = start + order[i]

@@ -19,7 +19,7 @@ import numpy as np
 
 from dataset import storage
 from dataset.augmentation import Augmentation
-from dataset.encoding import VOCAB_SIZE
+from dataset.encoding import MAX_GRID, VOCAB_SIZE
 from dataset.hashing import splitmix64
 from dataset.planning import task_seed
 from dataset.storage import Manifest, SplitMetadata
@@ -120,7 +120,7 @@ def write_examples(
                 total_puzzles=N,
                 sets=[storage.SET],
             )
-            _dump(folder / name / storage.SPLIT_METADATA, metadata.model_dump())
+            _dump(folder / name / storage.SPLIT_METADATA, metadata.model_dump(exclude_none=True))
             place = functools.partial(storage.array_path, folder / name, storage.SET)
             np.save(place("inputs"), examples.inputs)
             np.save(place("labels"), examples.labels)
@@ -243,8 +243,9 @@ def _write_common(
             mean_puzzle_examples=examples / puzzles if puzzles else 0.0,
             total_puzzles=puzzles,
             sets=[storage.SET],
+            row_stride=None if side == MAX_GRID else MAX_GRID,
         )
-        _dump(folder / split / storage.SPLIT_METADATA, metadata.model_dump())
+        _dump(folder / split / storage.SPLIT_METADATA, metadata.model_dump(exclude_none=True))
 
 
 def _examples(task: Task, test_ids: set[str], split: str) -> tuple[Any, ...]:

@@ -194,6 +194,7 @@ class _Together:
 
     def __init__(self, state: TrainState, steps: int, use_ema: bool) -> None:
         self.state, self.steps, self.use_ema = state, steps, use_ema
+        self.positions = state.network.places(*state.shape.whole, device=state.device)
 
     def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found:
         slots = to_slots(batch, self.state.device)
@@ -201,7 +202,7 @@ class _Together:
         rows = _rows(self.state, slots.puzzle_identifiers, self.use_ema)
         each: list[Tensor] = []
         for _ in range(self.steps):
-            latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows)
+            latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows, self.positions)
             if traced is not None:
                 each.append(tokens.clone())
         keep = examples >= 0
@@ -219,6 +220,7 @@ class _Refilled:
 
     def __init__(self, state: TrainState, steps: int, use_ema: bool) -> None:
         self.state, self.steps, self.use_ema = state, steps, use_ema
+        self.positions = state.network.places(*state.shape.whole, device=state.device)
         self._examples = np.empty(0, dtype=np.int64)
 
     def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found | None:
@@ -257,7 +259,7 @@ class _Refilled:
 
     def _step(self) -> Found:
         rows = _rows(self.state, self._identifiers, self.use_ema)
-        latents, tokens, q_halt, halts = self.state.predict_step(self._latents, self._inputs, rows)
+        latents, tokens, q_halt, halts = self.state.predict_step(self._latents, self._inputs, rows, self.positions)
         self._latents = tuple(z.clone() for z in latents)
         self._taken += 1
         out = np.flatnonzero((self._examples >= 0) & (halts.cpu().numpy() | (self._taken >= self.steps)))

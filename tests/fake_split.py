@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset.canvases import Canvas, whole_canvas
+
 
 @dataclass
 class FakeMetadata:
@@ -17,6 +19,11 @@ class FakeMetadata:
     vocab_size: int = 256
     seq_len: int = 16
     num_puzzle_identifiers: int = 1000
+    row_stride: int | None = None
+
+    @property
+    def canvas(self) -> Canvas:
+        return whole_canvas(self.seq_len)
 
 
 class FakeSplit:
@@ -34,17 +41,25 @@ class FakeSplit:
         self.puzzle_identifiers = (first_identifier + np.arange(len(puzzles))).astype(np.int32)
 
     def read(
-        self, examples: NDArray[np.int64], visit_seeds: NDArray[np.uint64] | None = None
+        self,
+        examples: NDArray[np.int64],
+        visit_seeds: NDArray[np.uint64] | None = None,
+        canvas: Canvas | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         if visit_seeds is None:
             visit_seeds = np.zeros(len(examples), dtype=np.uint64)
         assert examples.dtype == np.int64
         assert visit_seeds.dtype == np.uint64
         assert np.all((examples >= 0) & (examples < self.puzzle_indices[-1]))
-        inputs = np.zeros((len(examples), self.metadata.seq_len), dtype=np.uint8)
+        inputs = np.zeros((len(examples), (canvas or self.metadata.canvas).cells), dtype=np.uint8)
         inputs[:, :8] = examples.astype("<i8")[:, None].view(np.uint8)
         inputs[:, 8:16] = visit_seeds.astype("<u8")[:, None].view(np.uint8)
         return inputs, inputs + np.uint8(1)
+
+    def extents(self, examples: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Every third example needs a canvas of 5 x 5, the others one of 4 x 4."""
+        side = np.where(examples % 3 == 0, 5, 4)
+        return np.stack((side, side), axis=1).astype(np.int16)
 
 
 def examples_of(inputs: NDArray[np.uint8]) -> NDArray[np.int64]:

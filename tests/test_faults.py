@@ -22,6 +22,7 @@ from tests.test_checkpoint import assert_equal, batch_of, state_of, tensors, tra
 from training import checkpoint, initialise
 from training.checkpoint import CheckpointWriter, found, latest_whole, read_part, read_record
 from training.guard import NonFiniteError
+from training.lanes import whole
 from training.step import train_step
 from utils import files
 from utils.runlog import read_metrics
@@ -314,7 +315,7 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_stay(tmp_path: Path, monkey
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    train_step(state, batch_of(1), total_steps=10)
+    train_step(state, whole(batch_of(1)), total_steps=10)
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint, "save_file", full)
         writer.save(state, {}, ends_interval=False)
@@ -341,7 +342,7 @@ def test_a_checkpoint_is_that_of_its_moment(tmp_path: Path) -> None:
     copy = {name: value.clone() for name, value in tensors(state).items()}
     path = writer.save(state, {}, ends_interval=False)
     for step in range(2, 6):
-        train_step(state, batch_of(step), total_steps=10)
+        train_step(state, whole(batch_of(step)), total_steps=10)
     writer.close()
     restored = state_of()
     checkpoint.restore(restored, path)
@@ -351,8 +352,9 @@ def test_a_checkpoint_is_that_of_its_moment(tmp_path: Path) -> None:
 
 def poisoned(state: Any) -> None:
     """Makes the next step's loss not a number, as a rate too high does in the end."""
-    state.carry.latents[0][0] = float("nan")
-    state.carry.halted[:] = False
+    (carry,) = state.lanes.lanes[0].chunks
+    carry.latents[0][0] = float("nan")
+    carry.halted[:] = False
 
 
 @pytest.mark.parametrize("mode", ["stop", "skip"])
@@ -360,11 +362,11 @@ def test_a_bad_step_touches_nothing(mode: str, tmp_path: Path) -> None:
     state = trained(3, on_nonfinite=mode)
     before = {k: v.clone() for k, v in tensors(state).items() if k.split("/")[0] not in ("carry", "metrics")}
     poisoned(state)
-    train_step(state, batch_of(3), total_steps=10)
+    train_step(state, whole(batch_of(3)), total_steps=10)
     after = tensors(state)
     for name, value in before.items():
         assert torch.equal(after[name], value), name
-    train_step(state, batch_of(4), total_steps=10)
+    train_step(state, whole(batch_of(4)), total_steps=10)
     moved = [name for name, value in before.items() if not torch.equal(tensors(state)[name], value)]
     if mode == "skip":
         assert moved
@@ -414,7 +416,7 @@ def test_memory_and_file_handles_do_not_grow(tmp_path: Path) -> None:
 
     def go_on(steps: int) -> Iterator[None]:
         for step in range(steps):
-            train_step(state, batch_of(step), total_steps=10)
+            train_step(state, whole(batch_of(step)), total_steps=10)
             if step % 50 == 0:
                 writer.save(state, {}, ends_interval=False)
                 yield

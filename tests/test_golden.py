@@ -157,7 +157,7 @@ def test_steps(name: str) -> None:
     assert got.keys() == published - untested
     for key in sorted(got):
         part = key.partition("/")[2]
-        if part == "out/preds" or part.startswith("carry/") and "inner" not in part:
+        if part == "out/preds" or (part.startswith("carry/") and "inner" not in part):
             assert torch.equal(got[key], case.tensor(key)), key
         else:
             case.compare(got, moved, key, 1e-4 if part.startswith("grad/") else 1e-5)

@@ -16,6 +16,7 @@ from dataset.batches import Batch
 from tests.conftest import ROOT, SMALL
 from training import checkpoint
 from training.config import PretrainConfig
+from training.lanes import whole
 from training.state import DataShape, TrainState
 from training.step import train_step
 from utils.runlog import read_metrics
@@ -60,7 +61,7 @@ def batch_of(step: int) -> Batch:
 def losses_of(state: TrainState, steps: int) -> list[float]:
     found = []
     for step in range(steps):
-        train_step(state, batch_of(step), total_steps=100)
+        train_step(state, whole(batch_of(step)), total_steps=100)
         found.append(state.sums.reduce()["lm_loss"])
     state.guard.raise_if_bad()
     return found
@@ -82,13 +83,13 @@ def test_compiled_bfloat16_learns_as_eager_does(arch: dict[str, Any]) -> None:
 def test_no_step_waits_for_the_device_and_none_recompiles() -> None:
     state = state_of(CUDA, compile=True)
     for step in range(4):
-        train_step(state, batch_of(step), total_steps=100)
+        train_step(state, whole(batch_of(step)), total_steps=100)
     torch.cuda.synchronize()
     torch._dynamo.config.error_on_recompile = True
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(4, 12):
-            train_step(state, batch_of(step), total_steps=100)
+            train_step(state, whole(batch_of(step)), total_steps=100)
     finally:
         torch.cuda.set_sync_debug_mode("default")
         torch._dynamo.config.error_on_recompile = False
@@ -105,7 +106,7 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     checkpoint.restore(resumed, path)
     found = []
     for step in range(4, 8):
-        train_step(resumed, batch_of(step), total_steps=100)
+        train_step(resumed, whole(batch_of(step)), total_steps=100)
         found.append(resumed.sums.reduce()["lm_loss"])
     assert found == pytest.approx(wanted[4:], rel=1e-2)
 

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from dataset.batches import Batch
 from training.config import EvalConfig, PretrainConfig, RunConfig, check_overrides, validate
 from training.entry import CONFIG_DIR, GROUPS
+from training.lanes import whole
 from training.state import DataShape, TrainState
 from training.step import train_step
 
@@ -68,7 +69,7 @@ def test_recipes_make_a_step(name: str) -> None:
     rng = np.random.default_rng(0)
     inputs, labels = rng.integers(1, 12, (2, 4, 36)).astype(np.uint8)
     before = {name: p.detach().clone() for name, p in state.network.named_parameters()}
-    train_step(state, Batch(inputs, labels, np.array([0, 1, 2, 3], dtype=np.int32)), total_steps=10)
+    train_step(state, whole(Batch(inputs, labels, np.array([0, 1, 2, 3], dtype=np.int32))), total_steps=10)
     state.guard.raise_if_bad()
     assert np.isfinite(state.sums.reduce()["lm_loss"])
     assert any(not torch.equal(p, before[name]) for name, p in state.network.named_parameters())

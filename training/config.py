@@ -26,6 +26,17 @@ class RunConfig(BaseModel):
     arch: ArchConfig
     data_paths: list[str] = Field(min_length=1, description="data set folders; their train splits are trained on")
     global_batch_size: int = Field(768, ge=1, description="examples per optimizer step over all ranks")
+    micro_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="so many of these are computed at once over all ranks, to need less memory, and their gradients "
+        "added up; with several canvases so many of the largest (null: all, or an eighth)",
+    )
+    canvases: Literal["fitted"] | list[tuple[int, int]] | None = Field(
+        None,
+        description="sizes [[height,width],..] on which examples are computed, each on the smallest that holds it; "
+        "fitted: chosen from the data; null: the whole canvas, as published",
+    )
     epochs: int = Field(100_000, ge=0, description="visits to every task")
     eval_interval: int | None = Field(None, ge=1, description="epochs per interval; a checkpoint ends each (null: one)")
     lr: float = Field(1e-4, gt=0, description="the network's rate")
@@ -78,6 +89,23 @@ class RunConfig(BaseModel):
         if value in (None, "???"):
             raise ValueError('name at least one data set folder, such as data_paths="[data/arc-agi-2]"')
         return [value] if isinstance(value, str) else value
+
+    @field_validator("canvases", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        pairs = isinstance(value, list) and all(isinstance(size, list | tuple) and len(size) == 2 for size in value)
+        if value not in (None, "fitted") and not (pairs and value):
+            raise ValueError(f"write fitted, null or a list of sizes such as [[11,11],[30,30]], not {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _canvases_need_places(self) -> RunConfig:
+        if self.canvases is not None and self.arch.mlp_t:
+            raise ValueError(
+                f"canvases={self.canvases} and arch.mlp_t=true do not fit: its weights mix all places of the whole "
+                "canvas; set canvases=null or arch.mlp_t=false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _intervals_divide_epochs(self) -> RunConfig:

@@ -133,7 +133,9 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
 
 FIXED = (
     "arch",
+    "canvases",
     "global_batch_size",
+    "micro_batch_size",
     "seed",
     "ema",
     "ema_puzzle_rows",

@@ -12,6 +12,7 @@ from typing import Any
 
 from dataset.batches import BatchSampler
 from training.checkpoint import CheckpointWriter
+from training.data import TrainingData
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed
@@ -77,7 +78,7 @@ class Interrupted(Exception):
 
 def train(
     state: TrainState,
-    sampler: BatchSampler,
+    data: TrainingData,
     plan: Plan,
     log: MetricsLog,
     directory: Path,
@@ -103,9 +104,12 @@ def train(
         while interval < len(plan.interval_steps):
             since, counted_from = time.perf_counter(), state.step
             agreement, clock = Agreement(), Alarm(config.checkpoint_minutes)
-            with StopSignals() as stop, closing(sampler.stream(interval, position)) as batches:
-                for batch in batches:
-                    train_step(state, batch, plan.total_steps)
+            with (
+                StopSignals() as stop,
+                closing(data.steps(state.lanes, interval, position)) as steps,
+            ):
+                for parts in steps:
+                    train_step(state, parts, plan.total_steps)
                     progress.update(1)
                     if state.step % config.log_every == 0 or state.step == plan.total_steps:
                         metrics = state.sums.reduce()  # waits for the device

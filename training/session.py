@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from dataset import storage
-from dataset.batches import JoinedSplits
+from dataset.storage import Split
 from training import initialise
 from training.config import RunConfig
-from training.state import DataShape, TrainState
+from training.data import TrainingData
+from training.state import TrainState
 from utils import distributed, runlog
 
 
@@ -76,9 +77,17 @@ def open_run(config: RunConfig) -> Run:
     return Run(config, device, distributed.rank(), distributed.world_size(), name, folder, identity, task_keys, say)
 
 
-def build_state(run: Run, data: JoinedSplits) -> TrainState:
+def open_data(run: Run, splits: Sequence[Split]) -> TrainingData:
+    """What the run trains on."""
+    data = TrainingData.open(run.config, splits)
+    if said := str(data):
+        run.say(said)
+    return data
+
+
+def build_state(run: Run, data: TrainingData) -> TrainState:
     """The train state for the data sets, with fresh weights."""
-    return TrainState(run.config, DataShape.of(data.metadata, data.num_puzzle_identifiers), run.device)
+    return TrainState(run.config, data.shape, run.device)
 
 
 def start(run: Run, state: TrainState) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.act import ACTStep, Carry, PredictStep, Slots, initial_carry
+from dataset.canvases import Canvas, whole_canvas
+from models.act import ACTStep, PredictStep
 from models.arch import ArchConfig
 from models.ema import EMA
 from models.losses import IGNORE
@@ -16,6 +17,7 @@ from models.network import Network
 from models.puzzle_table import PuzzleTable
 from training.config import RunConfig
 from training.guard import Guard
+from training.lanes import Lanes
 from training.metrics import MetricSums
 from training.optimizers import build_optimizer
 from utils import collectives
@@ -23,17 +25,42 @@ from utils import collectives
 
 @dataclass(frozen=True)
 class DataShape:
-    """What the network must know of its data sets."""
+    """What the network must know of its data sets.
+
+    canvases: on which it computes, small ones first; by default the whole one.
+    shares: of the training examples on each, where there are several.
+    """
 
     vocab_size: int
     seq_len: int
     num_puzzle_identifiers: int
     ignore_label_id: int | None
+    row_stride: int | None = None
+    canvases: tuple[Canvas, ...] = ()
+    shares: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, metadata: Any, num_puzzle_identifiers: int) -> DataShape:
+    def of(
+        cls,
+        metadata: Any,
+        num_puzzle_identifiers: int,
+        canvases: tuple[Canvas, ...] = (),
+        shares: tuple[float, ...] | None = None,
+    ) -> DataShape:
         """Of a split's metadata and the number of identifiers over all data sets."""
-        return cls(metadata.vocab_size, metadata.seq_len, num_puzzle_identifiers, metadata.ignore_label_id)
+        return cls(
+            metadata.vocab_size,
+            metadata.seq_len,
+            num_puzzle_identifiers,
+            metadata.ignore_label_id,
+            metadata.row_stride,
+            canvases,
+            shares,
+        )
+
+    @property
+    def whole(self) -> Canvas:
+        return whole_canvas(self.seq_len)
 
 
 class TrainState:
@@ -50,14 +77,19 @@ class TrainState:
         arch: ArchConfig = config.arch
         self.config, self.shape, self.device = config, shape, device
         generator = torch.Generator().manual_seed(config.seed)  # every rank draws the same weights
-        self.network = Network(arch, shape.vocab_size, shape.seq_len, generator).to(device)
+        stride = shape.row_stride or shape.whole.width
+        self.network = Network(arch, shape.vocab_size, shape.seq_len, generator, stride).to(device)
         if config.freeze_weights:
             self.network.requires_grad_(False)
         ignore = IGNORE if shape.ignore_label_id is None else shape.ignore_label_id
         self.act_step = ACTStep(self.network, ignore)
         # Compiling in place keeps the parameters' names; torch.compile(module) would prefix them.
         self.predict_step = PredictStep(self.network)
+        canvases = shape.canvases or (shape.whole,)
         if config.should_compile(device):
+            # Each canvas is a graph of its own, in training and in prediction.
+            limit = torch._dynamo.config.recompile_limit
+            torch._dynamo.config.recompile_limit = max(limit, 4 * len(canvases))
             self.act_step.compile(dynamic=False)
             self.predict_step.compile(dynamic=False)
         self.module: nn.Module = collectives.data_parallel(self.act_step, device)
@@ -71,21 +103,16 @@ class TrainState:
         self.table = PuzzleTable(shape.num_puzzle_identifiers, width, device, averaged) if width else None
         self.guard = Guard(device, skips=config.on_nonfinite == "skip")
         self.sums = MetricSums(config.global_batch_size)
-        self.carry: Carry | None = None
+        self.lanes = Lanes(
+            self.network, canvases, shape.shares, config.global_batch_size, config.micro_batch_size, device
+        )
         self.step = 0
-
-    def carry_for(self, batch: Slots) -> Carry:
-        """The carry, made at the first batch."""
-        if self.carry is None:
-            self.carry = initial_carry(self.network, batch)
-        return self.carry
 
     def num_bytes(self) -> int:
         """About the size of a checkpoint."""
-        latents = [] if self.carry is None else list(self.carry.latents)
         table = [] if self.table is None else list(self.table.state_dict().values())
-        tensors = [*(p for p in self.network.parameters() for _ in range(4)), *table, *latents]
-        return sum(value.numel() * value.element_size() for value in tensors)
+        tensors = [*(p for p in self.network.parameters() for _ in range(4)), *table]
+        return self.lanes.num_bytes() + sum(value.numel() * value.element_size() for value in tensors)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """Tensors by part and raw name; the carry is this rank's share.  Nothing is copied.  Collective."""
@@ -98,8 +125,10 @@ class TrainState:
             parts["puzzle_table"] = self.table.state_dict()
         if sums := self.sums.state_dict():
             parts["metrics"] = sums
-        if self.carry is not None:
-            parts["carry"] = carry_tensors(self.carry, self.network.recursion.latents)
+        if carry := self.lanes.carry_tensors():
+            parts["carry"] = carry
+        if lanes := self.lanes.state_dict():
+            parts["lanes"] = lanes
         return parts
 
     def load_state_dict(self, parts: dict[str, dict[str, Tensor]], step: int) -> None:
@@ -113,18 +142,5 @@ class TrainState:
         if self.table is not None:
             self.table.load_state_dict(parts["puzzle_table"])
         self.sums.load_state_dict(parts.get("metrics", {}), self.device)
-        if "carry" in parts:
-            tensors = {key: value.to(self.device) for key, value in parts["carry"].items()}
-            self.carry = Carry(
-                tuple(tensors[f"latents.{name}"] for name in self.network.recursion.latents),
-                tensors["steps"],
-                tensors["halted"],
-                Slots(*(tensors[f"data.{field}"] for field in Slots._fields)),
-            )
-
-
-def carry_tensors(carry: Carry, latents: tuple[str, ...]) -> dict[str, Tensor]:
-    """A carry as named tensors whose first axis is the slot."""
-    named = {f"latents.{name}": z for name, z in zip(latents, carry.latents, strict=True)}
-    named |= {"steps": carry.steps, "halted": carry.halted}
-    return named | {f"data.{field}": value for field, value in carry.data._asdict().items()}
+        self.lanes.load_carry(parts.get("carry", {}))
+        self.lanes.load_state_dict(parts.get("lanes", {}))

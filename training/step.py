@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from dataset.batches import Batch
-from models.act import Slots, refill_data
+from models.act import Carry, Slots, refill_data
+from training.lanes import Part
 from training.schedule import lr_factor
 from training.state import TrainState
 from utils import collectives, distributed
@@ -35,10 +40,11 @@ def to_slots(batch: Batch, device: torch.device) -> Slots:
     return Slots(*(to_device(a, device) for a in (batch.inputs, batch.labels, batch.puzzle_identifiers)))
 
 
-def train_step(state: TrainState, batch: Batch, total_steps: int) -> None:
-    """One optimizer step on this rank's slice of a global batch; nothing is fetched from the device.
+def train_step(state: TrainState, parts: Sequence[Part], total_steps: int) -> None:
+    """One optimizer step on this rank's share of `global_batch_size` slots; nothing is fetched from the device.
 
     Args:
+        parts: the chunks to advance, with the next examples of their slots.
         total_steps: the planned steps of the run, for the schedule.
 
     Where a gradient is not finite nothing is updated and every slot takes a new example (`training.guard`).
@@ -46,42 +52,39 @@ def train_step(state: TrainState, batch: Batch, total_steps: int) -> None:
     """
     config, arch = state.config, state.config.arch
     state.step += 1
-
-    # batch
-    slots = to_slots(batch, state.device)
-    carry = state.carry_for(slots)
     explore = None
     if arch.halt_exploration_prob > 0 and arch.halt_max_steps > 1:
-        drawn = exploration(
+        explore = exploration(
             config.seed, state.step, config.global_batch_size, arch.halt_exploration_prob, arch.halt_max_steps
         )
-        explore = to_device(collectives.local_slice(drawn), state.device)
-    identifiers = refill_data(carry, slots).puzzle_identifiers
-    rows = state.table.gather(identifiers) if state.table is not None else None
 
-    # forward, backward; data parallelism averages gradients over ranks, the loss is a sum over the global batch
+    # batch, forward, backward, part by part
     state.module.train()
-    state.carry, loss, metrics, _ = state.module(carry, slots, rows, explore)
-    if loss.requires_grad:
-        (loss * (distributed.world_size() / config.global_batch_size)).backward()
+    found: list[Advanced] = []
+    first = 0
+    for number, part in enumerate(parts, start=1):
+        end = first + state.lanes.lanes[part.lane].chunk_size
+        with nullcontext() if number == len(parts) else collectives.unsynced(state.module):
+            found.append(_advance(state, part, None if explore is None else explore[first:end]))
+        first = end
 
     # reduce the rows' gradients
     gradients = [] if state.optimizer is None else state.optimizer.gradients()
     row_gradients = None
-    if rows is not None:
-        assert rows.grad is not None, "the step lost the gradient of the puzzle rows"
-        row_gradients = collectives.all_gather_rows(rows.grad)
+    if state.table is not None:
+        row_gradients = collectives.all_gather_rows(torch.cat([part.row_gradients for part in found]))
         gradients.append(row_gradients)
 
     # finite?
     ok = state.guard.check(state.step, gradients)
-    state.carry = state.carry._replace(halted=state.carry.halted | ~ok)
+    for part, (before, after, *_) in zip(parts, found, strict=True):
+        state.lanes.advance(part, before, after._replace(halted=after.halted | ~ok))
 
     # rates, updates, average
     factor = lr_factor(state.step, config.lr_warmup_steps, total_steps, config.lr_min_ratio)
     if state.table is not None and row_gradients is not None:
         state.table.apply_gradients(
-            collectives.all_gather_rows(identifiers),
+            collectives.all_gather_rows(torch.cat([part.identifiers for part in found])),
             row_gradients,
             config.puzzle_emb_lr * factor,
             config.puzzle_emb_weight_decay,
@@ -96,4 +99,40 @@ def train_step(state: TrainState, batch: Batch, total_steps: int) -> None:
             state.optimizer.zero_grad()
 
     # log
-    state.sums.add(torch.where(ok, metrics, 0))
+    state.sums.add(torch.where(ok, sum(part.metrics for part in found), 0))
+    state.lanes.end_step(state.step)
+
+
+class Advanced(NamedTuple):
+    """What the backward pass of a part leaves: its carry before and after, and what the step still needs of it.
+
+    identifiers: int [slots].  row_gradients: [slots, E], empty without a table.  metrics: sums.
+    """
+
+    before: Carry
+    after: Carry
+    identifiers: Tensor
+    row_gradients: Tensor
+    metrics: Tensor
+
+
+def _advance(state: TrainState, part: Part, explore: np.ndarray | None) -> Advanced:
+    """Forward and backward of one part.  Data parallelism averages gradients over ranks, the loss is a sum over the
+    global batch.
+
+    Args:
+        explore: of the part's slots over all ranks, see `exploration`.
+    """
+    slots = to_slots(part.batch, state.device)
+    carry = state.lanes.carry_for(part, slots)
+    min_halt_steps = None if explore is None else to_device(collectives.local_slice(explore), state.device)
+    identifiers = refill_data(carry, slots).puzzle_identifiers
+    rows = state.table.gather(identifiers) if state.table is not None else None
+    positions = state.lanes.lanes[part.lane].positions
+    after, loss, metrics, _ = state.module(carry, slots, rows, min_halt_steps, positions)
+    if loss.requires_grad:
+        (loss * (distributed.world_size() / state.config.global_batch_size)).backward()
+    if rows is None:
+        return Advanced(carry, after, identifiers, loss.new_empty(0), metrics)
+    assert rows.grad is not None, "the step lost the gradient of the puzzle rows"
+    return Advanced(carry, after, identifiers, rows.grad, metrics)

@@ -6,6 +6,7 @@ A *rows* tensor holds one row per slot; rank r's share is the r-th contiguous sl
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -88,6 +89,12 @@ def gather_objects_to_main(value: Any) -> list[Any] | None:
     gathered: list[Any] | None = [None] * world_size if rank == 0 else None
     dist.gather_object(value, gathered, dst=0)
     return gathered
+
+
+def unsynced(module: nn.Module) -> AbstractContextManager[None]:
+    """Within the block the backward passes of a `data_parallel` module add up on this rank alone; the next one outside
+    exchanges the sum."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
