@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from evaluators import report
+from evaluators.scores import evaluations
 from utils.files import write_atomically
 
 WIDTH = 1700
@@ -185,7 +186,7 @@ def described(folder: Path, name: str, data: Path | None = None) -> dict[str, An
     Raises:
         ValueError: if there is no such task.
     """
-    if not report.evaluations(folder):
+    if not evaluations(folder):
         return report.described_puzzle(folder, name)
     tasks = {task["id"]: task for task in report.described_run(folder, data)[1]["tasks"]}
     if name not in tasks:

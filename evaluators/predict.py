@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,10 @@ from utils.agreement import Agreement
 from utils.progress import Progress
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Examples int64 [N], their predicted tokens uint8 [N, C], halting logits float32 [N], steps int32 [N]."""
+"""Examples int64 [N], their predicted tokens uint8 [N, C], halting logits float32 [N], after which step int32 [N]."""
+
+Recent = deque[tuple[Tensor, Tensor]]
+"""Tokens uint8 [B, C] and halting logits [B] of all slots after each of the last steps, on the device."""
 
 Traced = tuple[np.ndarray, np.ndarray]
 """Examples int64 [N] and their tokens after each step uint8 [N, steps, C]."""
@@ -66,8 +70,9 @@ def predict_in_rounds(
     use_ema: bool = True,
     *,
     until: float | None = None,
-    early_exit: bool = False,
+    early_exit: Literal[False, "halt"] | int = False,
     max_steps: int | None = None,
+    vote_steps: int = 1,
     traced: list[Traced] | None = None,
 ) -> Iterator[Predictions | None]:
     """Predictions so far: after the un-augmented examples, a few times after that, and at the end.
@@ -76,9 +81,11 @@ def predict_in_rounds(
         batch_size: examples per step over all ranks.
         use_ema: predict with the averaged weights where there are any.
         until: `time.monotonic()` at which to stop, as rank 0's clock says; None predicts everything.
-        early_exit: an example takes no more steps from the first at which the network would halt, and the next one
-            takes its place.  Otherwise every example takes all steps, as published.
+        early_exit: an example takes no more steps from the first at which the network would halt ("halt"), or after
+            so many equal answers in a row, and the next one takes its place.  False: every example takes all steps,
+            as published.
         max_steps: steps of an example at most; None for `arch.halt_max_steps`.
+        vote_steps: of each example its answers after so many of its last steps are predictions.
         traced: gets what this rank's un-augmented examples look like after each step, unless they exit early.
 
     Yields:
@@ -95,7 +102,11 @@ def predict_in_rounds(
     }
     clock, agreement, collected = _Clock(until), Agreement(every=1), _Collected(split)
     with averaged, Progress(len(batches), "predict", unit="batch", items_per_step=batch_size) as progress:
-        runner = (_Refilled if early_exit else _Together)(state, steps, use_ema)
+        runner = (
+            _Refilled(state, steps, use_ema, vote_steps, early_exit)
+            if early_exit
+            else _Together(state, steps, use_ema, vote_steps)
+        )
         for done, (examples, batch) in enumerate(prefetch(iter(batches)), start=1):
             in_first_round = (done - 1) * batches.stride < first_round
             collected.add(runner.run(examples, batch, traced if in_first_round else None))
@@ -166,7 +177,7 @@ class _Collected:
         if not self._all:
             return Predictions.empty(split.metadata.seq_len)
         examples, tokens, q_halt, steps = (np.concatenate(parts) for parts in zip(*self._all, strict=True))
-        order = np.argsort(examples, kind="stable")
+        order = np.lexsort((steps, examples))  # answers of one example are much alike: side by side they compress
         examples = examples[order]
         puzzle = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
         return Predictions(
@@ -192,33 +203,37 @@ def _rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tensor | Non
 class _Together:
     """Every example of a batch takes every step; nothing is fetched before the last."""
 
-    def __init__(self, state: TrainState, steps: int, use_ema: bool) -> None:
-        self.state, self.steps, self.use_ema = state, steps, use_ema
+    def __init__(self, state: TrainState, steps: int, use_ema: bool, vote_steps: int = 1) -> None:
+        self.state, self.steps, self.use_ema, self.vote_steps = state, steps, use_ema, vote_steps
 
     def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found:
         slots = to_slots(batch, self.state.device)
         latents = _initial(self.state, *slots.inputs.shape)
         rows = _rows(self.state, slots.puzzle_identifiers, self.use_ema)
         each: list[Tensor] = []
+        recent: Recent = deque(maxlen=self.vote_steps)
         for _ in range(self.steps):
             latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows)
+            recent.append((tokens.clone(), q_halt.clone()))
             if traced is not None:
-                each.append(tokens.clone())
+                each.append(recent[-1][0])
         keep = examples >= 0
         if traced is not None:
             traced.append((examples[keep], torch.stack(each, 1).cpu().numpy()[keep]))
-        taken = np.full(keep.sum(), self.steps, dtype=np.int32)
-        return examples[keep], tokens.cpu().numpy()[keep], q_halt.cpu().numpy()[keep], taken
+        return _answers(recent, np.flatnonzero(keep), examples, np.full(len(keep), self.steps, dtype=np.int32))
 
     def finish(self) -> None:
         return None
 
 
 class _Refilled:
-    """A slot whose example would halt takes the next one, so that the batch stays full."""
+    """A slot whose example leaves takes the next one, so that the batch stays full."""
 
-    def __init__(self, state: TrainState, steps: int, use_ema: bool) -> None:
-        self.state, self.steps, self.use_ema = state, steps, use_ema
+    def __init__(
+        self, state: TrainState, steps: int, use_ema: bool, vote_steps: int, leave_at: Literal["halt"] | int
+    ) -> None:
+        self.state, self.steps, self.use_ema, self.leave_at = state, steps, use_ema, leave_at
+        self._recent: Recent = deque(maxlen=vote_steps)
         self._examples = np.empty(0, dtype=np.int64)
 
     def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found | None:
@@ -230,6 +245,8 @@ class _Refilled:
             self._latents = _initial(self.state, *slots.inputs.shape)
             self._fresh = _initial(self.state, 1, slots.inputs.shape[1])
             self._taken = np.zeros(len(examples), dtype=np.int32)
+            self._before = torch.zeros_like(slots.inputs)
+            self._equal = torch.zeros(len(examples), dtype=torch.int32, device=self.state.device)
         waiting = np.flatnonzero(examples >= 0)
         found: list[Found] = []
         while len(waiting):
@@ -253,6 +270,7 @@ class _Refilled:
         self._inputs[at], self._identifiers[at] = slots.inputs, slots.puzzle_identifiers
         for z, fresh in zip(self._latents, self._fresh, strict=True):
             z[at] = fresh
+        self._equal[at] = 0
         self._examples[places], self._taken[places] = examples, 0
 
     def _step(self) -> Found:
@@ -260,11 +278,35 @@ class _Refilled:
         latents, tokens, q_halt, halts = self.state.predict_step(self._latents, self._inputs, rows)
         self._latents = tuple(z.clone() for z in latents)
         self._taken += 1
-        out = np.flatnonzero((self._examples >= 0) & (halts.cpu().numpy() | (self._taken >= self.steps)))
-        answers = tokens[torch.from_numpy(out).to(tokens.device)].cpu().numpy()
-        found = self._examples[out], answers, q_halt.cpu().numpy()[out], self._taken[out]
+        self._recent.append((tokens.clone(), q_halt.clone()))
+        leaves = (halts if self.leave_at == "halt" else self._stays_equal(tokens) >= self.leave_at).cpu().numpy()
+        out = np.flatnonzero((self._examples >= 0) & (leaves | (self._taken >= self.steps)))
+        found = _answers(self._recent, out, self._examples, self._taken)
         self._examples[out] = -1
         return found
+
+    def _stays_equal(self, tokens: Tensor) -> Tensor:
+        """How many times in a row each slot's example has now had the same answer, int32 [B]."""
+        same = (tokens == self._before).all(-1) & (self._equal > 0)
+        self._equal = torch.where(same, self._equal + 1, 1)
+        self._before = tokens.clone()
+        return self._equal
+
+
+def _answers(recent: Recent, places: np.ndarray, examples: np.ndarray, taken: np.ndarray) -> Found:
+    """What some slots answered after each of the last steps, as far as these were their examples' own.
+
+    Args:
+        places: int [P], the slots.  examples, taken: of every slot, [B].
+    """
+    found: list[Found] = []
+    for back, (tokens, q_halt) in enumerate(reversed(recent)):
+        own = places[taken[places] > back]
+        at = torch.from_numpy(own).to(tokens.device)
+        found.append((examples[own], tokens[at].cpu().numpy(), q_halt[at].cpu().numpy(), taken[own] - back))
+    joined = _joined(found)
+    assert joined is not None, "no step has been made"
+    return joined
 
 
 def _joined(found: list[Found]) -> Found | None:

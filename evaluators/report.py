@@ -23,7 +23,7 @@ from dataset.augmentation import Augmentation
 from dataset.storage import PuzzleCatalog, Split, open_catalog, open_split, open_test_tasks
 from evaluators import arc
 from evaluators.predictions import Predictions, Trace
-from evaluators.scores import SCORES
+from evaluators.scores import SCORES, evaluations
 from evaluators.voting import Candidate, Votes, count_votes, crop
 from utils.files import write_atomically
 
@@ -84,7 +84,7 @@ def describe(
                             "grid": rows_of(c.grid),
                             "votes": c.votes,
                             "halt": round(c.mean_halt, 4),
-                            "caption": f"{n}: {_counted(c.votes, 'vote')}, halting {c.mean_halt:.0%}",
+                            "caption": f"{n}: {arc.counted(c.votes, 'vote')}, halting {c.mean_halt:.0%}",
                         }
                         for n, c in enumerate(candidates[:attempts], start=1)
                     ],
@@ -99,16 +99,12 @@ def describe(
     return described
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def _summary(candidates: Sequence[Candidate], attempts: int) -> str:
     if not candidates:
         return "No prediction shows a grid; the input itself is submitted"
-    votes = _counted(sum(c.votes for c in candidates), "vote")
+    votes = arc.counted(sum(c.votes for c in candidates), "vote")
     shown = min(attempts, len(candidates))
-    return f"The best {shown} of {_counted(len(candidates), 'candidate')} by {votes}"
+    return f"The best {shown} of {arc.counted(len(candidates), 'candidate')} by {votes}"
 
 
 def trace_grids(trace: Trace | None, catalog: PuzzleCatalog) -> dict[tuple[str, int], list[str]]:
@@ -171,24 +167,19 @@ def described_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, A
         raise ValueError(f"{folder / SCORES} cannot be read ({error}): evaluate again") from None
     data = data or Path(conditions.get("data_path") or "")
     catalog, test_tasks = open_catalog(data), open_test_tasks(data)
-    predictions = Predictions.load(folder / arc.PREDICTIONS)
+    counted = [run / name for name in conditions.get("pooled", [])] + [folder]
+    predictions = Predictions.joined([Predictions.load(path / arc.PREDICTIONS) for path in counted])
     trace = Trace.load(folder / arc.TRACE) if (folder / arc.TRACE).exists() else None
     log = run / "metrics.jsonl"
     chosen = conditions.get("tasks") or list(test_tasks)
     tasks = describe(
         {name: task for name, task in test_tasks.items() if name in chosen},
-        count_votes(predictions, catalog),
+        count_votes(predictions, catalog, conditions.get("ranking", "votes")),
         trace_grids(trace, catalog),
         int(conditions.get("attempts", 10)),
     )
     content = {"scores": scores, "conditions": conditions, "curves": curves(read_metrics(log) if log.exists() else [])}
     return f"{run.name}, step {conditions.get('step', '?')}", {"tasks": tasks, **content}
-
-
-def evaluations(run: Path) -> list[Path]:
-    """The folders of a run's whole evaluations, the latest last."""
-    folders = [path for path in run.glob("evaluation_step_*") if (path / SCORES).is_file()]
-    return sorted(folders, key=lambda path: int(path.name.rpartition("_")[2]))
 
 
 def of_run(run: Path, data: Path | None = None) -> str:

@@ -40,6 +40,7 @@ Votes = dict[tuple[str, int], list[Candidate]]
 
 RANKINGS: dict[str, Callable[[Candidate], tuple[float, ...]]] = {
     "votes": lambda c: (c.votes, c.mean_halt),
+    "mean_halt": lambda c: (c.mean_halt, c.votes),
     "sum_halt": lambda c: (c.sum_halt, c.votes),
 }
 
