@@ -13,6 +13,9 @@ NUM_COLOURS = 10
 DIHEDRAL_INVERSE = np.array([0, 3, 2, 1, 4, 5, 6, 7], dtype=np.uint8)
 """Rotations by 90 and 270 degrees undo each other; every other transform undoes itself."""
 
+TRANSPOSING = np.array([1, 3, 6, 7], dtype=np.uint8)
+"""The transforms that turn a grid's height into its width."""
+
 SEPARATOR = "|||"
 _NAME = re.compile(r"(?P<task>.+)\|\|\|t(?P<dihedral>[0-7])\|\|\|(?P<colours>[0-9]{10})", re.DOTALL)
 

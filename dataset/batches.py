@@ -242,6 +242,8 @@ class EvalBatches:
         splits: what to read; several are joined.
         batch_size: examples per step over all ranks, rounded up to a multiple of their number.
         examples: int [N], which ones and in which order; None for all.
+        canvas: show the top-left part of the whole canvas alone, which must hold the inputs.  Labels are left out then:
+            they may be larger.
 
     Yields:
         (int64 [B] index of each example, -1 for a blank row; the batch), B = batch_size / world_size.
@@ -254,6 +256,7 @@ class EvalBatches:
         rank: int = 0,
         world_size: int = 1,
         examples: NDArray[Any] | None = None,
+        canvas: Canvas | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"the batch size must be at least 1, got {batch_size}")
@@ -265,6 +268,9 @@ class EvalBatches:
             raise ValueError(
                 f"example {self._examples[outside][0]} does not exist: there are {self.data.num_examples} examples"
             )
+        whole = self.data.metadata.canvas
+        self._canvas = None if canvas == whole else canvas
+        self._cells = (canvas or whole).cells
         self._rank = rank
         self._share = math.ceil(batch_size / world_size)
         self.stride = self._share * world_size
@@ -281,13 +287,17 @@ class EvalBatches:
         metadata = self.data.metadata
         B, N = self._share, len(examples)
         indices = np.full(B, -1, dtype=np.int64)
-        inputs = np.full((B, metadata.seq_len), metadata.pad_id, dtype=np.uint8)
+        inputs = np.full((B, self._cells), metadata.pad_id, dtype=np.uint8)
         unlabelled = metadata.pad_id if metadata.ignore_label_id is None else metadata.ignore_label_id
-        labels = np.full((B, metadata.seq_len), unlabelled, dtype=np.uint8)
+        labels = np.full((B, self._cells), unlabelled, dtype=np.uint8)
         identifiers = np.full(B, metadata.blank_identifier_id, dtype=np.int32)
         if N:
             indices[:N] = examples
-            inputs[:N], labels[:N] = self.data.read(examples)
+            if self._canvas is None:
+                inputs[:N], labels[:N] = self.data.read(examples)
+            else:
+                shown = self.data.read(examples)[0].reshape(N, *metadata.canvas)
+                inputs[:N] = shown[:, : self._canvas.height, : self._canvas.width].reshape(N, -1)
             puzzles = np.searchsorted(self.data.example_starts, examples, side="right") - 1
             identifiers[:N] = self.data.puzzle_identifiers[puzzles]
         return indices, Batch(inputs, labels, identifiers)

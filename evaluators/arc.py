@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def write_submissions(votes: Votes, test_tasks: TestTasks, folder: Path, attempt
 
 
 def evaluate(
-    predictions: Predictions,
+    parts: Sequence[Predictions],
     catalog: PuzzleCatalog,
     test_tasks: TestTasks,
     out_dir: Path,
@@ -38,22 +38,25 @@ def evaluate(
     attempts: int = 10,
     ranking: str = "votes",
 ) -> dict[str, Any]:
-    """Writes submissions, `predictions.npz` and `scores.json` into `out_dir`; returns the scores.
+    """Writes submissions and `scores.json` into `out_dir`; returns the scores.
 
     Scores are absent where a solution is not known.
 
     Args:
+        parts: the predictions of one checkpoint, or of several whose votes count together; each row is a vote.
         conditions: what the scores depend on, written beside them.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
+    predictions = Predictions.joined(parts)
     votes = count_votes(predictions, catalog, ranking)
     write_submissions(votes, test_tasks, out_dir, attempts)
-    predictions.save(out_dir / PREDICTIONS)
     per_input = [sum(candidate.votes for candidate in candidates) for candidates in votes.values()]
     result: dict[str, Any] = {
         "ARC/tasks": len(test_tasks),
         "ARC/test_inputs": sum(len(task["test"]) for task in test_tasks.values()),
         "ARC/predictions": len(predictions),
+        "ARC/checkpoints": len(parts),
+        "ARC/steps_per_prediction": float(predictions.steps.mean()) if len(predictions) else 0.0,
         "ARC/votes_per_input": float(np.mean(per_input)) if per_input else 0.0,
         "ARC/unanswered_inputs": len(submission.unanswered(votes, test_tasks)),
     }
@@ -65,12 +68,18 @@ def evaluate(
     return result
 
 
+def counted(number: int, what: str) -> str:
+    """3 votes, 1 vote."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def table(metrics: dict[str, Any], folder: Path) -> str:
     """The scores as people read them."""
     lines = [
         f"{metrics['ARC/tasks']} tasks, {metrics['ARC/test_inputs']} test inputs, "
-        f"{metrics['ARC/predictions']} predictions"
-        + (f", {n} inputs without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
+        f"{metrics['ARC/predictions']:,} predictions of {counted(metrics['ARC/checkpoints'], 'checkpoint')} after "
+        f"{metrics['ARC/steps_per_prediction']:.1f} ACT steps on average, {metrics['ARC/votes_per_input']:.1f} votes "
+        "per input" + (f", {n} inputs without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
     ]
     if "ARC/pass@1" in metrics:
         lines.append("          " + "".join(f"pass@{k:<7}" for k in scores.KS))
@@ -83,5 +92,6 @@ def table(metrics: dict[str, Any], folder: Path) -> str:
         lines.append(f"copying the input would solve {metrics['ARC/copy_input']:.1%} of the inputs")
     else:
         lines.append("no solutions known: no scores")
-    lines.append(f"in {folder}: {SUBMISSION}, {KAGGLE_SUBMISSION}, {PREDICTIONS}, {scores.SCORES}")
+    files = (SUBMISSION, KAGGLE_SUBMISSION, PREDICTIONS, scores.SCORES)
+    lines.append(f"in {folder}: {', '.join(name for name in files if (folder / name).exists())}")
     return "\n".join(lines)

@@ -9,9 +9,11 @@ import numpy as np
 
 from dataset import storage
 from dataset.storage import Split
-from evaluators import arc, exact, report
-from evaluators.predict import Traced, gather_trace, in_rounds, predict_in_rounds, seconds_per_batch
+from evaluators import arc, exact, report, scores
+from evaluators.ladder import Ladder
+from evaluators.predict import gather_trace, predict_in_rounds, seconds_to_predict
 from evaluators.predictions import Predictions
+from evaluators.runners import Traced
 from evaluators.scores import is_done
 from evaluators.voting import count_votes
 from training import budget as budgets
@@ -90,26 +92,45 @@ class Evaluation:
 
     def _submit(self, predictions: Predictions) -> None:
         if distributed.is_main():
-            votes = count_votes(predictions, self._catalog)
+            votes = count_votes(predictions, self._catalog, self._config.ranking)
             arc.write_submissions(votes, self._test_tasks, self._run.directory, self._config.attempts)
 
     def divide(self, state: TrainState, budget: Budget | None) -> Shares | None:
         """How the time is divided; measures a batch of prediction for it.  Collective."""
         if budget is None:
             return None
-        _, first = in_rounds(self.split)
-        batch = seconds_per_batch(state, self.split, self._batch_size, self._config.eval_halt_max_steps)
+        predict_all, predict_first = seconds_to_predict(
+            state, self.split, self._batch_size, self._config.eval_halt_max_steps, self._ladder(state)
+        )
         shares = budgets.divide(
             budget,
-            predict_all=batch * -(-self.split.num_examples // self._batch_size),
-            predict_first=batch * -(-first // self._batch_size),
-            predictions=self.split.num_examples,
+            predict_all=predict_all,
+            predict_first=predict_first,
+            predictions=self.split.num_examples * self._config.vote_steps,
             state_bytes=state.num_bytes(),
         )
         left, after = budget.left(), budget.end - shares.training
         tuning = max(0.0, left - after)
         self._run.say(f"{left:.0f} s left: {tuning:.0f} s of fine-tuning, {after:.0f} s for prediction and writing")
         return distributed.broadcast_object(shares)
+
+    def _ladder(self, state: TrainState) -> Ladder:
+        """The canvases of the run, and where each test example starts."""
+        canvases = state.shape.canvases or (self.split.metadata.canvas,)
+        if len(canvases) > 1 and self._is_arc:
+            return Ladder.of(canvases, self.split, self._catalog, self._test_tasks)
+        return Ladder((self.split.metadata.canvas,))
+
+    def _pooled(self, step: int) -> list[str]:
+        """The run's earlier evaluations of these puzzles whose votes count too, by the names of their folders."""
+        count = (self._config.pool_checkpoints or 1) - 1
+        found = [
+            folder.name
+            for folder in scores.evaluations(self._run.directory)
+            if int(folder.name.rpartition("_")[2]) < step
+            and scores.conditions_of(folder).get("puzzles") == self._run.identity["puzzles"]
+        ]
+        return found[-count:] if count else []
 
     def run(self, state: TrainState, until: float | None = None) -> None:
         """Predicts, scores and writes, unless that has been done under these conditions.  Collective.
@@ -118,11 +139,14 @@ class Evaluation:
             until: `time.monotonic()` on rank 0 at which prediction stops.
         """
         config, folder = self._config, self._run.directory / f"evaluation_step_{state.step}"
+        pooled = distributed.from_main(lambda: self._pooled(state.step))
         conditions = config.conditions | {"step": state.step, "data_path": self._path, **self._run.identity}
+        conditions["pooled"] = pooled
         if not config.evaluators or distributed.from_main(lambda: is_done(folder, conditions)):
             return
         predictions: Predictions | None = None
         traced: list[Traced] = []
+        ladder = self._ladder(state)
         for predictions in predict_in_rounds(
             state,
             self.split,
@@ -131,7 +155,9 @@ class Evaluation:
             until=until,
             early_exit=config.early_exit,
             max_steps=config.eval_halt_max_steps,
+            vote_steps=config.vote_steps,
             traced=traced,
+            ladder=ladder,
         ):
             if self._is_arc and predictions is not None and until is not None:
                 self._submit(predictions)
@@ -139,13 +165,20 @@ class Evaluation:
         if predictions is None:
             return
         if self._is_arc:
+            folder.mkdir(parents=True, exist_ok=True)
             if trace is not None:
-                folder.mkdir(parents=True, exist_ok=True)
                 trace.save(folder / arc.TRACE)
-            metrics = arc.evaluate(predictions, self._catalog, self._test_tasks, folder, conditions, config.attempts)
+            predictions.save(folder / arc.PREDICTIONS)
+            parts = [*(Predictions.load(self._run.directory / name / arc.PREDICTIONS) for name in pooled), predictions]
+            metrics = arc.evaluate(
+                *(parts, self._catalog, self._test_tasks, folder, conditions), config.attempts, config.ranking
+            )
             for name in (arc.SUBMISSION, arc.KAGGLE_SUBMISSION):
                 write_atomically(self._run.directory / name, (folder / name).read_text(encoding="utf-8"))
             self._run.say(arc.table(metrics, folder))
+            if len(ladder.canvases) > 1:
+                metrics["ARC/repeated_on_larger_canvas"] = ladder.repeated
+                self._run.say(f"{ladder.repeated} predictions were made again on a larger canvas")
             self._run.metrics.write(state.step, metrics)
             page = report.of_run(self._run.directory, Path(self._path))
             write_atomically(self._run.directory / report.REPORT, page)

@@ -9,27 +9,20 @@ from contextlib import nullcontext
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from dataset.batches import Batch, EvalBatches
+from dataset.batches import EvalBatches
 from dataset.prefetch import prefetch
 from dataset.storage import Split
+from evaluators.ladder import Ladder
 from evaluators.predictions import Predictions, Trace
-from models.recursion import Latents
+from evaluators.runners import EarlyExit, Found, Traced, runner_for
 from training.state import TrainState
-from training.step import to_slots
 from utils import collectives, distributed
 from utils.agreement import Agreement
 from utils.progress import Progress
 
-Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Examples int64 [N], their predicted tokens uint8 [N, C], halting logits float32 [N], steps int32 [N]."""
-
-Traced = tuple[np.ndarray, np.ndarray]
-"""Examples int64 [N] and their tokens after each step uint8 [N, steps, C]."""
-
-REPORTS = 10
-"""How often the predictions so far are handed out while those of the augmentations are made."""
+PORTIONS = 10
+"""In how many portions the augmentations are predicted; after each the predictions so far are handed out."""
 
 
 def predict(state: TrainState, split: Split, batch_size: int, use_ema: bool = True) -> Predictions | None:
@@ -38,16 +31,32 @@ def predict(state: TrainState, split: Split, batch_size: int, use_ema: bool = Tr
 
 
 @torch.inference_mode()
-def seconds_per_batch(state: TrainState, split: Split, batch_size: int, max_steps: int | None = None) -> float:
-    """How long a batch takes, measured on one that is thrown away, after one that compiles.  The slowest rank's."""
-    batches = EvalBatches([split], batch_size, distributed.rank(), distributed.world_size())
-    examples, batch = next(iter(batches))
-    seconds = 0.0
-    for _ in range(2):
-        started = time.monotonic()
-        _Together(state, max_steps or state.config.arch.halt_max_steps, False).run(examples, batch)
-        seconds = time.monotonic() - started
-    return max(distributed.all_gather_object(seconds))
+def seconds_to_predict(
+    state: TrainState, split: Split, batch_size: int, max_steps: int | None = None, ladder: Ladder | None = None
+) -> tuple[float, float]:
+    """How long all predictions take, and those of the un-augmented examples, without any that are made again on a
+    larger canvas.  Measured on a batch of each canvas that is thrown away, after one that compiles.  The slowest
+    rank's."""
+    ladder = ladder or Ladder((split.metadata.canvas,))
+    order, first_round = in_rounds(split)
+    starts = ladder.start_of(order)
+    steps = max_steps or state.config.arch.halt_max_steps
+    every = first = 0.0
+    for lane, canvas in enumerate(ladder.canvases):
+        of_lane = order[starts == lane]
+        batches = EvalBatches(
+            [split], batch_size, distributed.rank(), distributed.world_size(), of_lane[:batch_size], canvas
+        )
+        for examples, batch in batches:
+            for _ in range(2):
+                started = time.monotonic()
+                runner_for(state, canvas, steps, use_ema=False).run(examples, batch)
+                seconds = time.monotonic() - started
+            every += seconds * -(-len(of_lane) // batches.stride)
+            first += seconds * -(-int((starts[:first_round] == lane).sum()) // batches.stride)
+            break
+    slowest = distributed.all_gather_object((every, first))
+    return max(every for every, _ in slowest), max(first for _, first in slowest)
 
 
 def in_rounds(split: Split) -> tuple[np.ndarray, int]:
@@ -66,9 +75,11 @@ def predict_in_rounds(
     use_ema: bool = True,
     *,
     until: float | None = None,
-    early_exit: bool = False,
+    early_exit: EarlyExit = False,
     max_steps: int | None = None,
+    vote_steps: int = 1,
     traced: list[Traced] | None = None,
+    ladder: Ladder | None = None,
 ) -> Iterator[Predictions | None]:
     """Predictions so far: after the un-augmented examples, a few times after that, and at the end.
 
@@ -76,41 +87,67 @@ def predict_in_rounds(
         batch_size: examples per step over all ranks.
         use_ema: predict with the averaged weights where there are any.
         until: `time.monotonic()` at which to stop, as rank 0's clock says; None predicts everything.
-        early_exit: an example takes no more steps from the first at which the network would halt, and the next one
-            takes its place.  Otherwise every example takes all steps, as published.
+        early_exit: an example takes no more steps from the first at which the network would halt ("halt"), or after
+            so many equal answers in a row, and the next one takes its place.  False: every example takes all steps,
+            as published.
         max_steps: steps of an example at most; None for `arch.halt_max_steps`.
+        vote_steps: of each example its answers after so many of its last steps are predictions.
         traced: gets what this rank's un-augmented examples look like after each step, unless they exit early.
+        ladder: the canvases, and which one each example starts on; None for the whole one.
 
     Yields:
-        on rank 0 the predictions in the split's order, None elsewhere.  Collective.
+        on rank 0 the predictions in the split's order, on whole canvases, None elsewhere.  Collective.
     """
+    ladder = ladder or Ladder((split.metadata.canvas,))
     order, first_round = in_rounds(split)
     averaged = state.ema.applied() if use_ema and state.ema is not None else nullcontext()
-    batches = EvalBatches([split], batch_size, distributed.rank(), distributed.world_size(), order)
     steps = max_steps or state.config.arch.halt_max_steps
-    reports = {
-        -(-first_round // batches.stride),
-        *(len(batches) * i // REPORTS for i in range(1, REPORTS)),
-        len(batches),
-    }
-    clock, agreement, collected = _Clock(until), Agreement(every=1), _Collected(split)
-    with averaged, Progress(len(batches), "predict", unit="batch", items_per_step=batch_size) as progress:
-        runner = (_Refilled if early_exit else _Together)(state, steps, use_ema)
-        for done, (examples, batch) in enumerate(prefetch(iter(batches)), start=1):
-            in_first_round = (done - 1) * batches.stride < first_round
-            collected.add(runner.run(examples, batch, traced if in_first_round else None))
-            progress.update(1)
-            stop = (agreement.offer(int(clock.is_up())) or (0,))[0]
-            if done == len(batches) or stop:
-                collected.add(runner.finish())
-            if done in reports or stop:
+    clock, agreement, collected = _Clock(until), Agreement(every=1), _Collected(split, ladder)
+    pending = [np.empty(0, dtype=np.int64) for _ in ladder.canvases]
+    portions = [order[:first_round], *np.array_split(order[first_round:], PORTIONS)]
+    stride = EvalBatches([split], batch_size, world_size=distributed.world_size()).stride
+    with averaged, Progress(len(order), "predict", unit="example") as progress:
+        for number, portion in enumerate(portions):
+            starts = ladder.start_of(portion)
+            stop = 0
+            for lane, canvas in enumerate(ladder.canvases):
+                waiting = np.concatenate((pending[lane], portion[starts == lane]))
+                # Only full batches, but at the first round's end, so that every task has votes, and at the last.
+                count = len(waiting) if number in (0, PORTIONS) else len(waiting) // stride * stride
+                now, pending[lane] = waiting[:count], waiting[count:]
+                if not count:
+                    continue
+                batches = EvalBatches([split], batch_size, distributed.rank(), distributed.world_size(), now, canvas)
+                runner = runner_for(state, canvas, steps, use_ema, vote_steps, early_exit)
+                each: list[Traced] | None = [] if traced is not None and number == 0 else None
+                for done, (examples, batch) in enumerate(prefetch(iter(batches)), start=1):
+                    collected.add(lane, runner.run(examples, batch, each))
+                    progress.update(min(stride, count - (done - 1) * stride))
+                    stop = (agreement.offer(int(clock.is_up())) or (0,))[0]
+                    if stop:
+                        break
+                collected.add(lane, runner.finish())
+                again = collected.take_repeats(lane)
+                if traced is not None and each:
+                    traced += _kept(each, again, ladder, lane)
+                if (larger := ladder.larger[lane]) is not None:
+                    pending[larger] = np.concatenate((pending[larger], again))
+                    progress.total += len(again)
+                if stop:
+                    break
+            if len(portion) or number in (0, PORTIONS):
                 yield collected.gather()
                 clock.restart()  # what is done with a report is not a batch's time
             if stop:
                 break
         agreement.close()
-        if not len(batches):
-            yield collected.gather()
+
+
+def _kept(each: list[Traced], again: np.ndarray, ladder: Ladder, lane: int) -> list[Traced]:
+    """The traces, on whole canvases, of those that are not predicted again."""
+    examples, tokens = (np.concatenate(columns) for columns in zip(*each, strict=True))
+    keep = ~np.isin(examples, again)
+    return [(examples[keep], ladder.on_whole(lane, tokens[keep]))]
 
 
 def gather_trace(traced: list[Traced], split: Split) -> Trace | None:
@@ -145,16 +182,36 @@ class _Clock:
 
 
 class _Collected:
-    """Gathers what was found to rank 0, each time only what is new."""
+    """What was found, each time only what is new gathered to rank 0.  An example that was predicted on several
+    canvases has the answers of the largest."""
 
-    def __init__(self, split: Split) -> None:
-        self._split = split
-        self._new: list[Found] = []
-        self._all: list[Found] = []
+    def __init__(self, split: Split, ladder: Ladder) -> None:
+        self._split, self._ladder = split, ladder
+        self._new: list[tuple[np.ndarray, ...]] = []
+        self._all: list[tuple[np.ndarray, ...]] = []
+        self._again: list[np.ndarray] = []
 
-    def add(self, found: Found | None) -> None:
-        if found is not None and len(found[0]):
-            self._new.append(found)
+    def add(self, lane: int, found: Found | None) -> None:
+        if found is None or not len(found[0]):
+            return
+        examples, tokens, q_halt, steps = found
+        repeats = self._ladder.to_repeat(lane, tokens)
+        # With several answers of an example its last one decides.
+        last = np.lexsort((steps, examples))
+        last = last[np.append(examples[last][1:] != examples[last][:-1], True)]
+        self._again.append(examples[last[repeats[last]]])
+        canvas = np.full(len(examples), lane, dtype=np.int8)
+        self._new.append((examples, canvas, self._ladder.on_whole(lane, tokens), q_halt, steps))
+
+    def take_repeats(self, lane: int) -> np.ndarray:
+        """The examples of all ranks that are to be predicted again on the next canvas, in order.  Collective."""
+        mine = np.concatenate([*self._again, np.empty(0, dtype=np.int64)])
+        self._again = []
+        if self._ladder.larger[lane] is None:
+            return mine[:0]
+        again = np.sort(np.concatenate(distributed.all_gather_object(mine)))
+        self._ladder.repeated += len(again)
+        return again
 
     def gather(self) -> Predictions | None:
         gathered = collectives.gather_objects_to_main(self._new)
@@ -165,112 +222,20 @@ class _Collected:
         split = self._split
         if not self._all:
             return Predictions.empty(split.metadata.seq_len)
-        examples, tokens, q_halt, steps = (np.concatenate(parts) for parts in zip(*self._all, strict=True))
-        order = np.argsort(examples, kind="stable")
-        examples = examples[order]
+        columns = [np.concatenate(parts) for parts in zip(*self._all, strict=True)]
+        # Answers of one example are much alike: side by side they compress.
+        order = np.lexsort((columns[4], columns[1], columns[0]))
+        examples, canvas, tokens, q_halt, steps = (column[order] for column in columns)
+        group = np.cumsum(np.append(0, examples[1:] != examples[:-1]))
+        largest = np.zeros(group[-1] + 1, dtype=np.int8)
+        np.maximum.at(largest, group, canvas)
+        keep = canvas == largest[group]
+        examples = examples[keep]
         puzzle = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
         return Predictions(
-            tokens=tokens[order],
-            q_halt=q_halt[order],
+            tokens=tokens[keep],
+            q_halt=q_halt[keep],
             puzzle_identifiers=np.asarray(split.puzzle_identifiers[puzzle], dtype=np.int32),
             test_index=(examples - split.puzzle_indices[puzzle]).astype(np.int32),
-            steps=steps[order],
+            steps=steps[keep],
         )
-
-
-def _initial(state: TrainState, slots: int, cells: int) -> Latents:
-    empty = state.network.empty_latents(slots, cells, state.device)
-    return tuple(init.expand_as(z).clone() for init, z in zip(state.network.initial_latents(), empty, strict=True))
-
-
-def _rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tensor | None:
-    if state.table is None:
-        return None
-    return state.table.averaged(identifiers) if use_ema else state.table.weights[identifiers.to(torch.int64)]
-
-
-class _Together:
-    """Every example of a batch takes every step; nothing is fetched before the last."""
-
-    def __init__(self, state: TrainState, steps: int, use_ema: bool) -> None:
-        self.state, self.steps, self.use_ema = state, steps, use_ema
-        self.positions = state.network.places(*state.shape.whole, device=state.device)
-
-    def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found:
-        slots = to_slots(batch, self.state.device)
-        latents = _initial(self.state, *slots.inputs.shape)
-        rows = _rows(self.state, slots.puzzle_identifiers, self.use_ema)
-        each: list[Tensor] = []
-        for _ in range(self.steps):
-            latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows, self.positions)
-            if traced is not None:
-                each.append(tokens.clone())
-        keep = examples >= 0
-        if traced is not None:
-            traced.append((examples[keep], torch.stack(each, 1).cpu().numpy()[keep]))
-        taken = np.full(keep.sum(), self.steps, dtype=np.int32)
-        return examples[keep], tokens.cpu().numpy()[keep], q_halt.cpu().numpy()[keep], taken
-
-    def finish(self) -> None:
-        return None
-
-
-class _Refilled:
-    """A slot whose example would halt takes the next one, so that the batch stays full."""
-
-    def __init__(self, state: TrainState, steps: int, use_ema: bool) -> None:
-        self.state, self.steps, self.use_ema = state, steps, use_ema
-        self.positions = state.network.places(*state.shape.whole, device=state.device)
-        self._examples = np.empty(0, dtype=np.int64)
-
-    def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found | None:
-        """Works until every example of the batch has a slot; those that are not through keep theirs for the next."""
-        if not len(self._examples):
-            self._examples = np.full(len(examples), -1, dtype=np.int64)
-            slots = to_slots(batch, self.state.device)
-            self._inputs, self._identifiers = torch.zeros_like(slots.inputs), torch.zeros_like(slots.puzzle_identifiers)
-            self._latents = _initial(self.state, *slots.inputs.shape)
-            self._fresh = _initial(self.state, 1, slots.inputs.shape[1])
-            self._taken = np.zeros(len(examples), dtype=np.int32)
-        waiting = np.flatnonzero(examples >= 0)
-        found: list[Found] = []
-        while len(waiting):
-            free = np.flatnonzero(self._examples < 0)
-            now, waiting = waiting[: len(free)], waiting[len(free) :]
-            self._fill(free[: len(now)], examples[now], batch, now)
-            if len(waiting):
-                found.append(self._step())
-        return _joined(found)
-
-    def finish(self) -> Found | None:
-        found: list[Found] = []
-        while len(self._examples) and (self._examples >= 0).any():
-            found.append(self._step())
-        return _joined(found)
-
-    def _fill(self, places: np.ndarray, examples: np.ndarray, batch: Batch, rows: np.ndarray) -> None:
-        at = torch.from_numpy(places).to(self.state.device)
-        chosen = Batch(batch.inputs[rows], batch.labels[rows], batch.puzzle_identifiers[rows])
-        slots = to_slots(chosen, self.state.device)
-        self._inputs[at], self._identifiers[at] = slots.inputs, slots.puzzle_identifiers
-        for z, fresh in zip(self._latents, self._fresh, strict=True):
-            z[at] = fresh
-        self._examples[places], self._taken[places] = examples, 0
-
-    def _step(self) -> Found:
-        rows = _rows(self.state, self._identifiers, self.use_ema)
-        latents, tokens, q_halt, halts = self.state.predict_step(self._latents, self._inputs, rows, self.positions)
-        self._latents = tuple(z.clone() for z in latents)
-        self._taken += 1
-        out = np.flatnonzero((self._examples >= 0) & (halts.cpu().numpy() | (self._taken >= self.steps)))
-        answers = tokens[torch.from_numpy(out).to(tokens.device)].cpu().numpy()
-        found = self._examples[out], answers, q_halt.cpu().numpy()[out], self._taken[out]
-        self._examples[out] = -1
-        return found
-
-
-def _joined(found: list[Found]) -> Found | None:
-    if not found:
-        return None
-    examples, tokens, q_halt, steps = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return examples, tokens, q_halt, steps

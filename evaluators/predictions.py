@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -36,10 +36,10 @@ class _Saved:
 
 @dataclass
 class Predictions(_Saved):
-    """One row per predicted test example.
+    """One row per predicted test example, or several: its answers after its last ACT steps.
 
     tokens: uint8 [N, canvas cells].  q_halt: float32 [N], halting logits.  puzzle_identifiers: int32 [N].
-    test_index: int32 [N], which test input of its task the row answers.  steps: int32 [N], ACT steps taken.
+    test_index: int32 [N], which test input of its task the row answers.  steps: int32 [N], after how many ACT steps.
     """
 
     tokens: np.ndarray
@@ -55,6 +55,32 @@ class Predictions(_Saved):
 
     def __len__(self) -> int:
         return len(self.q_halt)
+
+    def places(self) -> np.ndarray:
+        """How many later ACT steps of its example each row is followed by, int64 [N]: 0 where it is the last."""
+        order = np.lexsort((-self.steps, self.test_index, self.puzzle_identifiers))
+        example = np.stack([self.puzzle_identifiers[order], self.test_index[order]])
+        starts = np.flatnonzero((np.diff(example, prepend=-1) != 0).any(0))
+        places = np.empty(len(order), dtype=np.int64)
+        places[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        return places
+
+    def last(self, steps: int) -> Predictions:
+        """Of each example the answers after the last `steps` of its saved ACT steps."""
+        chosen = self.places() < steps
+        return Predictions(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Those of several checkpoints or runs as one.
+
+        Raises:
+            ValueError: if their canvases differ.
+        """
+        widths = {part.tokens.shape[1] for part in parts}
+        if len(widths) > 1:
+            raise ValueError(f"predictions on canvases of {sorted(widths)} cells do not go together: use one data set")
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
 
 @dataclass

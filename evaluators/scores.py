@@ -16,12 +16,23 @@ SCORES = "scores.json"
 """Written last of all, so that an evaluation which has it is whole."""
 
 
+def evaluations(run: Path) -> list[Path]:
+    """The folders of a run's whole evaluations, the latest last."""
+    folders = [path for path in run.glob("evaluation_step_*") if (path / SCORES).is_file()]
+    return sorted(folders, key=lambda path: int(path.name.rpartition("_")[2]))
+
+
+def conditions_of(folder: Path) -> dict[str, Any]:
+    """What the scores of an evaluation depend on; empty where it is not whole."""
+    try:
+        return dict(json.loads((folder / SCORES).read_text(encoding="utf-8"))["conditions"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def is_done(folder: Path, conditions: Mapping[str, Any]) -> bool:
     """Whether an evaluation under these conditions lies whole in `folder`."""
-    try:
-        return bool(json.loads((folder / SCORES).read_text(encoding="utf-8"))["conditions"] == dict(conditions))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return conditions_of(folder) == dict(conditions)
 
 
 KS = (1, 2, 5, 10, 100, 1000)

@@ -9,12 +9,11 @@ python -m evaluators.tools validate SUBMISSION CHALLENGES                  again
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from dataset.storage import open_catalog, open_test_tasks
 from dataset.tasks import load_challenges
@@ -23,41 +22,70 @@ from evaluators.predictions import Predictions
 from evaluators.voting import RANKINGS, count_votes
 
 
-def pooled(paths: list[Path]) -> Predictions:
-    """The predictions of several files as one.
+def recount(data: Path, paths: list[Path], out: Path, attempts: int, ranking: str, steps: int | None = None) -> str:
+    """Counts the votes of saved predictions anew and writes submissions and scores; returns the table.
 
-    Raises:
-        ValueError: if a file is none of predictions, or their canvases differ.
+    Args:
+        steps: the answers after so many of each example's last ACT steps count, of those that were saved; None: all.
     """
     parts = [Predictions.load(path) for path in paths]
-    widths = {part.tokens.shape[1] for part in parts}
-    if len(widths) > 1:
-        raise ValueError(
-            f"{paths[0]} and the others have canvases of {sorted(widths)} cells: pool those of one data set"
-        )
-    names = vars(parts[0])
-    return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-
-
-def recount(data: Path, paths: list[Path], out: Path, attempts: int, ranking: str) -> str:
-    """Counts the votes of saved predictions anew and writes submissions and scores; returns the table."""
-    predictions = pooled(paths)
-    conditions = {"predictions": [str(path) for path in paths], "ranking": ranking, "attempts": attempts}
+    if steps is not None:
+        parts = [part.last(steps) for part in parts]
+    conditions = {"predictions": [str(path) for path in paths], "ranking": ranking, "vote_steps": steps}
+    conditions["attempts"] = attempts
     metrics = arc.evaluate(
-        predictions, open_catalog(data), open_test_tasks(data), out, conditions, attempts=attempts, ranking=ranking
+        parts, open_catalog(data), open_test_tasks(data), out, conditions, attempts=attempts, ranking=ranking
     )
     return arc.table(metrics, out)
 
 
-def compare(data: Path, paths: list[Path]) -> str:
-    """pass@k over test inputs under every ranking."""
-    predictions, catalog, tasks = pooled(paths), open_catalog(data), open_test_tasks(data)
-    lines = [f"{'ranking':<12}" + "".join(f"pass@{k:<7}" for k in scores.KS)]
-    for ranking in RANKINGS:
-        found = scores.pass_at_k(count_votes(predictions, catalog, ranking), tasks)
-        if found is None:
-            raise ValueError(f"{data} has no solutions for all test inputs: rankings cannot be compared")
-        lines.append(f"{ranking:<12}" + "".join(f"{found[f'ARC/pass@{k}_inputs']:<12.1%}" for k in scores.KS))
+def compare(data: Path, paths: list[Path]) -> list[dict[str, Any]]:
+    """pass@k over test inputs under every ranking, of each file's votes alone and of all together, after an example's
+    last ACT step alone and after the last 2, 4, .. that were saved.
+
+    Returns:
+        one row per way of counting: `files`, `steps`, `ranking`, `votes_per_input` and `pass@K`.
+
+    Raises:
+        ValueError: if a file is none of predictions, or a solution is not known.
+    """
+    catalog, tasks = open_catalog(data), open_test_tasks(data)
+    if not scores.has_solutions(tasks):
+        raise ValueError(f"{data} has no solutions for all test inputs: rankings cannot be compared")
+    inputs = sum(len(task["test"]) for task in tasks.values())
+    parts = {str(path): Predictions.load(path) for path in paths}
+    saved = 1 + max(int(part.places().max(initial=0)) for part in parts.values())
+    pools = {name: [part] for name, part in parts.items()}
+    if len(parts) > 1:
+        pools["all together"] = list(parts.values())
+    rows = []
+    for (files, pool), steps, ranking in itertools.product(pools.items(), _doubling(saved), RANKINGS):
+        votes = count_votes(Predictions.joined([part.last(steps) for part in pool]), catalog, ranking)
+        found = scores.pass_at_k(votes, tasks)
+        assert found is not None
+        counted = sum(candidate.votes for candidates in votes.values() for candidate in candidates)
+        row = {"files": files, "steps": steps, "ranking": ranking, "votes_per_input": counted / inputs}
+        rows.append(row | {f"pass@{k}": found[f"ARC/pass@{k}_inputs"] for k in scores.KS})
+    return rows
+
+
+def _doubling(last: int) -> list[int]:
+    """1, 2, 4, .. and `last`."""
+    return [*(1 << i for i in range(last.bit_length()) if 1 << i < last), last]
+
+
+def comparison_table(rows: list[dict[str, Any]]) -> str:
+    """What `compare` found, as people read it."""
+    width = 2 + max(len(row["files"]) for row in rows)
+    names = [name for name in rows[0] if name.startswith("pass@")]
+    lines = [
+        f"{'predictions':<{width}}{'steps':>6}  {'ranking':<11}{'votes':>7}  " + "".join(f"{n:>11}" for n in names)
+    ]
+    lines += [
+        f"{row['files']:<{width}}{row['steps']:>6}  {row['ranking']:<11}{row['votes_per_input']:>7.1f}  "
+        + "".join(f"{row[name]:>11.1%}" for name in names)
+        for row in rows
+    ]
     return "\n".join(lines)
 
 
@@ -122,6 +150,7 @@ def main() -> None:
             sub.add_argument("--out", type=Path, required=True)
             sub.add_argument("--attempts", type=int, default=10)
             sub.add_argument("--ranking", choices=list(RANKINGS), default="votes")
+            sub.add_argument("--steps", type=int, help="ACT steps of each example that vote, its last ones; all saved")
     sub = commands.add_parser("merge")
     sub.add_argument("submissions", type=Path, nargs="+")
     sub.add_argument("--out", type=Path, required=True)
@@ -133,9 +162,9 @@ def main() -> None:
     given = parser.parse_args()
     try:
         if given.command == "recount":
-            print(recount(given.data, given.predictions, given.out, given.attempts, given.ranking))
+            print(recount(given.data, given.predictions, given.out, given.attempts, given.ranking, given.steps))
         elif given.command == "compare":
-            print(compare(given.data, given.predictions))
+            print(comparison_table(compare(given.data, given.predictions)))
         elif given.command == "merge":
             submission.write(merge(given.submissions, given.attempts), given.out)
             print(f"{given.out}: {len(given.submissions)} submissions merged, {given.attempts} attempts per test input")

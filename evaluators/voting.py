@@ -40,29 +40,31 @@ Votes = dict[tuple[str, int], list[Candidate]]
 
 RANKINGS: dict[str, Callable[[Candidate], tuple[float, ...]]] = {
     "votes": lambda c: (c.votes, c.mean_halt),
+    "mean_halt": lambda c: (c.mean_halt, c.votes),
     "sum_halt": lambda c: (c.sum_halt, c.votes),
 }
 
 
 @numba.njit(nogil=True, cache=True)
-def _crop(canvas, side):  # type: ignore[no-untyped-def]
-    """Height and width of the largest rectangle of colours from the top-left corner; (0, 0) if there is none."""
-    best_h, best_w, width = 0, 0, side
-    for i in range(side):
+def crop_size(canvas, height, width):  # type: ignore[no-untyped-def]
+    """Height and width of the largest rectangle of colours from the top-left corner of a canvas, flat and of
+    height x width; (0, 0) if there is none."""
+    best_h, best_w, wide = 0, 0, width
+    for i in range(height):
         run = 0
-        while run < width and COLOUR_0 <= canvas[i * side + run] < VOCAB_SIZE:
+        while run < wide and COLOUR_0 <= canvas[i * width + run] < VOCAB_SIZE:
             run += 1
-        width = run
-        if width == 0:
+        wide = run
+        if wide == 0:
             break
-        if (i + 1) * width > best_h * best_w:
-            best_h, best_w = i + 1, width
+        if (i + 1) * wide > best_h * best_w:
+            best_h, best_w = i + 1, wide
     return best_h, best_w
 
 
 def crop(canvas: np.ndarray, side: int) -> np.ndarray:
     """The grid uint8 [h, w] that a canvas [side * side] of tokens shows; [0, 0] where it shows none."""
-    h, w = _crop(canvas, side)
+    h, w = crop_size(canvas, side, side)
     return canvas.reshape(side, side)[:h, :w] - COLOUR_0
 
 
@@ -75,7 +77,7 @@ def _restore(tokens, side, transforms, colours, out):  # type: ignore[no-untyped
     back = np.zeros(10, dtype=np.uint8)
     for n in range(len(tokens)):
         canvas = tokens[n]
-        h, w = _crop(canvas, side)
+        h, w = crop_size(canvas, side, side)
         for c in range(10):
             back[colours[n, c]] = c
         H, W, first, down, right = transformed_layout(h, w, transforms[n], side)

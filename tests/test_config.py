@@ -105,11 +105,25 @@ def test_refusals_name_the_key_and_the_remedy(override: str, said: str) -> None:
         (("epochs=0", "load_checkpoint=x", "puzzle_rows=mean"), "which puzzle_rows=mean would undo"),
         (("data_paths=[a,b]",), "evaluation takes one data set"),
         (("evaluators=[arcc]",), "choose \\[arc\\], \\[exact\\]"),
+        (("early_exit=1",), "early_exit=1: write false, halt, or how many"),
+        (("early_exit=-3",), "early_exit=-3: write false"),
+        (("early_exit=soon",), "early_exit=soon: write false"),
+        (("ranking=best",), "ranking='best'"),
+        (("vote_steps=2", "evaluators=[exact]"), "set evaluators=\\[arc\\]"),
+        (("pool_checkpoints=2", "time_budget=3"), "a run in a given time makes one"),
     ],
 )
 def test_evaluation_refusals(overrides: tuple[str, ...], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         composed("cfg_eval", EvalConfig, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "means"), [("false", False), ("true", "halt"), ("halt", "halt"), ("2", 2), ("16", 16)]
+)
+def test_early_exit_is_a_switch_or_a_number(override: str, means: object) -> None:
+    found = composed("cfg_eval", EvalConfig, f"early_exit={override}").early_exit
+    assert found == means and type(found) is type(means)
 
 
 def test_every_field_says_what_it_is() -> None:

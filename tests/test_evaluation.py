@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dataset.batches import Batch
 from dataset.storage import open_catalog, open_split, open_test_tasks
-from evaluators import submission
+from evaluators import report, scores, submission, tools
 from evaluators.predict import in_rounds, predict, predict_in_rounds
 from evaluators.predictions import Predictions
+from evaluators.voting import count_votes
 from models.act import ACTStep, initial_carry
 from tests.conftest import SMALL, run_script
 from tests.test_faults import last, start, wait_for
@@ -33,6 +35,10 @@ STEPS = 4
 
 @pytest.fixture
 def state(small_data: Path) -> TrainState:
+    return state_for(small_data)
+
+
+def state_for(small_data: Path) -> TrainState:
     """A network whose halting logit is sometimes positive, on the small data set."""
     arch = {
         **{"hidden_size": 16, "num_heads": 2, "H_cycles": 1, "L_cycles": 1, "puzzle_emb_ndim": 16, "puzzle_emb_len": 1},
@@ -49,7 +55,7 @@ def state(small_data: Path) -> TrainState:
     return state
 
 
-def step_by_step(state: TrainState, data: Path) -> tuple[np.ndarray, np.ndarray]:
+def step_by_step(state: TrainState, data: Path, steps: int = STEPS) -> tuple[np.ndarray, np.ndarray]:
     """Tokens [steps, N, C] and halting logits [steps, N] of every test example, by the training step in evaluation
     mode, one example at a time."""
     split = open_split(data, "test")
@@ -62,8 +68,8 @@ def step_by_step(state: TrainState, data: Path) -> tuple[np.ndarray, np.ndarray]
         rows = state.table.weights[slots.puzzle_identifiers.long()]  # type: ignore[union-attr]
         carry, tokens, halts = initial_carry(state.network, slots), [], []
         with torch.no_grad():
-            for _ in range(STEPS):
-                carry, _, _, out = step(carry, slots, rows)
+            for _ in range(steps):
+                carry, _, _, out = step(carry, slots, rows, None, state.network.places(*state.shape.whole))
                 carry = carry._replace(halted=torch.zeros_like(carry.halted))
                 tokens.append(out.logits.argmax(-1)[0].numpy())
                 halts.append(float(out.q_halt[0]))
@@ -89,10 +95,72 @@ def test_early_exit_is_the_first_step_that_halts(state: TrainState, small_data: 
     tokens, halts = step_by_step(state, small_data)
     first = np.where((halts > 0).any(0), (halts > 0).argmax(0), STEPS - 1)
     assert len(set(first)) > 1, "the test needs examples that halt at different steps"
-    (*_, found) = predict_in_rounds(state, open_split(small_data, "test"), batch_size, early_exit=True)
+    (*_, found) = predict_in_rounds(state, open_split(small_data, "test"), batch_size, early_exit="halt")
     assert found is not None
     assert np.array_equal(found.steps, first + 1)
     assert np.array_equal(found.tokens, tokens[first, np.arange(len(first))])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_early_exit_after_equal_answers_in_a_row(state: TrainState, small_data: Path, batch_size: int) -> None:
+    """The first step whose answer is also that of the step before it, never of the slot's last example."""
+    most = 12
+    with torch.no_grad():
+        for weight in state.network.L_level.parameters():  # small ones, so that the latents come to rest
+            weight.mul_(0.2)
+    tokens, _ = step_by_step(state, small_data, most)
+    equal = (tokens[1:] == tokens[:-1]).all(-1)
+    first = np.where(equal.any(0), equal.argmax(0) + 1, most - 1)
+    assert len(set(first)) > 1, "the test needs examples that come to rest at different steps"
+    (*_, found) = predict_in_rounds(state, open_split(small_data, "test"), batch_size, early_exit=2, max_steps=most)
+    assert found is not None
+    assert np.array_equal(found.steps, first + 1)
+    assert np.array_equal(found.tokens, tokens[first, np.arange(len(first))])
+
+
+@pytest.mark.parametrize("early_exit", [False, "halt"])
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_answers_of_the_last_steps_are_saved_in_order(
+    state: TrainState, small_data: Path, early_exit: Any, batch_size: int
+) -> None:
+    tokens, halts = step_by_step(state, small_data)
+    split = open_split(small_data, "test")
+    (*_, alone) = predict_in_rounds(state, split, batch_size, early_exit=early_exit)
+    (*_, found) = predict_in_rounds(state, split, batch_size, early_exit=early_exit, vote_steps=3)
+    assert found is not None and alone is not None
+    wanted = [(e, s) for e, last in enumerate(alone.steps) for s in range(max(1, last - 2), last + 1)]
+    examples, steps = np.array(wanted).T
+    assert np.array_equal(found.steps, steps)
+    assert np.array_equal(found.tokens, tokens[steps - 1, examples])
+    np.testing.assert_allclose(found.q_halt, halts[steps - 1, examples], rtol=1e-4, atol=1e-5)
+    for name, values in vars(found.last(1)).items():
+        assert np.array_equal(values, getattr(alone, name)), name
+
+
+def test_prediction_computes_no_loss_and_fetches_once_per_batch(
+    state: TrainState, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a loss")
+
+    monkeypatch.setattr("models.act.step_loss", refuse)
+    fetched: list[str] = []
+    fetch = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: fetched.append(str(self.dtype)) or fetch(self))
+
+    class Waits(TorchDispatchMode):
+        """Operations that wait for the device: a value for Python, or a shape that depends on values."""
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name = function.overloadpacket.__name__
+            assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "equal"), name
+            return function(*args, **(kwargs or {}))
+
+    split = open_split(small_data, "test")
+    with Waits():
+        (*_, found) = predict_in_rounds(state, split, 4)
+    assert found is not None
+    assert fetched == ["torch.uint8", "torch.float32"] * -(-split.num_examples // 4), "not at each of the steps"
 
 
 def test_fewer_steps_are_those_of_the_beginning(state: TrainState, small_data: Path) -> None:
@@ -186,8 +254,8 @@ def test_a_run_with_a_budget_ends_in_time_and_is_valid_at_every_moment(
     assert int(last(tmp_path).name.split("_")[1]) > 5
     built = json.loads((tmp_path / "submission.json").read_text())
     assert built == json.loads((evaluation_of(tmp_path) / "submission.json").read_text())
-    scores = json.loads((evaluation_of(tmp_path) / "scores.json").read_text())
-    assert scores["ARC/predictions"] == 20 and scores["conditions"]["step"] > 5
+    record = json.loads((evaluation_of(tmp_path) / "scores.json").read_text())
+    assert record["ARC/predictions"] == 20 and record["conditions"]["step"] > 5
 
 
 @pytest.mark.slow
@@ -226,8 +294,36 @@ def test_fewer_votes_fewer_tasks(small_data: Path, tmp_path: Path) -> None:
     assert list(json.loads((tmp_path / "submission.json").read_text())) == ["eval1"]
     record = json.loads((evaluation_of(tmp_path) / "scores.json").read_text())
     assert record["ARC/votes_per_input"] <= 2
+    assert (record["ARC/checkpoints"], record["ARC/steps_per_prediction"]) == (1, 1.0)
+    assert record["conditions"]["early_exit"] == "halt" and record["conditions"]["pooled"] == []
     done = run_script(
         *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"checkpoint_path={tmp_path / 'x'}", "epochs=4"),
         *("eval_interval=4", *SMALL, "tasks=[train1]"),
     )
     assert done.returncode == 2 and "tasks=train1 is no test task" in done.stderr
+
+
+def test_votes_of_several_checkpoints_and_steps_count_together(small_data: Path, tmp_path: Path) -> None:
+    done = run_script(
+        *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"checkpoint_path={tmp_path}", "epochs=12"),
+        *("eval_interval=4", "finetune_on=test_tasks", "puzzle_rows=zero", *SMALL, "pool_checkpoints=2"),
+        *("vote_steps=2", "ranking=sum_halt"),
+    )
+    assert done.returncode == 0, done.stderr
+    folders = scores.evaluations(tmp_path)
+    assert len(folders) == 3
+    records = [json.loads((folder / "scores.json").read_text()) for folder in folders]
+    assert [record["conditions"]["pooled"] for record in records] == [[], [folders[0].name], [folders[1].name]]
+    assert [record["ARC/checkpoints"] for record in records] == [1, 2, 2]
+    assert [record["ARC/predictions"] for record in records] == [20 * 2, 2 * 20 * 2, 2 * 20 * 2]
+    assert all(record["ARC/steps_per_prediction"] == 2.5 for record in records)
+    # the submission is what a recount of those files gives, and the page counts the same votes
+    files = [folder / "predictions.npz" for folder in folders[1:]]
+    tools.recount(small_data, files, tmp_path / "again", 10, "sum_halt")
+    for name in ("submission.json", "submission_kaggle.json"):
+        assert (tmp_path / name).read_text() == (tmp_path / "again" / name).read_text()
+    shown = {task["id"]: task["test"] for task in report.described_run(tmp_path)[1]["tasks"]}
+    votes = count_votes(Predictions.joined([Predictions.load(file) for file in files]), open_catalog(small_data))
+    assert {key: shown[key[0]][key[1]]["votes"] for key in votes} == {
+        key: sum(candidate.votes for candidate in candidates) for key, candidates in votes.items()
+    }

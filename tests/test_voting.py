@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from dataset.encoding import encode_grid
 from dataset.storage import PuzzleCatalog, open_catalog, open_split, open_test_tasks
 from evaluators import arc, scores, submission, tools
 from evaluators.predictions import Predictions
-from evaluators.voting import Candidate, Votes, count_votes, crop
+from evaluators.voting import RANKINGS, Candidate, Votes, count_votes, crop
 from tests import reference
-from tests.conftest import random_task, write_kaggle
+from tests.conftest import random_task, run_script, write_kaggle
 
 SIDE = 6
 TURN = Augmentation(1, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9))
@@ -73,6 +74,29 @@ def test_candidates_rank_by_votes_then_by_halting() -> None:
 def test_ranking_by_summed_halting() -> None:
     rows = [(1, 0, [[1]], -9.0), (1, 0, [[1]], -9.0), (1, 0, [[2]], 9.0)]
     assert grids_of(count_votes(predictions_of(rows), CATALOG, "sum_halt"), "a", 0) == [[[2]], [[1]]]
+
+
+def test_ranking_by_mean_halting() -> None:
+    rows = [(1, 0, [[1]], -1.0), (1, 0, [[1]], -1.0), (1, 0, [[1]], -1.0), (1, 0, [[2]], 0.0)]
+    assert grids_of(count_votes(predictions_of(rows), CATALOG), "a", 0) == [[[1]], [[2]]]
+    assert grids_of(count_votes(predictions_of(rows), CATALOG, "sum_halt"), "a", 0) == [[[1]], [[2]]]
+    assert grids_of(count_votes(predictions_of(rows), CATALOG, "mean_halt"), "a", 0) == [[[2]], [[1]]]
+
+
+def stepped(rows: list[tuple[int, int, int, int]]) -> Predictions:
+    """Rows of (identifier, test input, ACT step, colour of the answer)."""
+    found = predictions_of([(identifier, index, [[colour]], 0.0) for identifier, index, _, colour in rows])
+    found.steps = np.array([step for _, _, step, _ in rows], dtype=np.int32)
+    return found
+
+
+def test_the_last_of_several_saved_steps() -> None:
+    rows = stepped([(1, 0, 3, 1), (1, 0, 4, 2), (2, 0, 1, 3), (1, 1, 2, 4), (1, 1, 1, 5), (1, 1, 3, 6)])
+    assert rows.places().tolist() == [1, 0, 0, 1, 2, 0]
+    assert rows.last(1).steps.tolist() == [4, 1, 3]
+    assert rows.last(2).steps.tolist() == [3, 4, 1, 2, 3]
+    assert len(rows.last(9)) == len(rows)
+    assert len(Predictions.empty(4).last(1)) == 0
 
 
 @given(st.permutations(range(8)))
@@ -195,7 +219,7 @@ def test_published_votes_and_attempts(golden_dir: Path, tmp_path: Path) -> None:
     for name, expected in cases.items():
         attempts = int(name.rpartition("=")[2])
         catalog, tasks = open_catalog(folder / "dataset"), open_test_tasks(folder / "dataset")
-        metrics = arc.evaluate(rows, catalog, tasks, tmp_path / name, attempts=attempts)
+        metrics = arc.evaluate([rows], catalog, tasks, tmp_path / name, attempts=attempts)
         assert {key: metrics[key] for key in expected["metrics"]} == pytest.approx(expected["metrics"])
         assert json.loads((tmp_path / name / "submission.json").read_text()) == expected["submission"]
     assert cases
@@ -231,14 +255,40 @@ def test_right_predictions_score_everything_and_can_be_recounted(small_data: Pat
     assert "100.0%" in said
     found = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert found["ARC/pass@1"] == 1.0 and found["ARC/predictions"] == 40
+    assert found["ARC/checkpoints"] == 2
     assert found["conditions"]["predictions"] == [str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]
-    assert tools.compare(small_data, [tmp_path / "a.npz"]).count("100.0%") == 2 * len(scores.KS)
+    assert tools.comparison_table(tools.compare(small_data, [tmp_path / "a.npz"])).count("100.0%") == 3 * len(scores.KS)
+
+
+def test_ways_to_count_are_compared_on_saved_predictions(small_data: Path, tmp_path: Path) -> None:
+    """Right after the last step, nothing but wrong before it: every further step that votes is for the worse."""
+    right, wrong = known_rows(small_data), known_rows(small_data)
+    wrong.tokens[:] = wrong.tokens[:, ::-1]
+    wrong.tokens[:, 0], wrong.tokens[:, 1] = 2, 1
+    right.steps[:] = 3
+    both = [right, *(dataclasses.replace(wrong, steps=wrong.steps + n) for n in range(2))]
+    Predictions.joined(both).save(tmp_path / "a.npz")
+    known_rows(small_data).save(tmp_path / "b.npz")
+    done = run_script("-m", "benchmarks.rankings", str(small_data), str(tmp_path / "a.npz"), str(tmp_path / "b.npz"))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["results"]
+    passed = {(Path(row["files"]).name, row["steps"], row["ranking"]): row["pass@1"] for row in rows}
+    assert len(passed) == 3 * 3 * len(RANKINGS)
+    assert passed["a.npz", 1, "votes"] == 1.0 and passed["a.npz", 3, "votes"] == 0.0
+    assert passed["b.npz", 3, "votes"] == 1.0, "this file has one step"
+    assert passed["all together", 1, "sum_halt"] == 1.0
+    votes = {(Path(row["files"]).name, row["steps"]): row["votes_per_input"] for row in rows}
+    assert votes["a.npz", 3] == 3 * votes["a.npz", 1] and votes["all together", 3] == 4 * votes["b.npz", 1]
+    again = tools.recount(small_data, [tmp_path / "a.npz"], tmp_path / "out", 10, "votes", steps=1)
+    assert "100.0%" in again and "after 3.0 ACT steps" in again
+    nothing = run_script("-m", "benchmarks.rankings", str(small_data), str(tmp_path / "out" / "scores.json"))
+    assert nothing.returncode == 2 and "is not a file of predictions" in nothing.stderr
 
 
 def test_without_solutions_there_are_submissions_and_no_score(small_data: Path, tmp_path: Path) -> None:
     tasks = open_test_tasks(small_data)
     del next(iter(tasks.values()))["test"][0]["output"]
-    metrics = arc.evaluate(known_rows(small_data), open_catalog(small_data), tasks, tmp_path)
+    metrics = arc.evaluate([known_rows(small_data)], open_catalog(small_data), tasks, tmp_path)
     assert not [key for key in metrics if "pass@" in key]
     assert "no solutions known" in arc.table(metrics, tmp_path)
     submission.validate(json.loads((tmp_path / "submission.json").read_text()), tasks, 10)

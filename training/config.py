@@ -199,7 +199,11 @@ class EvalConfig(RunConfig):
     )
     eval_batch_size: int | None = Field(None, ge=1, description="examples per prediction step; null: global_batch_size")
     eval_halt_max_steps: int | None = Field(None, ge=1, description="ACT steps of a prediction; null: halt_max_steps")
-    early_exit: bool = Field(False, description="an example is predicted no further than the network would halt")
+    early_exit: Literal[False, "halt"] | int = Field(
+        False,
+        description="false: every example takes all steps; halt (or true): none after the network would halt; "
+        "k: none after k equal answers in a row",
+    )
     train_augmentations: int | None = Field(
         None, ge=1, description="fine-tune on so many puzzles of each task, the un-augmented one first; null: all"
     )
@@ -211,8 +215,24 @@ class EvalConfig(RunConfig):
         None, gt=0, description="minutes for everything, counted from the start of the process; the run ends in time"
     )
     deadline: str | None = Field(None, description="the same as a clock time: 17:30 or 2026-11-03T17:30")
+    ranking: Literal["votes", "mean_halt", "sum_halt"] = Field(
+        "votes", description="what candidates rank by: votes, or the mean or the sum of their halting probabilities"
+    )
+    vote_steps: int = Field(1, ge=1, description="the answers after so many of the last ACT steps are votes")
+    pool_checkpoints: int | None = Field(
+        None, ge=2, description="votes of so many of the run's last evaluations count together; null: of one alone"
+    )
     attempts: int = Field(10, ge=1, description="attempts per test input in submission.json")
     eval_ema: bool = Field(True, description="predict with the averaged weights where there are any")
+
+    @field_validator("early_exit", mode="before")
+    @classmethod
+    def _leaves(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return "halt" if value else False
+        if value != "halt" and not (isinstance(value, int) and value >= 2):
+            raise ValueError(f"early_exit={value}: write false, halt, or how many equal answers in a row (2 or more)")
+        return value
 
     @field_validator("evaluators")
     @classmethod
@@ -227,6 +247,14 @@ class EvalConfig(RunConfig):
             raise ValueError(f"evaluation takes one data set, not data_paths={self.data_paths}")
         if self.time_budget is not None and self.deadline is not None:
             raise ValueError("time_budget and deadline are both set: leave one of them out")
+        if self.pool_checkpoints is not None and (self.time_budget or self.deadline):
+            raise ValueError(
+                "pool_checkpoints pools the evaluations of several intervals, and a run in a given time makes one: "
+                "leave it out, or pool saved predictions by evaluators.tools recount"
+            )
+        about_votes = (self.ranking, self.vote_steps, self.pool_checkpoints)
+        if "arc" not in self.evaluators and about_votes != ("votes", 1, None):
+            raise ValueError("ranking, vote_steps and pool_checkpoints are about votes: set evaluators=[arc]")
         if self.epochs == 0 and self.load_checkpoint is None:
             raise ValueError("epochs=0 evaluates a checkpoint as it is: name it by load_checkpoint=DIR")
         if self.epochs == 0 and self.puzzle_rows not in (None, "keep"):
@@ -241,11 +269,12 @@ class EvalConfig(RunConfig):
         """What a score depends on besides the weights and the data; it is written beside it."""
         names = (
             *("load_checkpoint", "attempts", "eval_ema", "evaluators", "early_exit", "vote_augmentations", "tasks"),
-            *("eval_halt_max_steps", "time_budget", "deadline"),
+            *("eval_halt_max_steps", "time_budget", "deadline", "ranking", "vote_steps", "pool_checkpoints"),
+            "canvases",
         )
         arch = self.arch
         recursion = {"halt_max_steps": arch.halt_max_steps, "H_cycles": arch.H_cycles, "L_cycles": arch.L_cycles}
-        return {name: getattr(self, name) for name in names} | recursion
+        return self.model_dump(mode="json", include=set(names)) | recursion
 
     @property
     def load_averaged(self) -> bool:
