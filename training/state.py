@@ -14,6 +14,7 @@ from models.ema import EMA
 from models.losses import IGNORE
 from models.network import Network
 from models.puzzle_table import PuzzleTable
+from training import kernels
 from training.config import RunConfig
 from training.guard import Guard
 from training.metrics import MetricSums
@@ -49,6 +50,7 @@ class TrainState:
     def __init__(self, config: RunConfig, shape: DataShape, device: torch.device) -> None:
         arch: ArchConfig = config.arch
         self.config, self.shape, self.device = config, shape, device
+        kernels.install(device)
         generator = torch.Generator().manual_seed(config.seed)  # every rank draws the same weights
         self.network = Network(arch, shape.vocab_size, shape.seq_len, generator).to(device)
         if config.freeze_weights:
