@@ -154,6 +154,8 @@ FREE = (
     "log_every",
     "device",
     "compile",
+    "activation_checkpointing",
+    "dry_run",
     "epochs",
     "data_paths",
 )

@@ -53,6 +53,7 @@ class TrainState:
         kernels.install(device)
         generator = torch.Generator().manual_seed(config.seed)  # every rank draws the same weights
         self.network = Network(arch, shape.vocab_size, shape.seq_len, generator).to(device)
+        self.network.recomputes = config.activation_checkpointing
         if config.freeze_weights:
             self.network.requires_grad_(False)
         ignore = IGNORE if shape.ignore_label_id is None else shape.ignore_label_id
