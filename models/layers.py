@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SHORT_ON_CPU = 256
-"""Sequences up to this length are attended to by plain matrix products in bfloat16 on a CPU (`mix`)."""
+from models.attention import mix
 
 
 def truncated_normal(*shape: int, std: float, generator: torch.Generator | None = None) -> Tensor:
@@ -162,20 +161,7 @@ def attention(h: Tensor, qkv_proj: Tensor, o_proj: Tensor, num_heads: int, rope:
     q, k, v = F.linear(h, qkv_proj).view(B, S, 3, num_heads, D // num_heads).unbind(2)
     if rope is not None:
         q, k = rotate(q, rope), rotate(k, rope)
-    mixed = mix(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-    return F.linear(mixed.transpose(1, 2).reshape(B, S, D), o_proj)
-
-
-def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(K)) v of q, k, v [B, N, S, K], weights in float32.
-
-    On a CPU the fused kernel's bfloat16 backward pass takes eight times as long as the plain products when sequences
-    are short; from some 300 places on, its not writing S x S scores pays.
-    """
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[-2] <= SHORT_ON_CPU:
-        scores = (q @ k.transpose(-1, -2)).to(torch.float32) * q.shape[-1] ** -0.5
-        return scores.softmax(-1).to(v.dtype) @ v
-    return F.scaled_dot_product_attention(q, k, v)
+    return F.linear(mix(q, k, v).reshape(B, S, D), o_proj)
 
 
 def swiglu(h: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.arch import ArchConfig
 from models.layers import (
@@ -64,6 +65,7 @@ class Network(nn.Module):
         super().__init__()
         self.arch, self.vocab_size, self.seq_len = arch, vocab_size, seq_len
         self.row_stride = row_stride or max(1, math.isqrt(seq_len))
+        self.recomputes = False  # activations of each application of a level, in the backward pass
         D, S = arch.hidden_size, arch.prefix_len + seq_len
         self.embed_tokens = Embedding(vocab_size, D)
         self.lm_head = Linear(D, vocab_size)
@@ -184,4 +186,10 @@ class Network(nn.Module):
                 )
             return h
 
-        return f
+        def recomputed(h: Tensor, injected: Tensor | None) -> Tensor:
+            """f, of which only what goes in is kept until the backward pass."""
+            if not torch.is_grad_enabled():
+                return f(h, injected)
+            return checkpoint(f, h, injected, use_reentrant=False, preserve_rng_state=False)
+
+        return recomputed if self.recomputes else f

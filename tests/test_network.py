@@ -10,7 +10,7 @@ import torch
 
 from models.act import ACTStep, Slots, initial_carry
 from models.arch import ArchConfig
-from models.layers import attention, mix, rms_norm, rotary, rotate, truncated_normal
+from models.layers import attention, rms_norm, rotary, rotate, truncated_normal
 from models.network import Network
 from models.recursion import RECURSIONS
 from tests import reference
@@ -120,14 +120,6 @@ def test_rotation_keeps_lengths() -> None:
     turned = rotate(x, rotary(torch.arange(9), 8, 10_000.0))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
     assert torch.equal(turned[:, 0], x[:, 0])
-
-
-@pytest.mark.parametrize("S", [7, 300])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_every_way_of_attending_is_attention(S: int, dtype: torch.dtype, tolerance: float) -> None:
-    q, k, v = (torch.randn(2, 3, S, 8, generator=torch.Generator().manual_seed(i)).to(dtype) for i in range(3))
-    weights = ((q.double() @ k.double().mT) / math.sqrt(8)).softmax(-1)
-    torch.testing.assert_close(mix(q, k, v).double(), weights @ v.double(), rtol=0, atol=tolerance)
 
 
 def test_norm_has_unit_mean_square() -> None:

@@ -82,6 +82,10 @@ class RunConfig(BaseModel):
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: a GPU where there is one")
     compile: bool | None = Field(None, description="torch.compile; null: wherever a compiler is found")
+    activation_checkpointing: bool = Field(
+        False, description="keep less memory for the backward pass and compute it again: for small GPUs"
+    )
+    dry_run: bool = Field(False, description="everything up to the first step, then a plan; nothing is written")
 
     @field_validator("data_paths", mode="before")
     @classmethod

@@ -156,6 +156,8 @@ FREE = (
     "log_every",
     "device",
     "compile",
+    "activation_checkpointing",
+    "dry_run",
     "epochs",
     "data_paths",
 )

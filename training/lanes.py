@@ -20,6 +20,7 @@ from dataset.lanes import Position
 from models.act import Carry, Slots, initial_carry
 from models.arch import ArchConfig
 from models.network import Network
+from training.costs import block_flop
 from training.rota import Rota
 from utils import collectives, distributed
 
@@ -48,10 +49,8 @@ def whole(batch: Batch) -> list[Part]:
 
 
 def example_cost(arch: ArchConfig, cells: int) -> float:
-    """FLOP of one example in one application of one block: products with the weights, and attention."""
-    S, D = arch.prefix_len + cells, arch.hidden_size
-    inner = -(-round(arch.expansion * D * 2 / 3) // 256) * 256
-    return 2 * S * (4 * D * D + 3 * D * inner) + 4 * S * S * D
+    """FLOP of one example in one application of one block, by the cells of its canvas."""
+    return block_flop(arch, arch.prefix_len + cells)
 
 
 @dataclass

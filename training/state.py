@@ -15,6 +15,7 @@ from models.ema import EMA
 from models.losses import IGNORE
 from models.network import Network
 from models.puzzle_table import PuzzleTable
+from training import kernels
 from training.config import RunConfig
 from training.guard import Guard
 from training.lanes import Lanes
@@ -76,9 +77,11 @@ class TrainState:
     def __init__(self, config: RunConfig, shape: DataShape, device: torch.device) -> None:
         arch: ArchConfig = config.arch
         self.config, self.shape, self.device = config, shape, device
+        kernels.install(device)
         generator = torch.Generator().manual_seed(config.seed)  # every rank draws the same weights
         stride = shape.row_stride or shape.whole.width
         self.network = Network(arch, shape.vocab_size, shape.seq_len, generator, stride).to(device)
+        self.network.recomputes = config.activation_checkpointing
         if config.freeze_weights:
             self.network.requires_grad_(False)
         ignore = IGNORE if shape.ignore_label_id is None else shape.ignore_label_id
