@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from dataset.storage import PuzzleCatalog, open_catalog, open_split, open_test_tasks
+from dataset.augmentation import Augmentation
+from dataset.storage import PuzzleCatalog, Split, open_catalog, open_split, open_test_tasks
 from evaluators import arc
 from evaluators.predictions import Predictions, Trace
 from evaluators.scores import SCORES
@@ -30,6 +32,12 @@ REPORT = "report.html"
 MOST_POINTS = 400
 
 SOLVED, WRONG_CELLS, WRONG_SHAPE, UNKNOWN = "solved", "wrong cells", "wrong shape", "unknown"
+
+
+def palette() -> dict[str, str]:
+    """Every colour of the page by name, as `#rrggbb` and of the light theme: `c0` to `c9` are ARC's own."""
+    light = (PAGES / "report.css").read_text(encoding="utf-8").partition("@media")[0]
+    return dict(re.findall(r"--([\w-]+): *(#[0-9a-fA-F]{6})", light))
 
 
 def rows_of(grid: Any) -> str:
@@ -48,6 +56,14 @@ def status_of(candidates: Sequence[Candidate], truth: Any | None, within: int) -
     return WRONG_CELLS if any(c.grid.shape == wanted.shape for c in best) else WRONG_SHAPE
 
 
+def differing(grid: str, truth: str | None) -> set[tuple[int, int]]:
+    """The cells (row, column) in which a grid's text is not the truth's; none where the shapes differ."""
+    rows, wanted = grid.split("/"), (truth or "").split("/")
+    if (len(rows), len(rows[0])) != (len(wanted), len(wanted[0])):
+        return set()
+    return {(r, c) for r, row in enumerate(rows) for c, sign in enumerate(row) if sign != wanted[r][c]}
+
+
 def describe(
     test_tasks: Mapping[str, Any], votes: Votes, traces: Mapping[tuple[str, int], list[str]], attempts: int
 ) -> list[dict[str, Any]]:
@@ -64,17 +80,35 @@ def describe(
                     "truth": None if truth is None else rows_of(truth),
                     "status": status_of(candidates, truth, attempts),
                     "attempts": [
-                        {"grid": rows_of(c.grid), "votes": c.votes, "halt": round(c.mean_halt, 4)}
-                        for c in candidates[:attempts]
+                        {
+                            "grid": rows_of(c.grid),
+                            "votes": c.votes,
+                            "halt": round(c.mean_halt, 4),
+                            "caption": f"{n}: {_counted(c.votes, 'vote')}, halting {c.mean_halt:.0%}",
+                        }
+                        for n, c in enumerate(candidates[:attempts], start=1)
                     ],
                     "candidates": len(candidates),
                     "votes": sum(c.votes for c in candidates),
+                    "summary": _summary(candidates, attempts),
                     "steps": traces.get((name, i), []),
                 }
             )
         train = [{"input": rows_of(pair["input"]), "output": rows_of(pair["output"])} for pair in task["train"]]
         described.append({"id": name, "train": train, "test": tests})
     return described
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _summary(candidates: Sequence[Candidate], attempts: int) -> str:
+    if not candidates:
+        return "No prediction shows a grid; the input itself is submitted"
+    votes = _counted(sum(c.votes for c in candidates), "vote")
+    shown = min(attempts, len(candidates))
+    return f"The best {shown} of {_counted(len(candidates), 'candidate')} by {votes}"
 
 
 def trace_grids(trace: Trace | None, catalog: PuzzleCatalog) -> dict[tuple[str, int], list[str]]:
@@ -115,18 +149,21 @@ def page(title: str, content: Mapping[str, Any]) -> str:
     return text
 
 
-def of_run(run: Path, data: Path | None = None) -> str:
-    """The page of a run's latest evaluation.
+def described_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, Any]]:
+    """Title and content of the page of a run's latest evaluation.
+
+    Args:
+        data: its data set, where it is not where the run found it.
 
     Raises:
         ValueError: if the folder holds no evaluation, or its data set is not to be found.
     """
     from utils.runlog import read_metrics
 
-    folders = [path for path in run.glob("evaluation_step_*") if (path / SCORES).is_file()]
+    folders = evaluations(run)
     if not folders:
         raise ValueError(f"{run} holds no evaluation: name the folder of a run of eval_arc_k10.py")
-    folder = max(folders, key=lambda path: int(path.name.rpartition("_")[2]))
+    folder = folders[-1]
     try:
         scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
         conditions = scores.pop("conditions", {})
@@ -145,7 +182,39 @@ def of_run(run: Path, data: Path | None = None) -> str:
         int(conditions.get("attempts", 10)),
     )
     content = {"scores": scores, "conditions": conditions, "curves": curves(read_metrics(log) if log.exists() else [])}
-    return page(f"{run.name}, step {conditions.get('step', '?')}", {"tasks": tasks, **content})
+    return f"{run.name}, step {conditions.get('step', '?')}", {"tasks": tasks, **content}
+
+
+def evaluations(run: Path) -> list[Path]:
+    """The folders of a run's whole evaluations, the latest last."""
+    folders = [path for path in run.glob("evaluation_step_*") if (path / SCORES).is_file()]
+    return sorted(folders, key=lambda path: int(path.name.rpartition("_")[2]))
+
+
+def of_run(run: Path, data: Path | None = None) -> str:
+    """The page of a run's latest evaluation; see `described_run`."""
+    return page(*described_run(run, data))
+
+
+def described_puzzle(data: Path, name: str, seed: int = 0) -> dict[str, Any]:
+    """One puzzle of a data set's train split as one visit shows it, under its own or a task's name.
+
+    Args:
+        seed: of the visit.
+
+    Raises:
+        ValueError: if there is no such puzzle.
+    """
+    split, catalog = open_split(data, "train"), open_catalog(data)
+    task, augmentation = Augmentation.parse(name)
+    found = np.zeros(len(catalog), dtype=bool)
+    if task in catalog.task_ids:
+        found = (catalog.task_of == catalog.task_ids.index(task)) & (catalog.dihedral == augmentation.dihedral)
+        found &= (catalog.colours == augmentation.colours).all(1)
+    puzzles = np.flatnonzero(np.isin(split.puzzle_identifiers, np.flatnonzero(found)))
+    if not len(puzzles):
+        raise ValueError(f"{name[:80]!r} is no puzzle that {data} trains on: name one that its page lists")
+    return _as_seen(split, catalog, int(puzzles[0]), seed)
 
 
 def of_data(data: Path, most: int = 200, puzzles: int = 4, seed: int = 0) -> str:
@@ -155,18 +224,20 @@ def of_data(data: Path, most: int = 200, puzzles: int = 4, seed: int = 0) -> str
         most: tasks at most.  puzzles: of each task.  seed: of the visits.
     """
     split, catalog = open_split(data, "train"), open_catalog(data)
-    side = round(split.metadata.seq_len**0.5)
     tasks = []
     for group in range(min(most, len(split.group_indices) - 1)):
         first, end = int(split.group_indices[group]), int(split.group_indices[group + 1])
-        for puzzle in range(first, min(end, first + puzzles)):
-            examples = np.arange(split.puzzle_indices[puzzle], split.puzzle_indices[puzzle + 1])
-            inputs, labels = split.read(examples, np.full(len(examples), seed + 1, dtype=np.uint64))
-            canvases = [
-                {"input": _tokens(a, side), "output": _tokens(b, side)} for a, b in zip(inputs, labels, strict=True)
-            ]
-            tasks.append({"id": catalog.name(int(split.puzzle_identifiers[puzzle])), "train": canvases, "test": []})
+        tasks += [_as_seen(split, catalog, puzzle, seed) for puzzle in range(first, min(end, first + puzzles))]
     return page(f"{data.name}: as the model sees it", {"tasks": tasks})
+
+
+def _as_seen(split: Split, catalog: PuzzleCatalog, puzzle: int, seed: int) -> dict[str, Any]:
+    """What `describe` says of a task, for one puzzle of a split: whole canvases, no tests."""
+    side = round(split.metadata.seq_len**0.5)
+    examples = np.arange(split.puzzle_indices[puzzle], split.puzzle_indices[puzzle + 1])
+    inputs, labels = split.read(examples, np.full(len(examples), seed + 1, dtype=np.uint64))
+    canvases = [{"input": _tokens(a, side), "output": _tokens(b, side)} for a, b in zip(inputs, labels, strict=True)]
+    return {"id": catalog.name(int(split.puzzle_identifiers[puzzle])), "train": canvases, "test": []}
 
 
 def _tokens(canvas: np.ndarray, side: int) -> str:

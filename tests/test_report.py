@@ -54,7 +54,9 @@ def test_statuses_say_how_near_the_attempts_come() -> None:
     assert found["solved"] == "solved" and found["cells"] == "wrong cells"
     assert found["shape"] == "wrong shape" and found["hidden"] == "unknown"
     assert tasks["cells"]["test"][0]["steps"] == ["", "1", "2"]
-    assert tasks["solved"]["test"][0]["attempts"][0] == {"grid": "2", "votes": 3, "halt": 0.5}
+    best = tasks["solved"]["test"][0]["attempts"][0]
+    assert best == {"grid": "2", "votes": 3, "halt": 0.5, "caption": "1: 3 votes, halting 50%"}
+    assert tasks["solved"]["test"][0]["summary"] == "The best 2 of 2 candidates by 4 votes"
 
 
 def test_nothing_of_the_data_can_become_markup() -> None:
@@ -141,7 +143,7 @@ def test_a_browser_shows_filters_and_tasks(tmp_path: Path) -> None:
     assert found["cells"] == ["cells"] and found["shown"] == "cells"
     assert "step 3" in found["steps"] and "truth" in found["steps"]
     assert "46,204,64" not in found["colours"] and "255,65,54" in found["colours"]  # colour 2 is red
-    assert "255,43,214" in found["colours"]  # and marked as wrong
+    assert "255,255,255" in found["colours"]  # and marked as wrong
     assert found["moved"] == "shape" or found["moved"] == "cells"
     assert found["found"] == ["hidden"]
     assert found["score"] == "25.0 %"

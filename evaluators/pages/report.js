@@ -1,8 +1,8 @@
 "use strict";
-const COLOURS = ["#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00", "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25"];
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const COLOURS = Array.from({ length: 10 }, (_, colour) => style(`--c${colour}`));
 
 function make(tag, text, className) {
   const element = document.createElement(tag);
@@ -35,8 +35,9 @@ function draw(text, truth, scale = 1) {
     context.fillStyle = sign === "." ? style("--ground") : sign === "e" ? style("--line") : COLOURS[+sign];
     context.fillRect(c * cell + 1, r * cell + 1, cell - 1, cell - 1);
     if (comparable && wanted[r][c] !== sign) {
-      context.strokeStyle = style("--mark"); context.lineWidth = Math.max(1.5, cell / 7);
-      context.strokeRect(c * cell + 1.5, r * cell + 1.5, cell - 2, cell - 2);
+      const side = Math.max(2, (cell - 1) / 2), x = c * cell + 1 + (cell - 1 - side) / 2, y = r * cell + 1 + (cell - 1 - side) / 2;
+      context.fillStyle = style("--mark-edge"); context.fillRect(x - .75, y - .75, side + 1.5, side + 1.5);
+      context.fillStyle = style("--mark"); context.fillRect(x, y, side, side);
     }
   }
   return canvas;
@@ -97,11 +98,10 @@ function show(task) {
     row.append(figure("input", test.input));
     if (test.truth !== null) row.append(figure("truth", test.truth));
     main.append(heading, row);
-    main.append(make("h3", `Attempts: the best ${test.attempts.length} of ${test.candidates} candidates, ${test.votes} votes`));
+    main.append(make("h3", test.summary));
     const attempts = make("div", undefined, "row");
-    test.attempts.forEach((a, n) => attempts.append(
-      figure(`${n + 1}: ${a.votes} vote${a.votes === 1 ? "" : "s"}, halting ${(100 * a.halt).toFixed(0)} %`, a.grid, test.truth, .75)));
-    if (!test.attempts.length) attempts.append(make("p", "No prediction shows a grid; the input is submitted.", "note"));
+    test.attempts.forEach((a) => attempts.append(
+      figure(a.caption, a.grid, test.truth, .75)));
     main.append(attempts);
     if (test.steps.length) {
       main.append(make("h3", "Un-augmented, after each ACT step"));

@@ -1,0 +1,215 @@
+"""A picture of one task: what its page shows of it, as a PNG.
+
+    python -m evaluators.picture RUN TASK [--out FILE.png]        what a run's latest evaluation made of a task
+    python -m evaluators.picture DATA_SET PUZZLE [--out FILE.png]   a puzzle of a built data set, as the model sees it
+
+The values are those of `report.describe`, the colours those of the page in its light theme.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluators import report
+from utils.files import write_atomically
+
+WIDTH = 1700
+"""Pixels of the picture; it is as high as its content."""
+
+GAP = 24
+TITLE, HEADING, CAPTION = 34, 26, 20
+LARGEST_CELL, LARGEST_GRID = 36, 400
+LONGEST_NAME = 90
+
+Image = np.ndarray
+"""uint8 [height, width, 3]."""
+
+KIND = {report.SOLVED: "good", report.WRONG_CELLS: "near", report.WRONG_SHAPE: "bad", report.UNKNOWN: "faint"}
+
+
+def draw_task(described: Mapping[str, Any], path: Path) -> None:
+    """Writes a PNG of one task.
+
+    Args:
+        described: one item of `report.describe`.
+        path: of the file, which is written whole or not at all.
+
+    Raises:
+        ValueError: if Pillow, which draws letters and writes the file, is not installed.
+    """
+    try:
+        from PIL import Image as Pillow
+    except ImportError:
+        raise ValueError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"') from None
+    drawn = Pillow.fromarray(_Painter(report.palette()).task(described))
+    write_atomically(path, lambda stream: drawn.save(stream, format="PNG", optimize=True))
+
+
+class _Painter:
+    """Makes images of ever larger parts of a task, in the colours of a palette."""
+
+    def __init__(self, palette: Mapping[str, str]) -> None:
+        self.palette = {name: np.array(list(bytes.fromhex(value[1:])), np.uint8) for name, value in palette.items()}
+        self.signs = {str(colour): self.palette[f"c{colour}"] for colour in range(10)}
+        self.signs |= {".": self.palette["ground"], "e": self.palette["line"]}
+
+    def task(self, described: Mapping[str, Any]) -> Image:
+        name = "".join(sign if sign.isprintable() else "?" for sign in described["id"])
+        parts = [self.text(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…", TITLE)]
+        parts.append(self.row([self.demonstration(i, pair) for i, pair in enumerate(described["train"], start=1)]))
+        for i, test in enumerate(described["test"], start=1):
+            parts += self.test(i, test)
+        return self.framed(self.below(parts, GAP), GAP, "ground", WIDTH)
+
+    def demonstration(self, number: int, pair: Mapping[str, str]) -> Image:
+        given = self.figure(f"demonstration {number}", pair["input"], ground="raised")
+        wanted = self.figure("output", pair["output"], ground="raised")
+        arrow = self.framed(self.arrow(), CAPTION // 2, "raised")
+        height = max(len(given), len(wanted))
+        arrow = np.concatenate([self.blank((height - len(arrow)) // 2, arrow.shape[1], "raised"), arrow])
+        return self.framed(self.framed(self.beside([given, arrow, wanted], 12, "raised"), 16, "raised"), 1, "line")
+
+    def test(self, number: int, test: Mapping[str, Any]) -> list[Image]:
+        truth = test["truth"]
+        heading = [self.text(f"Test input {number}", HEADING), self.text(test["status"], HEADING, KIND[test["status"]])]
+        grids = [self.figure("input", test["input"])]
+        if truth is not None:
+            grids.append(self.figure("truth", truth))
+        parts = [self.blank(1, 1, "ground"), self.beside(heading, GAP), self.row(grids)]
+        parts.append(self.text(test["summary"], HEADING))
+        if test["attempts"]:
+            parts.append(self.row(self.figure(a["caption"], a["grid"], truth, 0.75) for a in test["attempts"]))
+        if test["steps"]:
+            parts.append(self.text("Un-augmented, after each ACT step", HEADING))
+            parts.append(
+                self.row(self.figure(f"step {n}", grid, truth, 0.6) for n, grid in enumerate(test["steps"], start=1))
+            )
+        return parts
+
+    def figure(
+        self, caption: str, grid: str, truth: str | None = None, scale: float = 1, ground: str = "ground"
+    ) -> Image:
+        """A grid below its caption, in a frame where it is the truth."""
+        drawn = self.grid(grid, truth, scale)
+        if truth is not None:
+            drawn = self.framed(self.framed(drawn, 4, "ground"), 4, "good" if grid == truth else "ground")
+        return self.below([self.text(caption, CAPTION, "faint", ground), drawn], 8, ground)
+
+    def grid(self, text: str, truth: str | None, scale: float) -> Image:
+        """Cells between lines of one pixel; those that differ from a truth of the same shape carry a mark."""
+        rows = text.split("/") if text else []
+        if not rows:
+            return self.text("no grid", CAPTION, "faint")
+        height, width = len(rows), len(rows[0])
+        cell = max(6, min(LARGEST_CELL, int(scale * LARGEST_GRID / max(height, width))))
+        image = self.blank(height * cell + 1, width * cell + 1, "edge")
+        differing = report.differing(text, truth)
+        for r, row in enumerate(rows):
+            for c, sign in enumerate(row):
+                square = image[r * cell + 1 : (r + 1) * cell, c * cell + 1 : (c + 1) * cell]
+                square[:] = self.signs[sign]
+                if (r, c) in differing:
+                    self.mark(square)
+        return image
+
+    def mark(self, square: Image) -> None:
+        """A bright dot with a dark rim in the middle, which is seen on each of the ten colours."""
+        side = len(square)
+        for inset, name in ((side * 0.25, "mark-edge"), (side * 0.25 + max(1, side / 16), "mark")):
+            first = round(inset)
+            square[first : side - first, first : side - first] = self.palette[name]
+
+    def arrow(self) -> Image:
+        """To the right, made of falling columns."""
+        height, width = 22, 30
+        image = self.blank(height, width, "raised")
+        image[height // 2 - 1 : height // 2 + 1, :-2] = self.palette["faint"]
+        for i in range(height // 2):
+            image[height // 2 - i : height // 2 + i, width - 1 - i] = self.palette["faint"]
+        return image
+
+    def text(self, words: str, size: int, colour: str = "ink", ground: str = "ground") -> Image:
+        from PIL import Image as Pillow
+        from PIL import ImageDraw, ImageFont
+
+        font = ImageFont.load_default(size)
+        left, _, right, _ = font.getbbox(words)
+        drawn = Pillow.fromarray(self.blank(int(1.3 * size), max(1, int(right - left) + 2), ground))
+        ImageDraw.Draw(drawn).text((-left, 0), words, tuple(self.palette[colour].tolist()), font)
+        return np.array(drawn)
+
+    def row(self, images: Iterable[Image]) -> Image:
+        """Images beside each other, in as many lines as the picture's width takes."""
+        lines: list[list[Image]] = [[]]
+        for image in images:
+            used = sum(other.shape[1] + GAP for other in lines[-1])
+            if lines[-1] and used + image.shape[1] > WIDTH - 2 * GAP:
+                lines.append([])
+            lines[-1].append(image)
+        return self.below([self.beside(line, GAP) for line in lines], GAP)
+
+    def beside(self, images: Sequence[Image], gap: int, ground: str = "ground") -> Image:
+        return self.below([image.swapaxes(0, 1) for image in images], gap, ground).swapaxes(0, 1)
+
+    def below(self, images: Sequence[Image], gap: int, ground: str = "ground") -> Image:
+        width = max((image.shape[1] for image in images), default=1)
+        parts: list[Image] = []
+        for image in images:
+            filled = self.blank(len(image), width, ground)
+            filled[:, : image.shape[1]] = image
+            parts += [self.blank(gap, width, ground), filled]
+        return np.concatenate(parts[1:]) if parts else self.blank(1, 1, ground)
+
+    def framed(self, image: Image, border: int, ground: str, width: int = 0) -> Image:
+        """The image with a border, at least `width` wide."""
+        framed = self.blank(len(image) + 2 * border, max(width, image.shape[1] + 2 * border), ground)
+        framed[border : border + len(image), border : border + image.shape[1]] = image
+        return framed
+
+    def blank(self, height: int, width: int, ground: str) -> Image:
+        return np.broadcast_to(self.palette[ground], (max(0, height), width, 3)).copy()
+
+
+def described(folder: Path, name: str, data: Path | None = None) -> dict[str, Any]:
+    """What is known of a task: of a run's folder its latest evaluation, of a data set's the examples.
+
+    Args:
+        data: the run's data set, where it has moved.
+
+    Raises:
+        ValueError: if there is no such task.
+    """
+    if not report.evaluations(folder):
+        return report.described_puzzle(folder, name)
+    tasks = {task["id"]: task for task in report.described_run(folder, data)[1]["tasks"]}
+    if name not in tasks:
+        raise ValueError(f"{name[:80]!r} is no task that {folder} has evaluated: name one such as {next(iter(tasks))}")
+    return tasks[name]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluators.picture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of a run of eval_arc_k10.py, or of a data set")
+    parser.add_argument("task", help="id of the task, or name of the puzzle")
+    parser.add_argument("--data", type=Path, help="the run's data set, where it has moved")
+    parser.add_argument("--out", type=Path, help="the picture; TASK.png by default")
+    given = parser.parse_args()
+    out = given.out or Path(f"{given.task.replace('/', '_')[:80]}.png")
+    try:
+        draw_task(described(given.folder, given.task, given.data), out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(out)
+
+
+if __name__ == "__main__":
+    main()
