@@ -154,6 +154,7 @@ FREE = (
     "run_name",
     "resume",
     "log_every",
+    "tracker",
     "device",
     "compile",
     "epochs",

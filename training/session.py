@@ -15,7 +15,7 @@ from training import initialise
 from training.config import RunConfig
 from training.data import TrainingData
 from training.state import TrainState
-from utils import distributed, runlog
+from utils import distributed, runlog, trackers
 
 
 @dataclass
@@ -68,6 +68,8 @@ def open_run(config: RunConfig) -> Run:
     identity = {"data": [data for data, _ in prints], "puzzles": "+".join(puzzles for _, puzzles in prints)}
     manifests = [storage.open_manifest(path) for path in config.data_paths]
     task_keys: dict[str, str] = {key: how for m in manifests if m is not None for key, how in m.task_keys.items()}
+    if (tracker := config.tracker) is not None:
+        distributed.from_main(lambda: trackers.check(tracker))
     name = config.run_name or runlog.random_name()
     folder = Path(config.checkpoint_path or Path("checkpoints") / (config.project_name or "trm") / name)
     name = distributed.broadcast_object(runlog.name_of(folder) or name)
@@ -101,4 +103,15 @@ def start(run: Run, state: TrainState) -> str:
     )
     run.metrics = folder.metrics
     run.metrics.truncate_after(state.step)
+    track(run, state.step)
     return said
+
+
+def track(run: Run, step: int) -> None:
+    """Lets the run's tracker have what its log gets from now on, on rank 0."""
+    config = run.config
+    if config.tracker is None or not distributed.is_main():
+        return
+    settings = config.model_dump(mode="json", exclude={"tracker"})
+    project = config.project_name or "trm"
+    run.metrics.tracker = trackers.open_tracker(config.tracker, run.directory, run.name, project, settings, step)
