@@ -137,7 +137,7 @@ def _arch(weights: Weights, given: Sequence[str]) -> ArchConfig:
     if not path.is_file():
         raise ValueError(f"--arch arch={path.stem} does not exist: choose one of {', '.join(_arch_names())}")
     rest = OmegaConf.from_dotlist([item for item in given if not item.startswith("arch=")])
-    merged: Any = OmegaConf.to_container(OmegaConf.merge({"arch": OmegaConf.load(path)}, rest))
+    merged: Any = OmegaConf.to_container(OmegaConf.merge({"arch": OmegaConf.load(path)}, rest), resolve=True)
     try:
         return ArchConfig.model_validate(merged.pop("arch"))
     except ValidationError as error:
