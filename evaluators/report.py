@@ -25,11 +25,11 @@ from evaluators import arc
 from evaluators.predictions import Predictions, Trace
 from evaluators.scores import SCORES, evaluations
 from evaluators.voting import Candidate, Votes, count_votes, crop
+from utils.curves import curves
 from utils.files import write_atomically
 
 PAGES = Path(__file__).resolve().parent / "pages"
 REPORT = "report.html"
-MOST_POINTS = 400
 
 SOLVED, WRONG_CELLS, WRONG_SHAPE, UNKNOWN = "solved", "wrong cells", "wrong shape", "unknown"
 
@@ -116,17 +116,6 @@ def trace_grids(trace: Trace | None, catalog: PuzzleCatalog) -> dict[tuple[str, 
         (catalog.lookup(int(identifier))[0], int(index)): [rows_of(crop(canvas, side)) for canvas in canvases]
         for canvases, identifier, index in zip(trace.tokens, trace.puzzle_identifiers, trace.test_index, strict=True)
     }
-
-
-def curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
-    """Points [step, value] of what a log holds, at most some hundreds of each."""
-    found: dict[str, list[list[float]]] = {}
-    for line in metrics:
-        for name in ("lm_loss", "exact_accuracy", "accuracy", "steps", "examples_per_second"):
-            if isinstance(line.get(name), int | float):
-                found.setdefault(name, []).append([line["step"], round(float(line[name]), 5)])
-    thinned = {name: points[:: max(1, len(points) // MOST_POINTS)] for name, points in found.items()}
-    return {name: points for name, points in thinned.items() if len(points) > 1}
 
 
 def page(title: str, content: Mapping[str, Any]) -> str:

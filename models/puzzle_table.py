@@ -6,6 +6,8 @@ needs only the two verbs `gather` and `apply_gradients`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -130,3 +132,18 @@ class RowAverage:
             )
         for name, value in self.state_dict().items():
             value.copy_(state[name])
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """What rows of new puzzles start from: mean and spread (standard deviation), each [E], of `count` trained rows."""
+
+    mean: Tensor
+    spread: Tensor
+    count: int
+
+    @classmethod
+    def of(cls, rows: Tensor) -> RowSummary | None:
+        """Of those of `rows` [num, E] that were trained, which are those that are not zero; None if none is."""
+        trained = rows[(rows != 0).any(-1)]
+        return cls(trained.mean(0), trained.std(0, correction=0), len(trained)) if len(trained) else None

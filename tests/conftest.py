@@ -112,3 +112,15 @@ SMALL = (
     "device=cpu",
 )
 """Overrides that make a run small."""
+
+
+@pytest.fixture(scope="session")
+def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretraining on `small_data` of a few steps, with averaged weights."""
+    folder = tmp_path_factory.mktemp("runs") / "small-otter"
+    done = run_script(
+        *("pretrain_no_eval.py", f"data_paths=[{small_data}]", f"checkpoint_path={folder}", "run_name=small-otter"),
+        *("epochs=4", "eval_interval=4", "ema=True", *SMALL),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder

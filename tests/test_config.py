@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.config import EvalConfig, PretrainConfig, RunConfig, check_overrides, known_keys, settings_of, validate
-from training.entry import CONFIG_DIR, GROUPS
+from training.entry import CONFIG_DIR, GROUPS, for_hydra
 from training.schedule import lr_factor
 
 PUBLISHED_PRETRAINING = (
@@ -29,7 +29,7 @@ PUBLISHED_FINE_TUNING = (
 def composed(name: str, model: type[RunConfig], *overrides: str) -> Any:
     check_overrides(list(overrides), model, GROUPS)
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        return validate(compose(name, overrides=list(overrides)), model)
+        return validate(compose(name, overrides=for_hydra(list(overrides))), model)
 
 
 def test_published_commands_compose_as_they_stand() -> None:
@@ -145,3 +145,29 @@ def test_schedule_warms_up_then_falls_to_its_end(warmup: int, more: int, ratio: 
     if more % 2 == 0:
         assert middle == pytest.approx((1 + ratio) / 2)
     assert math.isfinite(middle)
+
+
+def test_a_tracker_is_chosen_by_its_name() -> None:
+    assert composed("cfg_pretrain", PretrainConfig).tracker is None
+    assert composed("cfg_eval", EvalConfig, "tracker=null").tracker is None
+    for override in ("tracker=wandb", "+tracker=wandb"):
+        tracker = composed("cfg_eval", EvalConfig, override, "tracker.project=mine").tracker
+        assert (tracker.name, tracker.mode, tracker.project) == ("wandb", "offline", "mine")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("tracker=wanbd",), "did you mean tracker=wandb?"),
+        (("tracker.mode=online",), "without a tracker: set tracker=wandb"),
+        (("tracker=wandb", "tracker.mod=online"), "did you mean 'tracker.mode'"),
+        (("tracker=wandb", "tracker.mode=on"), "tracker.mode='on'"),
+        (("tracker=tensorboard", "tracker.mode=online"), "tensorboard only writes files"),
+        (("tracker=trackio", "tracker.mode=online"), "set tracker.entity=USER/NAME"),
+        (("tracker=wandb", "tracker.entity=team"), "is for tracker.mode=online"),
+    ],
+)
+def test_tracker_refusals(overrides: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ValueError) as error:
+        composed("cfg_pretrain", PretrainConfig, *overrides)
+    assert said in str(error.value)

@@ -30,7 +30,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.puzzle_table import RowAverage
+from models.puzzle_table import RowAverage, RowSummary
+from training import sharing
 from training.state import TrainState
 from utils import collectives, distributed, files
 
@@ -44,12 +45,20 @@ Parts = dict[str, dict[str, Tensor]]
 
 @dataclass
 class Weights:
-    """What a run can start from: network weights, puzzle rows where there are any, and the record beside them."""
+    """What a run can start from: network weights, puzzle rows where there are any, and the record beside them.
+
+    summary: of the trained rows, where they are shared without the rows themselves.
+    """
 
     source: str
     network: dict[str, Tensor]
     puzzle_rows: Tensor | None
     record: dict[str, Any] = field(default_factory=dict)
+    summary: RowSummary | None = None
+
+    def row_summary(self) -> RowSummary | None:
+        """Mean and spread of the trained rows; None where no row was trained."""
+        return self.summary if self.puzzle_rows is None else RowSummary.of(self.puzzle_rows)
 
 
 class CheckpointWriter:
@@ -261,9 +270,17 @@ def resolve(path: Path) -> Path:
     return path if (path / RECORD).exists() else latest(path) or path
 
 
+def record_of(path: Path) -> dict[str, Any]:
+    """The record beside the weights at `path`; empty where there is none."""
+    path = resolve(path)
+    if sharing.is_folder(path):
+        return sharing.read_record(path)
+    return read_record(path) if (path / RECORD).exists() else {}
+
+
 def load_weights(path: Path, averaged: bool = True) -> Weights:
-    """Weights to start from: one of our folders (a run's stands for its latest checkpoint), a `.safetensors` file, or a
-    file of the published code.
+    """Weights to start from: one of our folders (a run's stands for its latest checkpoint), one that was exported to be
+    shared, a `.safetensors` file, or a file of the published code.
 
     Args:
         averaged: take the averaged weights of a folder that has them.
@@ -272,6 +289,9 @@ def load_weights(path: Path, averaged: bool = True) -> Weights:
         ValueError: if it is none of these, or holds anything but tensors.
     """
     path = resolve(path)
+    if sharing.is_folder(path):
+        network, summary, record = sharing.read(path)
+        return Weights(str(path), network, None, record, summary)
     if path.is_dir():
         record = read_record(path)
         network = read_part(path, "network", record)

@@ -7,7 +7,7 @@ import shutil
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from models.arch import ArchConfig
 from training.optimizers import OptimizerConfig
+from utils.trackers import TrackerConfig
 
 
 class RunConfig(BaseModel):
@@ -80,6 +81,7 @@ class RunConfig(BaseModel):
         "stop", description="what to do at a gradient that is not finite, before anything is updated"
     )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
+    tracker: TrackerConfig | None = Field(None, description="where metrics go besides metrics.jsonl")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: a GPU where there is one")
     compile: bool | None = Field(None, description="torch.compile; null: wherever a compiler is found")
     activation_checkpointing: bool = Field(
@@ -297,8 +299,10 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> list[tuple[str, Fie
     """Every setting in dotted form with what the model says of it."""
     found: list[tuple[str, FieldInfo]] = []
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found += settings_of(field.annotation, f"{prefix}{name}.")
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        models = [kind for kind in kinds if issubclass(kind, BaseModel)]
+        if models:
+            found += settings_of(models[0], f"{prefix}{name}.")
         else:
             found.append((prefix + name, field))
     return found
@@ -340,6 +344,10 @@ def check_overrides(overrides: list[str], model: type[BaseModel], groups: Mappin
             )
         if key not in keys and key not in groups and not key.startswith("hydra"):
             raise ValueError(unknown_key(key, [*keys, *groups]))
+        if key.startswith("tracker.") and not any(
+            o.lstrip("+").startswith(("tracker=", "experiment=")) for o in overrides
+        ):
+            raise ValueError(f"{override} without a tracker: set tracker=wandb or another one too")
 
 
 def validate(config: DictConfig | dict[str, Any], model: type[Config]) -> Config:

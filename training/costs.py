@@ -1,9 +1,9 @@
 """What a training step costs, reckoned: floating-point operations, bytes of memory, launches.
 
-Steps are costed over a list of parts, each so many examples of one sequence length, so that a step over several canvases
-is the sum of its parts.  Matrix products count two operations per multiply-add; nothing else counts.
+Steps are costed over a list of parts, each so many examples of one sequence length, so that a step over several
+canvases is the sum of its parts.  Matrix products count two operations per multiply-add; nothing else counts.
 
-Dimensions: S sequence (prefix and canvas), D hidden, F inner width of the SwiGLU, V vocabulary, E width of a puzzle row.
+Dimensions: S sequence (prefix and canvas), D hidden, F inner width of the SwiGLU.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def step_memory(
     latents = len(RECURSIONS[arch.name].latents)
     per_place = width * (KEPT_WIDTHS * D + KEPT_INNER * F)
     blocks = applications(arch).with_gradient
-    kept = places * per_place * blocks
+    kept: float = places * per_place * blocks
     if recomputes:
         applied = max(1, blocks // max(1, arch.L_layers or arch.H_layers))
         kept = places * (2 * width * D * applied + per_place * blocks / applied)

@@ -17,13 +17,15 @@ from pydantic_core import PydanticUndefined
 
 from training.config import Config, check_overrides, settings_of, validate
 from training.loop import Interrupted
-from utils import distributed
+from utils import distributed, trackers
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_DIR = str(ROOT / "config")
 GROUPS = {
-    group: sorted(path.stem for path in Path(CONFIG_DIR, group).glob("*.yaml")) for group in ("arch", "experiment")
+    group: sorted(path.stem for path in Path(CONFIG_DIR, group).glob("*.yaml"))
+    for group in ("arch", "tracker", "experiment")
 }
+"""The files of each group; those of `experiment` are added to the defaults, of the others one is always chosen."""
 
 EXIT_BAD_INPUT = 2
 """Exit status where settings, data or a checkpoint are not usable as given."""
@@ -51,7 +53,9 @@ def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -
     status = 0
     try:
         check_overrides(sys.argv[1:], model, GROUPS)
+        given, sys.argv[1:] = sys.argv[1:], for_hydra(sys.argv[1:])
         compose()
+        sys.argv[1:] = given
         for config in composed:
             main(validate(config, model))
         distributed.teardown()
@@ -72,11 +76,23 @@ def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -
 def _leave(status: int) -> None:
     """Ends the program.  One rank of several leaves without taking the interpreter apart: Gloo's threads may still run
     then, which now and then aborts a process whose work is done and on the disk (PyTorch 2.13)."""
+    trackers.close_all()
     if distributed.is_launched():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def for_hydra(overrides: list[str]) -> list[str]:
+    """Overrides as Hydra wants them: `+arch=NAME` without its plus, and null as the name of a group's file."""
+    chosen = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if key.lstrip("+") in GROUPS.keys() - {"experiment"}:
+            override = key.lstrip("+") + equals + ("'null'" if value == "null" else value)
+        chosen.append(override)
+    return chosen
 
 
 def help_text(main: Callable[..., None], model: type[BaseModel]) -> str:
@@ -87,7 +103,7 @@ def help_text(main: Callable[..., None], model: type[BaseModel]) -> str:
         shown = "" if default is PydanticUndefined else json.dumps(default)
         meaning = f"  {field.description}" if field.description else ""
         lines.append(f"  {key + '=' + shown:<42}{meaning}")
-    lines += ["", *(f"{group}=  {', '.join(names)}" for group, names in GROUPS.items() if group == "arch")]
+    lines += ["", *(f"{group}=  {', '.join(names)}" for group, names in GROUPS.items() if group != "experiment")]
     lines += [f"+experiment=  {', '.join(GROUPS['experiment'])}", "", "Hydra's own options: --hydra-help"]
     return "\n".join(lines)
 

@@ -90,22 +90,22 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
     Raises:
         ValueError: `keep` with other puzzles than the checkpoint's, or rows of another width.
     """
-    table, rows = state.table, weights.puzzle_rows
+    table, rows, summary = state.table, weights.puzzle_rows, weights.summary
     if table is None:
         return "no puzzle rows"
-    if rows is None:
-        if rows_from != "zero":
-            raise ValueError(
-                f"{weights.source} holds no puzzle rows to {rows_from}: name a checkpoint that does, or train with "
-                "puzzle_rows=zero"
-            )
-        return "puzzle rows zero"
-    if rows.shape[1] != table.weights.shape[1]:
+    if rows is None and rows_from != "zero" and (summary is None or rows_from == "keep"):
         raise ValueError(
-            f"{weights.source} has puzzle rows of width {rows.shape[1]}, arch.puzzle_emb_ndim is "
+            f"{weights.source} holds no puzzle rows to {rows_from}: name a checkpoint that does, or train with "
+            f"puzzle_rows={'mean' if summary is not None else 'zero'}"
+        )
+    width = rows.shape[1] if rows is not None else len(summary.mean) if summary is not None else None
+    if width not in (None, table.weights.shape[1]):
+        raise ValueError(
+            f"{weights.source} has puzzle rows of width {width}, arch.puzzle_emb_ndim is "
             f"{table.weights.shape[1]}: set it to the checkpoint's"
         )
     if rows_from == "keep":
+        assert rows is not None
         theirs = weights.record.get("puzzles")
         comparable = bool(theirs and puzzles) and str(theirs).startswith("names:") == str(puzzles).startswith("names:")
         if rows.shape != table.weights.shape or (comparable and theirs != puzzles):
@@ -116,17 +116,17 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
         table.weights.copy_(rows)
         return "puzzle rows kept" + ("" if comparable else " (their order cannot be checked: no record of it)")
     if rows_from in ("mean", "noise"):
-        trained = rows[(rows != 0).any(-1)]
-        if not len(trained):
+        summary = weights.row_summary()
+        if summary is None:
             raise ValueError(f"{weights.source} has no trained puzzle rows to take the mean of: set puzzle_rows=zero")
-        table.weights.copy_(trained.mean(0).expand_as(table.weights))
+        table.weights.copy_(summary.mean.expand_as(table.weights))
         if rows_from == "noise":
             generator = torch.Generator().manual_seed(state.config.seed)
-            spread = trained.std(0, correction=0)
-            table.weights += (torch.randn(table.weights.shape, generator=generator) * spread).to(table.weights.device)
+            noise = torch.randn(table.weights.shape, generator=generator) * summary.spread
+            table.weights += noise.to(table.weights.device)
         table.weights[BLANK_IDENTIFIER] = 0
-        noise = " and noise of their spread" if rows_from == "noise" else ""
-        return f"puzzle rows set to the mean of {len(trained)} trained rows{noise}"
+        added = " and noise of their spread" if rows_from == "noise" else ""
+        return f"puzzle rows set to the mean of {summary.count} trained rows{added}"
     table.weights.zero_()
     return "puzzle rows zero"
 
@@ -154,6 +154,7 @@ FREE = (
     "run_name",
     "resume",
     "log_every",
+    "tracker",
     "device",
     "compile",
     "activation_checkpointing",
@@ -193,15 +194,22 @@ def check_resumable(config: RunConfig, found: Path, record: dict[str, Any], iden
     return [f"{name} {theirs[name]} -> {mine[name]}" for name in sorted(others) if theirs[name] != mine[name]]
 
 
+def record_before(config: RunConfig) -> dict[str, Any]:
+    """The record of the weights that `load_checkpoint` names; empty where there is none."""
+    return {} if config.load_checkpoint is None else checkpoint.record_of(Path(config.load_checkpoint))
+
+
 def seen_tasks(config: RunConfig) -> dict[str, str]:
     """The tasks that the weights of `load_checkpoint` were trained on, as its record says: key -> whole or
     demonstrations; empty without a record."""
-    if config.load_checkpoint is None:
-        return {}
-    path = checkpoint.resolve(Path(config.load_checkpoint))
-    if not (path / checkpoint.RECORD).exists():
-        return {}
-    return dict(checkpoint.read_record(path).get("task_keys", {}))
+    return dict(record_before(config).get("task_keys", {}))
+
+
+def stages_before(config: RunConfig) -> list[dict[str, Any]]:
+    """The runs that the weights of `load_checkpoint` come from, the first one first, the last one with its steps."""
+    record = record_before(config)
+    stages = [dict(stage) for stage in record.get("stages", [])]
+    return [*stages[:-1], stages[-1] | {"step": record["step"]}] if stages else []
 
 
 def start(state: TrainState, directory: Path, identity: dict[str, Any]) -> str:

@@ -15,7 +15,13 @@ from training import initialise
 from training.config import RunConfig
 from training.data import TrainingData
 from training.state import TrainState
-from utils import distributed, runlog
+from utils import distributed, runlog, trackers
+
+RECIPE = (
+    *("global_batch_size", "epochs", "lr", "lr_min_ratio", "lr_warmup_steps", "weight_decay", "beta1", "beta2"),
+    *("atan2_scale", "puzzle_emb_lr", "puzzle_emb_weight_decay", "ema", "ema_rate", "seed"),
+)
+"""The settings that a network's later users are told of."""
 
 
 @dataclass
@@ -25,6 +31,7 @@ class Run:
     directory: the run's folder, made by `start`.
     identity: `data`, what training reads of each data set, and `puzzles`, which puzzle each identifier stands for.
     task_keys: the tasks of the data sets whatever their names, and whether whole or by their demonstrations alone.
+    data: what each data set is made of.
     say: prints one line on rank 0.
     metrics: the log; it writes nothing before `start` has opened it.
     """
@@ -37,6 +44,7 @@ class Run:
     directory: Path
     identity: dict[str, Any]
     task_keys: dict[str, str]
+    data: list[dict[str, Any]]
     say: Callable[[str], None]
     metrics: runlog.MetricsLog = field(default_factory=lambda: runlog.MetricsLog(None))
 
@@ -45,7 +53,12 @@ class Run:
         """What a checkpoint says of its run besides the state."""
         settings = self.config.model_dump(mode="json")
         seen = initialise.seen_tasks(self.config) | self.task_keys
-        return {"config": settings, **self.identity, "task_keys": seen, "git": runlog.git_commit()}
+        recipe = {name: settings[name] for name in RECIPE}
+        stages = [*initialise.stages_before(self.config), {"run": self.name, "data": self.data, "recipe": recipe}]
+        return {
+            **{"config": settings, **self.identity, "task_keys": seen, "stages": stages},
+            "git": runlog.git_commit(),
+        }
 
 
 def open_run(config: RunConfig) -> Run:
@@ -68,13 +81,25 @@ def open_run(config: RunConfig) -> Run:
     identity = {"data": [data for data, _ in prints], "puzzles": "+".join(puzzles for _, puzzles in prints)}
     manifests = [storage.open_manifest(path) for path in config.data_paths]
     task_keys: dict[str, str] = {key: how for m in manifests if m is not None for key, how in m.task_keys.items()}
+    if (tracker := config.tracker) is not None:
+        distributed.from_main(lambda: trackers.check(tracker))
     name = config.run_name or runlog.random_name()
     folder = Path(config.checkpoint_path or Path("checkpoints") / (config.project_name or "trm") / name)
     name = distributed.broadcast_object(runlog.name_of(folder) or name)
     why = config.not_compiled_because(device)
     say = runlog.speaker()
     say(f"run {name} in {folder} on {distributed.world_size()} x {device.type}" + (why and f"; {why}"))
-    return Run(config, device, distributed.rank(), distributed.world_size(), name, folder, identity, task_keys, say)
+    data = [_described(path, manifest) for path, manifest in zip(config.data_paths, manifests, strict=True)]
+    ranks = (distributed.rank(), distributed.world_size())
+    return Run(config, device, *ranks, name, folder, identity, task_keys, data, say)
+
+
+def _described(path: str, manifest: storage.Manifest | None) -> dict[str, Any]:
+    """What a data set is made of, for those who get the weights without it; a published one does not say."""
+    metadata = storage.open_split(path, "train").metadata
+    tokens = ("vocab_size", "seq_len", "pad_id", "ignore_label_id")
+    told = {} if manifest is None else manifest.model_dump(mode="json", include={"sources", "settings", "counts"})
+    return {"name": Path(path).name, **told, "tokens": {name: getattr(metadata, name) for name in tokens}}
 
 
 def open_data(run: Run, splits: Sequence[Split]) -> TrainingData:
@@ -101,4 +126,15 @@ def start(run: Run, state: TrainState) -> str:
     )
     run.metrics = folder.metrics
     run.metrics.truncate_after(state.step)
+    track(run, state.step)
     return said
+
+
+def track(run: Run, step: int) -> None:
+    """Lets the run's tracker have what its log gets from now on, on rank 0."""
+    config = run.config
+    if config.tracker is None or not distributed.is_main():
+        return
+    settings = config.model_dump(mode="json", exclude={"tracker"})
+    project = config.project_name or "trm"
+    run.metrics.tracker = trackers.open_tracker(config.tracker, run.directory, run.name, project, settings, step)

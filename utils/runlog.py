@@ -6,6 +6,7 @@
                        versions, hardware
       manifests.json   what each data set says of itself
       metrics.jsonl    one JSON object per line, each with its step
+      tracker.json ..  of a tracker, where there is one (utils/trackers.py)
       step_N ...       checkpoints (training/checkpoint.py)
 
 Rank 0 writes; on the other ranks everything here does nothing.
@@ -35,6 +36,7 @@ from tqdm import tqdm
 
 from utils import distributed
 from utils.files import write_atomically
+from utils.trackers import Tracker
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,6 +57,7 @@ class MetricsLog:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self.tracker: Tracker | None = None  # gets what is written too
         self._file: TextIO | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +70,8 @@ class MetricsLog:
             record = _plain({"step": int(step), **metrics})
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
+            if self.tracker is not None:
+                self.tracker.log(record.pop("step"), record)
 
     def truncate_after(self, step: int) -> None:
         """Drops what was logged after `step`, so that a run which resumes there logs each step once."""

@@ -1,0 +1,121 @@
+"""Solves a puzzle of your own, from one JSON file to a picture with attempts:
+
+    python solve.py examples/mirror.json --weights FOLDER --out answer.png
+
+The file is one task as ARC has them, {"train": [{"input": .., "output": ..}, ..], "test": [{"input": ..}]}, a grid a
+list of rows of colours 0 to 9.  FOLDER is an exported network (python -m training.export), a checkpoint or a run.  The
+network learns the puzzle from its demonstrations first.  The best attempts are printed as digits, all of them are in
+answer.json.  Further settings of fine-tuning and prediction go last: lr=1e-4 global_batch_size=64 device=cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dataset import tasks
+from dataset.tasks import Task
+from evaluators import solver
+from evaluators.picture import draw_task
+from evaluators.solver import Solution, Solver
+from utils.files import write_atomically
+
+
+def read_puzzle(path: Path, chosen: str | None) -> Task:
+    """The task of a file, or the one called `chosen` where the file has several.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}: name a JSON file with one task")
+    value = tasks.read_json(path)
+    if isinstance(value, dict) and "train" not in value and value and all(isinstance(v, dict) for v in value.values()):
+        if chosen is None and len(value) > 1:
+            raise ValueError(
+                f"{path} holds {len(value)} tasks: choose one by --task, such as --task {next(iter(value))}"
+            )
+        name = next(iter(value)) if chosen is None else chosen
+        if name not in value:
+            raise ValueError(f"{path} has no task {name}: it has {', '.join(list(value)[:5])}, ..")
+        return tasks.parse_task(name, "own", value[name], f"{path}: task {name!r}")
+    return tasks.parse_task(path.stem, "own", value, str(path))
+
+
+def parse_settings(given: Sequence[str]) -> dict[str, Any]:
+    """`key=value` as on the command line of eval_arc_k10.py."""
+    if wrong := [item for item in given if "=" not in item]:
+        raise ValueError(f"{wrong[0]!r} is no setting: write it as key=value, such as lr=1e-4")
+    return {key: yaml.safe_load(value) for key, value in (item.split("=", 1) for item in given)}
+
+
+def digits(found: Solution) -> str:
+    """The best attempt at each test input, and how sure it is."""
+    lines = []
+    for i, candidates in enumerate(found.attempts, start=1):
+        if not candidates:
+            lines.append(f"test input {i}: no prediction showed a grid")
+            continue
+        best, votes = candidates[0], sum(c.votes for c in candidates)
+        lines.append(f"test input {i}: {best.votes} of {votes} votes, halting {best.mean_halt:.0%}")
+        lines += ["  " + " ".join(map(str, row)) for row in best.grid.tolist()]
+    return "\n".join(lines)
+
+
+def as_json(found: Solution, conditions: dict[str, Any]) -> str:
+    """All attempts, the best first, and under what conditions they were made."""
+    tests = [
+        [{"grid": c.grid.tolist(), "votes": c.votes, "halt": round(c.mean_halt, 4)} for c in candidates]
+        for candidates in found.attempts
+    ]
+    return json.dumps({"puzzle": found.name, "attempts": tests, "conditions": conditions}) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("puzzle", type=Path, help="a JSON file with demonstrations and test inputs")
+    parser.add_argument("--weights", type=Path, required=True, help="an exported network, a checkpoint or a run")
+    parser.add_argument("--out", type=Path, default=Path("answer.png"), help="the picture (answer.png)")
+    parser.add_argument("--task", help="which one, where the file has several")
+    parser.add_argument(
+        "--augmentations", type=int, default=solver.AUGMENTATIONS, help="besides the puzzle itself (64)"
+    )
+    parser.add_argument("--steps", type=int, default=solver.STEPS, help="of fine-tuning (200)")
+    parser.add_argument("--attempts", type=int, default=3, help="in the picture (3)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("settings", nargs="*", help="key=value ..")
+    given = parser.parse_intermixed_args()
+    try:
+        if given.out.suffix != ".png" or not given.out.resolve().parent.is_dir():
+            raise ValueError(
+                f"--out {given.out} is no place for a picture: name a file in a folder that is there, .png"
+            )
+        if importlib.util.find_spec("PIL") is None:
+            raise ValueError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"')
+        task = read_puzzle(given.puzzle, given.task)
+        solved = Solver.load(given.weights, **parse_settings(given.settings)).solve(
+            task.to_json(),
+            name=task.id,
+            augmentations=given.augmentations,
+            finetune_steps=given.steps,
+            seed=given.seed,
+        )
+        conditions = {name: str(value) for name, value in vars(given).items() if name not in ("out", "attempts")}
+        answers = given.out.with_suffix(".json")
+        write_atomically(answers, as_json(solved, conditions))
+        draw_task(solved.described(given.attempts), given.out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{digits(solved)}\nto look at: {given.out}; all attempts: {answers}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Curves of one or several runs as a picture.
+
+    python -m utils.plot RUN.. [--out curves.png] [--metrics lm_loss exact_accuracy] [--smooth 20]
+
+RUN is the folder of a run (or its metrics.jsonl).  Each metric is a panel, each run a colour.  Noisy curves are drawn
+faintly, with their running mean over `--smooth` lines of the log above them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.curves import CURVES, Points, curves
+from utils.files import write_atomically
+from utils.runlog import read_metrics
+
+COLOURS = ("#0b62a8", "#d1495b", "#2a9d5c", "#b8860b", "#7a4fb5", "#159a9c", "#8c564b", "#555555")
+"""Told apart by those who see red and green alike, too, as far as four; further runs differ in their dashes."""
+
+DASHES = ("-", "--", ":", "-.")
+INK, FAINT, GRID = "#1c2430", "#5b6675", "#e3e8ee"
+PANEL = (4.6, 2.7)
+"""Inches."""
+
+MOST_POINTS = 1500
+
+
+def draw(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, names: Sequence[str] = (), smooth: int = 1
+) -> int:
+    """Writes the picture, whole or not at all; returns how many panels it has.
+
+    Args:
+        runs: the lines of each run's log, by the name to show.
+        names: of the metrics; none: those of `utils.curves` that any run has.
+        smooth: lines of the log that a running mean is over.
+
+    Raises:
+        ValueError: if there is nothing to draw, or Matplotlib is not installed.
+    """
+    found = {run: curves(lines, names or CURVES, MOST_POINTS) for run, lines in runs.items()}
+    shown = [name for name in names or CURVES if any(name in points for points in found.values())]
+    if not shown:
+        raise ValueError(
+            f"{' and '.join(runs)} hold no curve" + (f" of {', '.join(names)}" if names else "") + ": a curve needs "
+            "two lines of metrics.jsonl; train for longer or lower log_every"
+        )
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError('curves need the package matplotlib: pip install -e ".[pictures]"') from None
+
+    columns = min(len(shown), 2 if len(shown) in (2, 4) else 3)
+    rows = math.ceil(len(shown) / columns)
+    legend = 0.32 * math.ceil(len(runs) / columns) + 0.15
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + legend), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis in axes[len(shown) :]:
+        axis.remove()
+    for axis, name in zip(axes, shown, strict=False):
+        _panel(axis, name, {run: points.get(name, []) for run, points in found.items()}, smooth)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, labelcolor=INK, fontsize=10)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", facecolor="white")
+    write_atomically(path, lambda stream: stream.write(drawn.getbuffer()))
+    return len(shown)
+
+
+def _panel(axis: Any, name: str, by_run: Mapping[str, Points], smooth: int) -> None:
+    """One metric of every run."""
+    from matplotlib.ticker import EngFormatter, PercentFormatter
+
+    is_score = name.startswith(("ARC/", "exact/"))
+    is_share = is_score or "accuracy" in name
+    smooth = 1 if is_score or name == "lr" else smooth  # these are exact
+    highest = 0.0
+    for i, (run, points) in enumerate(by_run.items()):
+        steps, values = np.array(points, dtype=float).reshape(-1, 2).T
+        colour, dash = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
+        smoothed = running_mean(values, smooth)
+        if smooth > 1:
+            axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+        marker = "o" if 0 < len(points) <= 12 else None
+        axis.plot(steps, smoothed, dash, color=colour, linewidth=1.6, label=run, marker=marker, markersize=3.5)
+        highest = max([highest, *smoothed])
+    axis.set_title(CURVES.get(name, name), loc="left", fontsize=11, color=INK)
+    axis.set_xlabel("step", fontsize=9, color=FAINT)
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if is_share:
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    elif name == "examples_per_second":
+        axis.yaxis.set_major_formatter(EngFormatter(sep=""))
+    if name != "lr":
+        axis.set_ylim(0, 1.05 * highest or 1)
+    else:
+        axis.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+        axis.set_ylim(bottom=0)
+    axis.tick_params(colors=FAINT, labelsize=9, length=0)
+    axis.grid(color=GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.margins(x=0.01)
+    for side in axis.spines.values():
+        side.set_visible(False)
+
+
+def running_mean(values: np.ndarray, over: int) -> np.ndarray:
+    """The mean of each value and up to `over` - 1 before it, float64 [N]."""
+    sums = np.concatenate(([0.0], np.cumsum(values)))
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(0, end - over)
+    return (sums[end] - sums[start]) / (end - start)
+
+
+def labels(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the runs' paths that tell them apart."""
+    parts = [path.resolve().parts for path in paths]
+    for count in range(1, max(map(len, parts)) + 1):
+        ends = ["/".join(part[-count:]) for part in parts]
+        if len(set(ends)) == len(ends):
+            return ends
+    raise ValueError(f"{paths[0]} is named twice: name each run once")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The log of a run.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    log = path if path.is_file() else path / "metrics.jsonl"
+    if not log.is_file():
+        raise ValueError(f"{path} holds no metrics.jsonl: name the folder of a run")
+    return read_metrics(log)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.plot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
+    parser.add_argument("--out", type=Path, default=Path("curves.png"), help="the picture (curves.png)")
+    parser.add_argument("--metrics", nargs="+", default=[], help="names as in metrics.jsonl, in this order")
+    parser.add_argument("--smooth", type=int, default=1, help="lines of the log that a running mean is over")
+    given = parser.parse_args()
+    try:
+        if given.smooth < 1:
+            raise ValueError(f"--smooth {given.smooth}: a mean is over at least 1 line")
+        folders = [path.parent if path.is_file() else path for path in given.runs]
+        logs = dict(zip(labels(folders), map(read, given.runs), strict=True))
+        panels = draw(logs, given.out, given.metrics, given.smooth)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{given.out}: {panels} curves of {len(logs)} run(s)")
+
+
+if __name__ == "__main__":
+    main()
