@@ -78,9 +78,9 @@ def parse_grid(value: Any, where: str) -> np.ndarray:
     if len(rows) > MAX_GRID or len(rows[0]) > MAX_GRID:
         raise ValueError(f"{where} is {len(rows)} x {len(rows[0])}, larger than {MAX_GRID} x {MAX_GRID}: leave it out")
     for row in rows:
-        for cell in row:
-            if type(cell) is not int or not 0 <= cell < NUM_COLOURS:
-                raise ValueError(f"{where} has the colour {cell!r}, not an integer in 0..9: correct the file")
+        if set(map(type, row)) != {int} or min(row) < 0 or max(row) >= NUM_COLOURS:
+            cell = next(cell for cell in row if type(cell) is not int or not 0 <= cell < NUM_COLOURS)
+            raise ValueError(f"{where} has the colour {cell!r}, not an integer in 0..9: correct the file")
     return np.array(rows, dtype=np.uint8)
 
 
@@ -97,9 +97,14 @@ class _RepeatedKeyError(Exception):
     pass
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read or an object in it has a key twice.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}: check --input-file-prefix and --subsets") from None
     except OSError as error:
@@ -108,6 +113,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): fetch it again") from None
+
+
+def _read_tasks(path: Path) -> dict[str, Any]:
+    value = read_json(path)
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a {type(value).__name__}, not tasks by id: expected Kaggle's layout")
     return value
@@ -125,6 +134,44 @@ def _list(value: Any, where: str) -> list[Any]:
     return value
 
 
+def parse_task(task_id: str, subset: str, value: Any, where: str, needs_test: bool = True) -> Task:
+    """A task from `{"train": [{"input", "output"}, ..], "test": [{"input"}, ..]}`; test outputs may be there or not.
+
+    Args:
+        needs_test: whether a task without test pairs is refused.
+
+    Raises:
+        ValueError: naming `where`, the defect and the remedy.
+    """
+    if not task_id or SEPARATOR in task_id or task_id == "<blank>":
+        raise ValueError(f"{where} has an id that puzzle names cannot carry: rename it")
+    train: list[Pair] = []
+    for i, pair in enumerate(_list(_field(value, "train", where), f"{where}, train")):
+        at = f"{where}, train pair {i}"
+        grid_in, grid_out = (parse_grid(_field(pair, side, at), f"{at}, {side}") for side in ("input", "output"))
+        train.append((grid_in, grid_out))
+    given = _field(value, "test", where) if needs_test else value.get("test", [])
+    test: list[Pair] = []
+    for i, pair in enumerate(_list(given, f"{where}, test") if needs_test or given != [] else []):
+        at = f"{where}, test pair {i}"
+        grid_in = parse_grid(_field(pair, "input", at), f"{at}, input")
+        known = pair.get("output") is not None
+        test.append((grid_in, parse_grid(pair["output"], f"{at}, output") if known else None))
+    return Task(task_id, subset, tuple(train), tuple(test))
+
+
+def _solved(task: Task, solutions: Any, where: str, challenges: str) -> Task:
+    """The task with the outputs of a solutions file."""
+    known = _list(solutions, where)
+    if len(known) != len(task.test):
+        raise ValueError(f"{where} has {len(known)} solutions for {len(task.test)} test inputs: use matching files")
+    outputs = [parse_grid(grid, f"{where}, solution {i}") for i, grid in enumerate(known)]
+    for i, ((_, embedded), output) in enumerate(zip(task.test, outputs, strict=True)):
+        if embedded is not None and not np.array_equal(embedded, output):
+            raise ValueError(f"{where}, solution {i} is not the output in {challenges}: correct one")
+    return replace(task, test=tuple((pair[0], output) for pair, output in zip(task.test, outputs, strict=True)))
+
+
 def load_kaggle(prefix: str, subset: str) -> list[Task]:
     """The tasks of `PREFIX_SUBSET_challenges.json`, with the outputs of `PREFIX_SUBSET_solutions.json` where there is
     such a file.
@@ -133,8 +180,8 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
         ValueError: naming the file and the task.
     """
     challenges_path, solutions_path = (Path(f"{prefix}_{subset}_{kind}.json") for kind in ("challenges", "solutions"))
-    challenges = _read_json(challenges_path)
-    solutions = _read_json(solutions_path) if solutions_path.exists() else None
+    challenges = _read_tasks(challenges_path)
+    solutions = _read_tasks(solutions_path) if solutions_path.exists() else None
     if solutions is not None and (other := sorted(solutions.keys() ^ challenges.keys())):
         raise ValueError(
             f"{solutions_path} has solutions for other tasks than {challenges_path.name} (such as {other[0]!r}): "
@@ -143,34 +190,10 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
     tasks = []
     for task_id, value in challenges.items():
         where = f"{challenges_path}: task {task_id!r}"
-        if not task_id or SEPARATOR in task_id or task_id == "<blank>":
-            raise ValueError(f"{where} has an id that puzzle names cannot carry: rename it")
-        train: list[Pair] = []
-        for i, pair in enumerate(_list(_field(value, "train", where), f"{where}, train")):
-            at = f"{where}, train pair {i}"
-            grid_in, grid_out = (parse_grid(_field(pair, side, at), f"{at}, {side}") for side in ("input", "output"))
-            train.append((grid_in, grid_out))
-        given = _list(_field(value, "test", where), f"{where}, test")
-        inputs = [
-            parse_grid(_field(pair, "input", f"{where}, test pair {i}"), f"{where}, test pair {i}, input")
-            for i, pair in enumerate(given)
-        ]
-        outputs = [
-            parse_grid(pair["output"], f"{where}, test pair {i}, output") if pair.get("output") is not None else None
-            for i, pair in enumerate(given)
-        ]
+        task = parse_task(task_id, subset, value, where)
         if solutions is not None:
-            where = f"{solutions_path}: task {task_id!r}"
-            known = _list(solutions[task_id], where)
-            if len(known) != len(inputs):
-                raise ValueError(
-                    f"{where} has {len(known)} solutions for {len(inputs)} test inputs: use matching files"
-                )
-            embedded, outputs = outputs, [parse_grid(grid, f"{where}, solution {i}") for i, grid in enumerate(known)]
-            for i, (a, b) in enumerate(zip(embedded, outputs, strict=True)):
-                if a is not None and b is not None and not np.array_equal(a, b):
-                    raise ValueError(f"{where}, solution {i} is not the output in {challenges_path.name}: correct one")
-        tasks.append(Task(task_id, subset, tuple(train), tuple(zip(inputs, outputs, strict=True))))
+            task = _solved(task, solutions[task_id], f"{solutions_path}: task {task_id!r}", challenges_path.name)
+        tasks.append(task)
     return tasks
 
 
@@ -184,10 +207,10 @@ def load_challenges(path: Path) -> dict[str, Any]:
     if not separator or rest:
         raise ValueError(f"{path} is no challenges file: its name must end in _challenges.json")
     folder, _, name = prefix.rpartition("/")
-    return {task.id: task.to_json() for task in load_kaggle(*_split_name(folder, name))}
+    return {task.id: task.to_json() for task in load_kaggle(*split_name(folder, name))}
 
 
-def _split_name(folder: str, name: str) -> tuple[str, str]:
+def split_name(folder: str, name: str) -> tuple[str, str]:
     """Prefix and subset of a file's name, `arc-agi_evaluation2` -> (`arc-agi`, `evaluation2`)."""
     first, _, subset = name.rpartition("_")
     if not first:
@@ -234,7 +257,7 @@ def unique(tasks: Iterable[Task]) -> tuple[list[Task], list[Task]]:
         if not first.same_content(task):
             raise ValueError(
                 f"task {task.id!r} of subset {task.subset!r} differs from the one of the same id in subset "
-                f"{first.subset!r}: rename one of them or leave out a subset"
+                f"{first.subset!r}: rename one of them (--sources has id_prefix=NEW- for that) or leave out a subset"
             )
         merged.append(task)
     return [found[task_id] for task_id in sorted(found)], merged
