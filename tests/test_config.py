@@ -131,3 +131,9 @@ def test_schedule_warms_up_then_falls_to_its_end(warmup: int, more: int, ratio: 
     if more % 2 == 0:
         assert middle == pytest.approx((1 + ratio) / 2)
     assert math.isfinite(middle)
+
+
+def test_hydras_own_options_may_have_values() -> None:
+    check_overrides(["--cfg", "job", "-p", "arch", "lr=1e-3", "--multirun"], PretrainConfig, GROUPS)
+    with pytest.raises(ValueError, match="'job' is no setting"):
+        check_overrides(["--multirun", "job"], PretrainConfig, GROUPS)

@@ -31,7 +31,9 @@ def strings() -> list[str]:
 @pytest.mark.parametrize("quote", QUOTES)
 def test_a_quoted_message_exists(quote: str) -> None:
     assert len(quote.replace("…", "").strip()) >= 12, "too short a quote to tell messages apart"
-    assert any(quote.strip("… ") in text for text in strings()), "no message of the code reads like this any more: quote it anew"
+    assert any(quote.strip("… ") in text for text in strings()), (
+        "no message of the code reads like this any more: quote it anew"
+    )
 
 
 def test_every_part_of_the_page_quotes() -> None:
