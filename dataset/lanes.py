@@ -91,7 +91,8 @@ class LaneStreams:
         """Examples, puzzles and visit seeds of the canvas in a segment, a pure function of the seed."""
         epochs = max(EPOCHS, int(np.ceil(CHUNKS * chunk_size / self._per_epoch[lane])))
         data = self.data
-        plan = plan_interval(data.group_starts, data.example_starts, 1, epochs, self.seed, segment)
+        starts = data.group_starts, data.example_starts
+        plan = plan_interval(*starts, 1, epochs, self.seed, segment, data.group_weights)
         return take_lane(plan, data.example_starts, self._lane_of, lane)
 
 
@@ -103,5 +104,6 @@ def demand_of(data: JoinedSplits) -> tuple[NDArray[np.int16], NDArray[np.float64
     """
     extents = data.extents(np.arange(data.num_examples))
     puzzles = np.diff(data.group_starts)
-    per_puzzle = np.repeat(1 / puzzles, puzzles)
+    weights = np.ones(len(puzzles)) if data.group_weights is None else data.group_weights
+    per_puzzle = np.repeat(weights / puzzles, puzzles)
     return extents, np.repeat(per_puzzle, np.diff(data.example_starts))

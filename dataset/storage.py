@@ -6,7 +6,7 @@
         train/dataset.json, test/dataset.json
 
     compact (ours, the default): base grids once, one row per puzzle saying which augmentation it is
-        tasks.json                     task ids, their subsets, how many pairs and puzzles each has
+        tasks.json                     task ids, their subsets, how many pairs and puzzles each has, visits per epoch
         grids.npy                      uint8, all cells of all grids
         pairs.npy                      int32 [pairs, 6]: input offset, h, w; output offset, h, w (h = 0: not known)
         augmentations.npy              uint8 [puzzles, 11]: dihedral transform, ten colours
@@ -17,6 +17,7 @@
         {train,test}/{set}__puzzle_identifiers.npy             int32 [puzzles]
         {train,test}/{set}__puzzle_indices.npy                 int32 [puzzles + 1], first example of each
         {train,test}/{set}__group_indices.npy                  int32 [groups + 1], first puzzle of each
+        train/{set}__group_weights.npy                         float64 [groups], visits per epoch, if not all 1
 
 This module alone knows the file names.  Nothing is ever unpickled.
 """
@@ -53,6 +54,7 @@ SPLIT_METADATA = "dataset.json"
 SPLITS = ("train", "test")
 MAX_IDENTIFIERS_START = 10**8
 SET = "all"
+GROUP_WEIGHTS = "group_weights"
 BLANK = "<blank>"
 EXPANDED_IS_WHOLE = (
     "canvases other than the whole one need a data set in the compact format: build it with --format compact, or set "
@@ -97,6 +99,7 @@ class TaskEntry(BaseModel):
     demonstrations: int = Field(ge=0, lt=2**31)
     pairs: int = Field(ge=0, lt=2**31)
     puzzles: int = Field(ge=0, lt=2**31)
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="visits per epoch")
 
 
 class TaskList(BaseModel):
@@ -184,13 +187,14 @@ class Split:
     """The examples of one split, by number.
 
     group_indices int [G + 1]: first puzzle of each group; puzzle_indices int [P + 1]: first example of each puzzle;
-    puzzle_identifiers int32 [P].
+    puzzle_identifiers int32 [P].  group_weights float64 [G]: visits of each group per epoch; None: one each.
     """
 
     metadata: SplitMetadata
     group_indices: np.ndarray
     puzzle_indices: np.ndarray
     puzzle_identifiers: np.ndarray
+    group_weights: np.ndarray | None = None
 
     @property
     def num_examples(self) -> int:
@@ -252,6 +256,7 @@ class CompactSplit(Split):
     group_indices: np.ndarray = field(repr=False)
     identifiers_start: int = 1
     shifted: bool = True
+    group_weights: np.ndarray | None = field(default=None, repr=False)
 
     @cached_property
     def puzzle_indices(self) -> np.ndarray:  # type: ignore[override]
@@ -326,6 +331,7 @@ class ExpandedSplit(Split):
     group_indices: np.ndarray
     puzzle_indices: np.ndarray
     puzzle_identifiers: np.ndarray
+    group_weights: np.ndarray | None = None
 
     def read(
         self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
@@ -375,6 +381,7 @@ class RestrictedSplit(Split):
         self.group_indices = np.concatenate(([0], np.cumsum(per_group[per_group > 0]))).astype(np.int32)
         self.puzzle_indices = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
         self.puzzle_identifiers = np.asarray(base.puzzle_identifiers)[puzzles]
+        self.group_weights = None if base.group_weights is None else base.group_weights[per_group > 0]
         self.metadata = base.metadata.model_copy(
             update={
                 "total_groups": int((per_group > 0).sum()),
@@ -490,6 +497,7 @@ def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> Compa
         group_indices=np.concatenate(([0], np.cumsum(puzzles))).astype(np.int32),
         identifiers_start=listed.puzzle_identifiers_start,
         shifted=split == "train",
+        group_weights=_weights(np.array([tasks[i].weight for i in chosen])) if split == "train" else None,
     )
     if opened.pairs.shape != (table[:, 1].sum(), 6) or opened.augmentations.shape != (table[:, 2].sum(), 11):
         raise ValueError(
@@ -513,6 +521,16 @@ def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> Compa
     return opened
 
 
+def _weights(weights: np.ndarray) -> np.ndarray | None:
+    """The weights, or None where each group is visited once, as everywhere without weights."""
+    return None if (weights == 1).all() else weights
+
+
+def open_tasks(directory: str | Path) -> list[TaskEntry] | None:
+    """The tasks in the order of their groups; None for the expanded format, which does not record them."""
+    return _open_tasks(Path(directory))[0].tasks if (Path(directory) / TASKS).exists() else None
+
+
 def _open_tasks(directory: Path) -> tuple[TaskList, np.ndarray]:
     """The task list and, per task, int64 [tasks, 3]: demonstrations, pairs, puzzles."""
     path = directory / TASKS
@@ -531,7 +549,9 @@ def _open_tasks(directory: Path) -> tuple[TaskList, np.ndarray]:
 
 def _open_expanded(directory: Path, split: str, metadata: SplitMetadata) -> ExpandedSplit:
     folder = directory / split
-    parts: dict[str, list[np.ndarray]] = {"inputs": [], "labels": [], "identifiers": [], "puzzles": [], "groups": []}
+    parts: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("inputs", "labels", "identifiers", "puzzles", "groups", "weights")
+    }
     puzzle_base = example_base = 0
     for name in metadata.sets:
         inputs = _array(array_path(folder, name, "inputs"), np.uint8, 2)
@@ -539,6 +559,9 @@ def _open_expanded(directory: Path, split: str, metadata: SplitMetadata) -> Expa
         identifiers = _array(array_path(folder, name, "puzzle_identifiers"), np.int32, 1)
         puzzles = _array(array_path(folder, name, "puzzle_indices"), np.int32, 1)
         groups = _array(array_path(folder, name, "group_indices"), np.int32, 1)
+        weights = np.ones(max(0, len(groups) - 1))
+        if split == "train" and array_path(folder, name, GROUP_WEIGHTS).exists():
+            weights = _array(array_path(folder, name, GROUP_WEIGHTS), np.float64, 1)
         whole = (
             inputs.shape == labels.shape
             and inputs.shape[1] == metadata.seq_len
@@ -549,6 +572,8 @@ def _open_expanded(directory: Path, split: str, metadata: SplitMetadata) -> Expa
             and groups[-1] == len(identifiers)
             and (np.diff(puzzles) >= 0).all()
             and (np.diff(groups) >= 0).all()
+            and len(weights) == len(groups) - 1
+            and ((weights > 0) & np.isfinite(weights)).all()
             and (len(identifiers) == 0 or 0 <= identifiers.min() <= identifiers.max() < metadata.num_puzzle_identifiers)
         )
         if not whole:
@@ -558,6 +583,7 @@ def _open_expanded(directory: Path, split: str, metadata: SplitMetadata) -> Expa
         parts["identifiers"].append(identifiers)
         parts["puzzles"].append(puzzles[:-1] + example_base)
         parts["groups"].append(groups[:-1] + puzzle_base)
+        parts["weights"].append(weights)
         puzzle_base += len(identifiers)
         example_base += len(inputs)
     return ExpandedSplit(
@@ -567,6 +593,7 @@ def _open_expanded(directory: Path, split: str, metadata: SplitMetadata) -> Expa
         group_indices=np.concatenate([*parts["groups"], [puzzle_base]]),
         puzzle_indices=np.concatenate([*parts["puzzles"], [example_base]]),
         puzzle_identifiers=np.concatenate(parts["identifiers"]),
+        group_weights=_weights(np.concatenate(parts["weights"])),
     )
 
 

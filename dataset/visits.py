@@ -8,6 +8,10 @@ is kept: the order of a visit's examples, and their offsets on the canvas, follo
 
 Sampling as in "Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871) and its published code,
 except that every draw is seeded and that steps are counted, not estimated.
+
+A group of weight w is visited, in any n epochs in a row, n * w times rounded up or down: with w = 2 twice an epoch,
+with w = 0.5 every other epoch, with w = 2.5 twice and three times in turn.  Where groups of one weight begin in their
+turn is drawn, so that an epoch visits about as many as any other.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from numpy.typing import NDArray
 
 from dataset.hashing import splitmix64
 
+_WEIGHT_STREAM = 0x2545F4914F6CDD1D  # keeps the turns of weighted groups independent of what an interval draws
 _ORDER_STREAM = np.uint64(0xD1B54A32D192ED03)  # keeps the order of examples independent of their offsets
 _MASK_64 = (1 << 64) - 1
 
@@ -49,16 +54,25 @@ def plan_interval(
     epochs: int,
     seed: int,
     interval: int,
+    group_weights: NDArray[np.float64] | None = None,
 ) -> IntervalPlan:
     """Draws the visits of an interval and packs them into batches.
 
     Args:
         group_starts: int64 [G + 1], the first puzzle of each group and the end.
         example_starts: int64 [P + 1], the first example of each puzzle and the end.
+        group_weights: float64 [G], visits of each group per epoch; None: every group once.
     """
     rng = np.random.default_rng((seed, interval))
-    puzzles = np.empty(epochs * (len(group_starts) - 1), dtype=np.int32)
-    _draw_visits(rng, group_starts, puzzles)
+    if group_weights is None:
+        puzzles = np.empty(epochs * (len(group_starts) - 1), dtype=np.int32)
+        _draw_visits(rng, group_starts, puzzles)
+    else:
+        turns = np.random.default_rng((seed, _WEIGHT_STREAM)).random(len(group_weights))
+        first = interval * epochs
+        ends = np.floor((first + epochs) * group_weights + turns) - np.floor(first * group_weights + turns)
+        puzzles = np.empty(int(ends.sum()), dtype=np.int32)
+        _draw_weighted_visits(rng, group_starts, group_weights, turns, first, puzzles)
     first_visits = _pack(puzzles, example_starts, global_batch_size)
     return IntervalPlan(puzzles, first_visits, np.uint64(interval_seed(seed, interval)))
 
@@ -106,6 +120,32 @@ def _draw_visits(rng: np.random.Generator, group_starts: NDArray[np.int64], puzz
         for group in order:
             puzzles[visit] = rng.integers(group_starts[group], group_starts[group + 1])
             visit += 1
+
+
+@njit(cache=True, nogil=True)
+def visits_in_epoch(weights: NDArray[np.float64], turns: NDArray[np.float64], epoch: int) -> NDArray[np.int64]:
+    """How often each group is visited in an epoch, int64 [G]; `turns` [G] in [0, 1): where each begins."""
+    return (np.floor((epoch + 1) * weights + turns) - np.floor(epoch * weights + turns)).astype(np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _draw_weighted_visits(
+    rng: np.random.Generator,
+    group_starts: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    turns: NDArray[np.float64],
+    first_epoch: int,
+    puzzles: NDArray[np.int32],
+) -> None:
+    """`_draw_visits` with every group as often as its weight says."""
+    visit, epoch = 0, first_epoch
+    while visit < len(puzzles):
+        order = np.repeat(np.arange(len(weights)), visits_in_epoch(weights, turns, epoch))
+        rng.shuffle(order)
+        for group in order:
+            puzzles[visit] = rng.integers(group_starts[group], group_starts[group + 1])
+            visit += 1
+        epoch += 1
 
 
 @njit(cache=True, nogil=True)

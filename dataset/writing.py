@@ -44,6 +44,7 @@ def write(
     counts: dict[str, int],
     task_keys: dict[str, str],
     progress: Callable[[int, int], None],
+    weights: list[float] | None = None,
     workers: int = 1,
 ) -> Manifest:
     """Writes the data set and returns its manifest.
@@ -55,6 +56,7 @@ def write(
         counts: what else the manifest is to count.
         task_keys: what the manifest says of tasks whatever their name (`dataset.overlap.inputs_key`).
         progress: told (examples written, examples in all).
+        weights: visits of each task per epoch; None: one each.
         workers: threads that make the examples of the expanded format; the bytes do not depend on it.
 
     Raises:
@@ -70,7 +72,8 @@ def write(
 
     def fill(folder: Path) -> dict[Path, str]:
         _write_common(folder, tasks, test_ids, augmentations, side, identifiers_start)
-        _write_compact(folder, tasks, test_ids, augmentations, identifiers_start)
+        weighted = weights if weights and set(weights) != {1.0} else None
+        _write_compact(folder, tasks, test_ids, augmentations, identifiers_start, weighted)
         if fmt == "compact":
             return {}
         return _write_expanded(folder, tasks, augmentations, seed, identifiers_start, progress, workers)
@@ -256,7 +259,12 @@ def _examples(task: Task, test_ids: set[str], split: str) -> tuple[Any, ...]:
 
 
 def _write_compact(
-    folder: Path, tasks: list[Task], test_ids: set[str], augmentations: list[np.ndarray], start: int
+    folder: Path,
+    tasks: list[Task],
+    test_ids: set[str],
+    augmentations: list[np.ndarray],
+    start: int,
+    weights: list[float] | None,
 ) -> None:
     cells: list[np.ndarray] = []
     rows: list[list[int]] = []
@@ -273,7 +281,7 @@ def _write_compact(
     np.save(folder / storage.GRIDS, np.concatenate(cells))
     np.save(folder / storage.PAIRS, np.array(rows, dtype=np.int32))
     np.save(folder / storage.AUGMENTATIONS, np.concatenate(augmentations))
-    described = [
+    described: list[dict[str, Any]] = [
         {
             "id": task.id,
             "subset": task.subset,
@@ -284,6 +292,8 @@ def _write_compact(
         }
         for task, rows in zip(tasks, augmentations, strict=True)
     ]
+    for entry, weight in zip(described, weights or [], strict=weights is not None):
+        entry["weight"] = weight
     _dump(folder / storage.TASKS, {"puzzle_identifiers_start": start, "tasks": described})
 
 
@@ -330,6 +340,8 @@ def _write_expanded(
         np.save(place("puzzle_identifiers"), split.puzzle_identifiers.astype(np.int32))
         np.save(place("puzzle_indices"), _offsets(split.puzzle_indices))
         np.save(place("group_indices"), _offsets(split.group_indices))
+        if name == "train" and split.group_weights is not None:
+            np.save(place(storage.GROUP_WEIGHTS), split.group_weights)
         seeds = _visit_seeds(tasks, augmentations, seed) if name == "train" else None
         shape = (split.num_examples, split.metadata.seq_len)
         with (

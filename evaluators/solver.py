@@ -27,12 +27,14 @@ from dataset.encoding import VOCAB_SIZE
 from dataset.storage import PuzzleCatalog
 from dataset.tasks import Task
 from evaluators import report
-from evaluators.predict import Traced, gather_trace, predict_in_rounds
+from evaluators.predict import gather_trace, predict_in_rounds
+from evaluators.runners import Traced
 from evaluators.voting import Candidate, Votes, count_votes
 from training.checkpoint import Weights, load_weights
 from training.config import EvalConfig, validate
 from training.export import network_config
 from training.initialise import initialise_network, initialise_rows
+from training.lanes import whole
 from training.sharing import NetworkConfig
 from training.state import DataShape, TrainState
 from training.step import train_step
@@ -208,7 +210,7 @@ class Solver:
             closing(sampler.stream(0)) as batches,
         ):
             for batch in itertools.islice(batches, steps):
-                train_step(state, batch, steps)
+                train_step(state, whole(batch), steps)
                 progress.update(1)
         state.guard.raise_if_bad()
 

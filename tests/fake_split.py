@@ -33,6 +33,8 @@ class FakeSplit:
         groups: for each group, the number of examples of each of its puzzles.
     """
 
+    group_weights: NDArray[np.float64] | None = None
+
     def __init__(self, groups: list[list[int]], first_identifier: int = 1, **metadata: Any) -> None:
         puzzles = [count for group in groups for count in group]
         self.metadata = FakeMetadata(**metadata)

@@ -171,3 +171,9 @@ def test_tracker_refusals(overrides: tuple[str, ...], said: str) -> None:
     with pytest.raises(ValueError) as error:
         composed("cfg_pretrain", PretrainConfig, *overrides)
     assert said in str(error.value)
+
+
+def test_hydras_own_options_may_have_values() -> None:
+    check_overrides(["--cfg", "job", "-p", "arch", "lr=1e-3", "--multirun"], PretrainConfig, GROUPS)
+    with pytest.raises(ValueError, match="'job' is no setting"):
+        check_overrides(["--multirun", "job"], PretrainConfig, GROUPS)

@@ -322,6 +322,25 @@ def unknown_key(key: str, keys: list[str]) -> str:
     return f"there is no setting {key!r}" + (f": did you mean {nearest[0]!r}?" if nearest else "")
 
 
+HYDRA_OPTIONS = frozenset(
+    (
+        "--cfg",
+        "-c",
+        "--package",
+        "-p",
+        "--config-path",
+        "-cp",
+        "--config-name",
+        "-cn",
+        "--config-dir",
+        "-cd",
+        "--info",
+        "-i",
+    )
+)
+"""Hydra's own options that a value may follow."""
+
+
 def check_overrides(overrides: list[str], model: type[BaseModel], groups: Mapping[str, list[str]]) -> None:
     """Raises ValueError for the first override that cannot be one, before Hydra composes anything.
 
@@ -329,8 +348,8 @@ def check_overrides(overrides: list[str], model: type[BaseModel], groups: Mappin
         groups: the files of each group of the configuration, by name.
     """
     keys = known_keys(model)
-    for override in overrides:
-        if override.startswith(("-", "~")):
+    for before, override in zip(["", *overrides], overrides, strict=False):
+        if override.startswith(("-", "~")) or before in HYDRA_OPTIONS:
             continue
         if "=" not in override:
             raise ValueError(f"{override!r} is no setting: write it as key=value, such as epochs=1000")
