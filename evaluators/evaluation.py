@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,17 +99,20 @@ class Evaluation:
         if budget is None:
             return None
         _, first = in_rounds(self.split)
-        batch = seconds_per_batch(state, self.split, self._batch_size, self._config.eval_halt_max_steps)
+        batch, compiling = seconds_per_batch(state, self.split, self._batch_size, self._config.eval_halt_max_steps)
         shares = budgets.divide(
             budget,
             predict_all=batch * -(-self.split.num_examples // self._batch_size),
             predict_first=batch * -(-first // self._batch_size),
+            start_up=compiling,  # the training step is larger, and the compiler warm
             predictions=self.split.num_examples * self._config.vote_steps,
             state_bytes=state.num_bytes(),
         )
-        left, after = budget.left(), budget.end - shares.training
-        tuning = max(0.0, left - after)
-        self._run.say(f"{left:.0f} s left: {tuning:.0f} s of fine-tuning, {after:.0f} s for prediction and writing")
+        left = budget.left()
+        tuning = 0.0 if shares.training is None else shares.training - time.monotonic()
+        self._run.say(
+            f"{left:.0f} s left: {tuning:.0f} s of fine-tuning, {left - tuning:.0f} s for prediction and writing"
+        )
         return distributed.broadcast_object(shares)
 
     def _pooled(self, step: int) -> list[str]:

@@ -42,16 +42,19 @@ def predict(state: TrainState, split: Split, batch_size: int, use_ema: bool = Tr
 
 
 @torch.inference_mode()
-def seconds_per_batch(state: TrainState, split: Split, batch_size: int, max_steps: int | None = None) -> float:
-    """How long a batch takes, measured on one that is thrown away, after one that compiles.  The slowest rank's."""
+def seconds_per_batch(
+    state: TrainState, split: Split, batch_size: int, max_steps: int | None = None
+) -> tuple[float, float]:
+    """How long a batch takes, and how much longer the first one, which compiles.  The slowest rank's."""
     batches = EvalBatches([split], batch_size, distributed.rank(), distributed.world_size())
     examples, batch = next(iter(batches))
-    seconds = 0.0
+    seconds: list[float] = []
     for _ in range(2):
         started = time.monotonic()
         _Together(state, max_steps or state.config.arch.halt_max_steps, False).run(examples, batch)
-        seconds = time.monotonic() - started
-    return max(distributed.all_gather_object(seconds))
+        seconds.append(time.monotonic() - started)
+    first, second = (max(times) for times in zip(*distributed.all_gather_object(seconds), strict=True))
+    return second, max(0.0, first - second)
 
 
 def in_rounds(split: Split) -> tuple[np.ndarray, int]:

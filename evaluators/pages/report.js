@@ -57,12 +57,16 @@ const statusOf = (task) => task.test.length ? ORDER.find((s) => task.test.some((
 
 let filter = "all", shown = data.tasks, chosen = null;
 
+/* How the address names a task, so that a link opens it. */
+const hashOf = (task) => `#${encodeURIComponent(task.id.slice(0, 100).replace(/[\ud800-\udfff]/g, "?"))}`;
+
 function listTasks() {
   const words = at("search").value.toLowerCase();
   shown = data.tasks.filter((t) => (filter === "all" || statusOf(t) === filter) && t.id.toLowerCase().includes(words));
   at("list").replaceChildren(...shown.map((task) => {
     const item = make("li");
     item.setAttribute("role", "option");
+    item.id = `task-${data.tasks.indexOf(task)}`;
     item.append(make("span", task.id), make("span", statusOf(task), `tag ${KIND[statusOf(task)] || ""}`));
     item.title = task.id.slice(0, 200);
     item.addEventListener("click", () => show(task));
@@ -72,14 +76,23 @@ function listTasks() {
 }
 
 function mark() {
+  if (chosen) at("list").setAttribute("aria-activedescendant", `task-${data.tasks.indexOf(chosen)}`);
+  else at("list").removeAttribute("aria-activedescendant");
   [...at("list").children].forEach((item, i) => {
     item.setAttribute("aria-selected", String(shown[i] === chosen));
-    if (shown[i] === chosen) item.scrollIntoView({ block: "nearest" });
+    if (shown[i] === chosen) reveal(item);
   });
+}
+
+/* Scrolls the list alone; scrollIntoView would move the page as well. */
+function reveal(item) {
+  const list = at("list"), top = item.offsetTop - list.offsetTop;
+  list.scrollTop = Math.max(top + item.offsetHeight - list.clientHeight, Math.min(list.scrollTop, top));
 }
 
 function show(task) {
   chosen = task;
+  if (task && history.replaceState) history.replaceState(null, "", hashOf(task));
   const main = at("task");
   main.replaceChildren();
   if (!task) { main.append(make("p", "No task passes the filter.", "note")); mark(); return; }
@@ -99,6 +112,8 @@ function show(task) {
     if (test.truth !== null) row.append(figure("truth", test.truth));
     main.append(heading, row);
     main.append(make("h3", test.summary));
+    if (test.truth !== null && test.attempts.length) main.append(make("p",
+      "Framed: the truth. Squares mark the cells of an attempt of the right shape that are not the truth's.", "note"));
     const attempts = make("div", undefined, "row");
     test.attempts.forEach((a) => attempts.append(
       figure(a.caption, a.grid, test.truth, .75)));
@@ -115,16 +130,23 @@ function show(task) {
 
 function scores() {
   const percent = (x) => `${(100 * x).toFixed(1)} %`;
-  const entries = Object.entries(data.scores || {});
-  const inputs = entries.filter(([k]) => /pass@\d+_inputs$/.test(k)).map(([k, v]) => [k.replace("ARC/", "").replace("_inputs", ""), percent(v)]);
-  const counts = entries.filter(([k]) => /tasks$|test_inputs$|predictions$/.test(k)).map(([k, v]) => [k.replace("ARC/", "").replace("_", " "), String(v)]);
-  at("scores").replaceChildren(...[...inputs, ...counts].map(([name, value]) => {
-    const box = make("div");
-    box.append(make("b", value), make("span", name));
+  const found = Object.fromEntries(Object.entries(data.scores || {}).map(([k, v]) => [k.replace("ARC/", ""), v]));
+  const passed = Object.keys(found).filter((k) => /^pass@\d+_inputs$/.test(k));
+  at("scores").replaceChildren(...passed.map((name) => {
+    const box = make("div"), between = found[`${name}_95`];
+    box.append(make("b", percent(found[name])), make("span", name.replace("_inputs", "")));
+    if (between) box.append(make("span", `${(100 * between[0]).toFixed(0)} to ${(100 * between[1]).toFixed(0)} %`));
     return box;
   }));
-  if (inputs.length) at("scores").append(make("span", "pass@k over test inputs"));
-  const conditions = Object.entries(data.conditions || {});
+  const count = (name, what) => `${found[name].toLocaleString("en", { maximumFractionDigits: 1 })} ${what}${found[name] === 1 ? "" : "s"}`;
+  const behind = [["tasks", "task"], ["test_inputs", "test input"], ["predictions", "prediction"], ["checkpoints", "checkpoint"]]
+    .filter(([name]) => name in found).map(([name, what]) => count(name, what));
+  if ("votes_per_input" in found) behind.push(`${count("votes_per_input", "vote")} per input`);
+  if ("steps_per_prediction" in found) behind.push(`${count("steps_per_prediction", "ACT step")} per prediction`);
+  if (found.unanswered_inputs) behind.push(`${count("unanswered_inputs", "input")} without an answer`);
+  const explained = passed.length ? ". Percentages are of test inputs, with their 95 % intervals." : "";
+  at("behind").textContent = behind.length ? `Behind it: ${behind.join(", ")}${explained}` : "";
+  const conditions = Object.entries(data.conditions || {}).filter(([, v]) => v !== null && v.length !== 0);
   at("conditions").replaceChildren(...conditions.flatMap(([k, v]) => [make("dt", k), make("dd", typeof v === "string" ? v : JSON.stringify(v))]));
   at("curves").replaceChildren(...Object.entries(data.curves || {}).map(([name, points]) => curve(name, points)));
   if (!conditions.length && !Object.keys(data.curves || {}).length) at("about").remove();
@@ -157,24 +179,43 @@ function filters() {
     const button = make("button", `${name} ${count}`);
     button.type = "button";
     button.dataset.filter = name;
-    button.setAttribute("aria-pressed", String(name === filter));
-    button.addEventListener("click", () => { filter = name; filters(); listTasks(); });
+    button.addEventListener("click", () => { filter = name; pressed(); listTasks(); });
     return button;
   }));
+  pressed();
+}
+
+/* The buttons stay, so that the one that has the focus keeps it. */
+function pressed() {
+  for (const button of at("filters").children) button.setAttribute("aria-pressed", String(button.dataset.filter === filter));
 }
 
 function move(by) {
   if (shown.length) show(shown[Math.max(0, Math.min(shown.length - 1, shown.indexOf(chosen) + by))]);
 }
 
+function nextFilter() {
+  const buttons = [...at("filters").children];
+  const now = buttons.findIndex((button) => button.dataset.filter === filter);
+  if (buttons.length) buttons[(now + 1) % buttons.length].click();
+}
+
 document.addEventListener("keydown", (event) => {
-  if (event.target === at("search") || event.ctrlKey || event.metaKey || event.altKey) return;
-  const steps = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
+  if (event.target === at("search")) {
+    if (event.key === "Enter" || event.key === "Escape") at("list").focus();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const steps = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, Home: -Infinity, End: Infinity };
   if (event.key in steps) { event.preventDefault(); move(steps[event.key]); }
+  if (event.key === "f") nextFilter();
   if (event.key === "/") { event.preventDefault(); at("search").focus(); }
 });
 at("search").addEventListener("input", listTasks);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show(chosen));
 document.title = data.title;
 at("title").textContent = data.title;
+chosen = data.tasks.find((task) => hashOf(task) === location.hash) || null;
+const linked = chosen;
 scores(); filters(); listTasks();
+if (linked) show(linked);
