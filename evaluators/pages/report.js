@@ -58,7 +58,10 @@ const statusOf = (task) => task.test.length ? ORDER.find((s) => task.test.some((
 let filter = "all", shown = data.tasks, chosen = null;
 
 /* How the address names a task, so that a link opens it. */
-const hashOf = (task) => `#${encodeURIComponent(task.id.slice(0, 100).replace(/[\ud800-\udfff]/g, "?"))}`;
+const linkOf = (task) => task.id.slice(0, 100).replace(/[\ud800-\udfff]/g, "?");
+function linked() {
+  try { return decodeURIComponent(location.hash.slice(1)); } catch { return ""; }
+}
 
 function listTasks() {
   const words = at("search").value.toLowerCase();
@@ -92,7 +95,7 @@ function reveal(item) {
 
 function show(task) {
   chosen = task;
-  if (task && history.replaceState) history.replaceState(null, "", hashOf(task));
+  if (task && history.replaceState) history.replaceState(null, "", `#${encodeURIComponent(linkOf(task))}`);
   const main = at("task");
   main.replaceChildren();
   if (!task) { main.append(make("p", "No task passes the filter.", "note")); mark(); return; }
@@ -215,7 +218,6 @@ at("search").addEventListener("input", listTasks);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show(chosen));
 document.title = data.title;
 at("title").textContent = data.title;
-chosen = data.tasks.find((task) => hashOf(task) === location.hash) || null;
-const linked = chosen;
+const first = data.tasks.find((task) => linkOf(task) === linked());
 scores(); filters(); listTasks();
-if (linked) show(linked);
+if (first) show(first);
