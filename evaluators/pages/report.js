@@ -4,12 +4,21 @@ const at = (id) => document.getElementById(id);
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const COLOURS = Array.from({ length: 10 }, (_, colour) => style(`--c${colour}`));
 
+/* Whether a colour #rrggbb is seen better with something dark on it (ITU-R BT.601). */
+function isLight(colour) {
+  const [red, green, blue] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+  return .299 * red + .587 * green + .114 * blue > 128;
+}
+
 function make(tag, text, className) {
   const element = document.createElement(tag);
   if (text !== undefined) element.textContent = text;
   if (className) element.className = className;
   return element;
 }
+
+/* Pixels of the largest grids, so that two of them fit beside each other. */
+const widest = () => Math.max(120, Math.min(200, (at("task").clientWidth - 130) / 2));
 
 /* One grid as a canvas; cells that differ from `truth` are marked where the shapes agree. */
 function draw(text, truth, scale = 1) {
@@ -20,13 +29,14 @@ function draw(text, truth, scale = 1) {
   canvas.setAttribute("aria-label", height ? `grid of ${height} rows and ${width} columns` : "no grid");
   if (!height) { canvas.width = 60; canvas.height = 24; const c = canvas.getContext("2d"); c.fillStyle = style("--faint");
     c.font = "12px system-ui"; c.fillText("no grid", 6, 16); return canvas; }
-  const cell = Math.max(4, Math.min(18, Math.floor(scale * 200 / Math.max(height, width))));
+  const cell = Math.max(4, Math.min(18, Math.floor(scale * widest() / Math.max(height, width))));
   const ratio = Math.max(1, Math.round(window.devicePixelRatio || 1));
   canvas.width = (width * cell + 1) * ratio; canvas.height = (height * cell + 1) * ratio;
   canvas.style.width = `${width * cell + 1}px`; canvas.style.height = `${height * cell + 1}px`;
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
   const wanted = truth ? truth.split("/") : null;
+  const [onDark, onLight] = [style("--mark-on-dark"), style("--mark-on-light")];
   const comparable = wanted && wanted.length === height && wanted[0].length === width;
   context.fillStyle = style("--edge");
   context.fillRect(0, 0, width * cell + 1, height * cell + 1);
@@ -35,9 +45,9 @@ function draw(text, truth, scale = 1) {
     context.fillStyle = sign === "." ? style("--ground") : sign === "e" ? style("--line") : COLOURS[+sign];
     context.fillRect(c * cell + 1, r * cell + 1, cell - 1, cell - 1);
     if (comparable && wanted[r][c] !== sign) {
-      const side = Math.max(2, (cell - 1) / 2), x = c * cell + 1 + (cell - 1 - side) / 2, y = r * cell + 1 + (cell - 1 - side) / 2;
-      context.fillStyle = style("--mark-edge"); context.fillRect(x - .75, y - .75, side + 1.5, side + 1.5);
-      context.fillStyle = style("--mark"); context.fillRect(x, y, side, side);
+      const side = Math.max(2, Math.round(.36 * (cell - 1))), inset = 1 + Math.round((cell - 1 - side) / 2);
+      context.fillStyle = isLight(context.fillStyle) ? onLight : onDark;
+      context.fillRect(c * cell + inset, r * cell + inset, side, side);
     }
   }
   return canvas;
@@ -215,6 +225,10 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "/") { event.preventDefault(); at("search").focus(); }
 });
 at("search").addEventListener("input", listTasks);
+let across = at("task").clientWidth;
+window.addEventListener("resize", () => {
+  if (at("task").clientWidth !== across) { across = at("task").clientWidth; show(chosen); }
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show(chosen));
 document.title = data.title;
 at("title").textContent = data.title;
