@@ -39,10 +39,11 @@ def main(config: EvalConfig) -> None:
     if budget is None and (state.step > 0 or plan.total_steps == 0) and plan.locate(state.step)[1] == 0:
         evaluation.run(state)
     until = shares.training if shares else None
-    for step in train(state, data, plan, run.metrics, run.directory, run.record, until):
-        run.say(f"checkpoint {run.directory / f'step_{step}'}")
-        if budget is None:
-            evaluation.run(state)
+    if shares is None or until is not None:
+        for step in train(state, data, plan, run.metrics, run.directory, run.record, until):
+            run.say(f"checkpoint {run.directory / f'step_{step}'}")
+            if budget is None:
+                evaluation.run(state)
     if shares is not None:
         evaluation.run(state, until=shares.prediction)
 

@@ -79,7 +79,7 @@ def table(metrics: dict[str, Any], folder: Path) -> str:
         f"{metrics['ARC/tasks']} tasks, {metrics['ARC/test_inputs']} test inputs, "
         f"{metrics['ARC/predictions']:,} predictions of {counted(metrics['ARC/checkpoints'], 'checkpoint')} after "
         f"{metrics['ARC/steps_per_prediction']:.1f} ACT steps on average, {metrics['ARC/votes_per_input']:.1f} votes "
-        "per input" + (f", {n} inputs without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
+        "per input" + (f", {counted(n, 'input')} without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
     ]
     if "ARC/pass@1" in metrics:
         lines.append("          " + "".join(f"pass@{k:<7}" for k in scores.KS))

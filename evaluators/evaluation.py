@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Evaluation:
         if config.vote_augmentations is not None:
             self.split = self.split.first_puzzles(config.vote_augmentations)
         self._batch_size = config.eval_batch_size or config.global_batch_size
+        self._ladder: Ladder | None = None
 
     @property
     def _is_arc(self) -> bool:
@@ -99,27 +101,33 @@ class Evaluation:
         """How the time is divided; measures a batch of prediction for it.  Collective."""
         if budget is None:
             return None
-        predict_all, predict_first = seconds_to_predict(
-            state, self.split, self._batch_size, self._config.eval_halt_max_steps, self._ladder(state)
+        predict_all, predict_first, compiling = seconds_to_predict(
+            state, self.split, self._batch_size, self._config.eval_halt_max_steps, self._ladder_of(state)
         )
         shares = budgets.divide(
             budget,
             predict_all=predict_all,
             predict_first=predict_first,
+            start_up=compiling,  # the training step is larger, and the compiler warm
             predictions=self.split.num_examples * self._config.vote_steps,
             state_bytes=state.num_bytes(),
         )
-        left, after = budget.left(), budget.end - shares.training
-        tuning = max(0.0, left - after)
-        self._run.say(f"{left:.0f} s left: {tuning:.0f} s of fine-tuning, {after:.0f} s for prediction and writing")
+        left = budget.left()
+        tuning = 0.0 if shares.training is None else shares.training - time.monotonic()
+        self._run.say(
+            f"{left:.0f} s left: {tuning:.0f} s of fine-tuning, {left - tuning:.0f} s for prediction and writing"
+        )
         return distributed.broadcast_object(shares)
 
-    def _ladder(self, state: TrainState) -> Ladder:
+    def _ladder_of(self, state: TrainState) -> Ladder:
         """The canvases of the run, and where each test example starts."""
-        canvases = state.shape.canvases or (self.split.metadata.canvas,)
-        if len(canvases) > 1 and self._is_arc:
-            return Ladder.of(canvases, self.split, self._catalog, self._test_tasks)
-        return Ladder((self.split.metadata.canvas,))
+        if self._ladder is None:
+            canvases = state.shape.canvases or (self.split.metadata.canvas,)
+            if len(canvases) > 1 and self._is_arc:
+                self._ladder = Ladder.of(canvases, self.split, self._catalog, self._test_tasks)
+            else:
+                self._ladder = Ladder((self.split.metadata.canvas,))
+        return self._ladder
 
     def _pooled(self, step: int) -> list[str]:
         """The run's earlier evaluations of these puzzles whose votes count too, by the names of their folders."""
@@ -146,7 +154,7 @@ class Evaluation:
             return
         predictions: Predictions | None = None
         traced: list[Traced] = []
-        ladder = self._ladder(state)
+        ladder = self._ladder_of(state)
         for predictions in predict_in_rounds(
             state,
             self.split,

@@ -63,13 +63,14 @@ class Ladder:
         starts: int8 [N], the index of each example's first canvas; None: all start on the whole one.
 
     Attributes:
-        repeated: how many predictions have been made again on a larger canvas.
+        repeated: how many of the last predictions were made again on a larger canvas.
+        slowest: seconds of a batch on the slowest canvas, where that has been measured.
     """
 
     def __init__(self, canvases: Sequence[Canvas], starts: np.ndarray | None = None) -> None:
         self.canvases, self.starts = tuple(canvases), starts
         self.larger = next_larger(canvases)
-        self.repeated = 0
+        self.repeated, self.slowest = 0, 0.0
 
     @classmethod
     def of(cls, canvases: Sequence[Canvas], split: Split, catalog: PuzzleCatalog, tasks: Mapping[str, Any]) -> Ladder:

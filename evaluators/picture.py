@@ -120,11 +120,10 @@ class _Painter:
         return image
 
     def mark(self, square: Image) -> None:
-        """A bright dot with a dark rim in the middle, which is seen on each of the ten colours."""
-        side = len(square)
-        for inset, name in ((side * 0.25, "mark-edge"), (side * 0.25 + max(1, side / 16), "mark")):
-            first = round(inset)
-            square[first : side - first, first : side - first] = self.palette[name]
+        """A dot in the middle, dark on light colours and light on dark ones (ITU-R BT.601)."""
+        is_light = square[0, 0] @ (0.299, 0.587, 0.114) > 128
+        first = round(0.32 * len(square))
+        square[first:-first, first:-first] = self.palette["mark-on-light" if is_light else "mark-on-dark"]
 
     def arrow(self) -> Image:
         """To the right, made of falling columns."""

@@ -33,30 +33,31 @@ def predict(state: TrainState, split: Split, batch_size: int, use_ema: bool = Tr
 @torch.inference_mode()
 def seconds_to_predict(
     state: TrainState, split: Split, batch_size: int, max_steps: int | None = None, ladder: Ladder | None = None
-) -> tuple[float, float]:
-    """How long all predictions take, and those of the un-augmented examples, without any that are made again on a
-    larger canvas.  Measured on a batch of each canvas that is thrown away, after one that compiles.  The slowest
-    rank's."""
+) -> tuple[float, float, float]:
+    """How long all predictions take, those of the un-augmented examples, and compiling them; without any that are made
+    again on a larger canvas.  Measured on two batches of each canvas that are thrown away.  The slowest rank's."""
     ladder = ladder or Ladder((split.metadata.canvas,))
     order, first_round = in_rounds(split)
     starts = ladder.start_of(order)
     steps = max_steps or state.config.arch.halt_max_steps
-    every = first = 0.0
+    totals = np.zeros(3)
     for lane, canvas in enumerate(ladder.canvases):
-        of_lane = order[starts == lane]
-        batches = EvalBatches(
-            [split], batch_size, distributed.rank(), distributed.world_size(), of_lane[:batch_size], canvas
-        )
+        # A canvas that none starts on is measured, and compiled, too: some may have to be predicted again on it.
+        held = [canvas.holds(smaller) for smaller in ladder.canvases]
+        ranks = distributed.rank(), distributed.world_size()
+        batches = EvalBatches([split], batch_size, *ranks, order[np.take(held, starts)][:batch_size], canvas)
         for examples, batch in batches:
+            seconds = []
             for _ in range(2):
                 started = time.monotonic()
                 runner_for(state, canvas, steps, use_ema=False).run(examples, batch)
-                seconds = time.monotonic() - started
-            every += seconds * -(-len(of_lane) // batches.stride)
-            first += seconds * -(-int((starts[:first_round] == lane).sum()) // batches.stride)
-            break
-    slowest = distributed.all_gather_object((every, first))
-    return max(every for every, _ in slowest), max(first for _, first in slowest)
+                seconds.append(time.monotonic() - started)
+            counts = np.array([(starts == lane).sum(), (starts[:first_round] == lane).sum()])
+            totals[:2] += seconds[1] * -(-counts // batches.stride)
+            totals[2] += max(0.0, seconds[0] - seconds[1])
+            ladder.slowest = max(ladder.slowest, seconds[1])
+    slowest = np.max(distributed.all_gather_object(totals), axis=0)
+    return float(slowest[0]), float(slowest[1]), float(slowest[2])
 
 
 def in_rounds(split: Split) -> tuple[np.ndarray, int]:
@@ -102,7 +103,8 @@ def predict_in_rounds(
     order, first_round = in_rounds(split)
     averaged = state.ema.applied() if use_ema and state.ema is not None else nullcontext()
     steps = max_steps or state.config.arch.halt_max_steps
-    clock, agreement, collected = _Clock(until), Agreement(every=1), _Collected(split, ladder)
+    clock, agreement, collected = _Clock(until, ladder.slowest), Agreement(every=1), _Collected(split, ladder)
+    ladder.repeated = 0
     pending = [np.empty(0, dtype=np.int64) for _ in ladder.canvases]
     portions = [order[:first_round], *np.array_split(order[first_round:], PORTIONS)]
     stride = EvalBatches([split], batch_size, world_size=distributed.world_size()).stride
@@ -167,8 +169,8 @@ def gather_trace(traced: list[Traced], split: Split) -> Trace | None:
 class _Clock:
     """Whether there is no time for another batch as long as the longest so far, on rank 0."""
 
-    def __init__(self, until: float | None) -> None:
-        self._until, self._longest, self._before = until, 0.0, time.monotonic()
+    def __init__(self, until: float | None, longest: float = 0.0) -> None:
+        self._until, self._longest, self._before = until, longest, time.monotonic()
 
     def restart(self) -> None:
         self._before = time.monotonic()

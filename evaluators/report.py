@@ -23,7 +23,7 @@ from dataset.augmentation import Augmentation
 from dataset.storage import PuzzleCatalog, Split, open_catalog, open_split, open_test_tasks
 from evaluators import arc
 from evaluators.predictions import Predictions, Trace
-from evaluators.scores import SCORES, evaluations
+from evaluators.scores import SCORES, evaluations, rank_of
 from evaluators.voting import Candidate, Votes, count_votes, crop
 from utils.curves import curves
 from utils.files import write_atomically
@@ -90,7 +90,7 @@ def describe(
                     ],
                     "candidates": len(candidates),
                     "votes": sum(c.votes for c in candidates),
-                    "summary": _summary(candidates, attempts),
+                    "summary": _summary(candidates, attempts, truth),
                     "steps": traces.get((name, i), []),
                 }
             )
@@ -99,12 +99,15 @@ def describe(
     return described
 
 
-def _summary(candidates: Sequence[Candidate], attempts: int) -> str:
+def _summary(candidates: Sequence[Candidate], attempts: int, truth: Any | None) -> str:
     if not candidates:
         return "No prediction shows a grid; the input itself is submitted"
     votes = arc.counted(sum(c.votes for c in candidates), "vote")
     shown = min(attempts, len(candidates))
-    return f"The best {shown} of {arc.counted(len(candidates), 'candidate')} by {votes}"
+    said = f"The best {shown} of {arc.counted(len(candidates), 'candidate')} by {votes}"
+    rank = float("inf") if truth is None else rank_of([c.grid for c in candidates], truth)
+    # What was predicted yet not submitted is lost by the ranking alone.
+    return said + (f"; the truth is candidate {rank:.0f}" if attempts < rank < float("inf") else "")
 
 
 def trace_grids(trace: Trace | None, catalog: PuzzleCatalog) -> dict[tuple[str, int], list[str]]:

@@ -46,8 +46,8 @@ def has_solutions(test_tasks: TestTasks) -> bool:
     return all("output" in pair for task in test_tasks.values() for pair in task["test"])
 
 
-def _solved_within(candidates: Sequence[np.ndarray], truth: Any) -> float:
-    """The rank (from 1) of the truth among the candidates; infinity if it is not there."""
+def rank_of(candidates: Sequence[np.ndarray], truth: Any) -> float:
+    """The place (from 1) of the truth among the candidates; infinity if it is not there."""
     wanted = np.asarray(truth)
     for rank, grid in enumerate(candidates, start=1):
         if np.array_equal(grid, wanted):
@@ -93,7 +93,7 @@ def pass_at_k(votes: Votes, test_tasks: TestTasks, ks: Sequence[int] = KS) -> di
         return None
     ranks = {
         task_id: [
-            _solved_within([c.grid for c in votes.get((task_id, i), ())], pair["output"])
+            rank_of([c.grid for c in votes.get((task_id, i), ())], pair["output"])
             for i, pair in enumerate(task["test"])
         ]
         for task_id, task in test_tasks.items()

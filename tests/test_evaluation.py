@@ -25,7 +25,7 @@ from models.act import ACTStep, initial_carry
 from tests.conftest import SMALL, run_script
 from tests.test_faults import last, start, wait_for
 from training import budget as budgets
-from training.budget import Budget, parse_deadline
+from training.budget import Budget, Clock, parse_deadline
 from training.config import PretrainConfig
 from training.state import DataShape, TrainState
 from training.step import to_slots
@@ -207,9 +207,10 @@ def test_time_is_divided() -> None:
     sizes: dict[str, Any] = {"predictions": 0, "state_bytes": 0}
     start = time.monotonic()
 
-    def divided(seconds: float, everything: float, first: float) -> tuple[float, float]:
-        shares = budgets.divide(Budget(start + seconds), predict_all=everything, predict_first=first, **sizes)
-        return shares.training - start, shares.prediction - start
+    def divided(seconds: float, everything: float, first: float, start_up: float = 0) -> tuple[float, float]:
+        times = {"predict_all": everything, "predict_first": first, "start_up": start_up}
+        shares = budgets.divide(Budget(start + seconds), **times, **sizes)
+        return (shares.training or start) - start, shares.prediction - start
 
     training, prediction = divided(101, 10, 1)
     assert training == pytest.approx(100 - 12.5, abs=0.2) and prediction == pytest.approx(100, abs=0.2)
@@ -217,8 +218,23 @@ def test_time_is_divided() -> None:
     assert training == pytest.approx(59, abs=0.2)  # not more than its share for more votes
     training, _ = divided(101, 1000, 70)
     assert training == pytest.approx(100 - 92, abs=0.2)  # but every input is to have one
-    training, _ = divided(1, 1000, 70)
-    assert training == pytest.approx(0, abs=0.2)
+    training, prediction = divided(1, 1000, 70)
+    assert training == 0 and prediction == pytest.approx(0, abs=0.2)
+    assert divided(101, 1000, 1, start_up=50)[0] == pytest.approx(59, abs=0.2)
+    assert divided(101, 1000, 1, start_up=70)[0] == 0  # it would end before it has begun
+
+
+def test_the_clock_stops_before_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 2 s after one of 30 s, seven more of which are made once it is known."""
+    now = 0.0
+    monkeypatch.setattr("training.budget.time.monotonic", lambda: now)
+    clock, late, said_at = Clock(100, ahead=7), Clock(None, ahead=7), None
+    for step in range(60):
+        now += 30 if step == 0 else 2
+        assert not late.is_up()
+        if clock.is_up() and said_at is None:
+            said_at = now
+    assert said_at == 88  # 86 + 7 * 2 is in time
 
 
 def evaluation_of(folder: Path) -> Path:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_120_large_tasks_fit_five_megabytes() -> None:
     assert len(page.encode()) < 5e6
 
 
-def in_browser(page: str, folder: Path, script: str = "", *more: str) -> str:
+def in_browser(page: str, folder: Path, script: str = "", *more: str, link: str = "") -> str:
     """The page's DOM after a script of ours has run in it, its result in the attribute data-found."""
     if BROWSER is None:
         pytest.skip("no Chromium: apt install chromium")
@@ -96,7 +97,7 @@ def in_browser(page: str, folder: Path, script: str = "", *more: str) -> str:
             "--window-size=1280,900",
             *more,
             "--dump-dom",
-            path.as_uri(),
+            f"{path.as_uri()}#{link}" if link else path.as_uri(),
         ],
         capture_output=True,
         text=True,
@@ -147,6 +148,103 @@ def test_a_browser_shows_filters_and_tasks(tmp_path: Path) -> None:
     assert found["moved"] == "shape" or found["moved"] == "cells"
     assert found["found"] == ["hidden"]
     assert found["score"] == "25.0 %"
+
+
+def test_a_truth_that_was_not_submitted_is_told() -> None:
+    votes = {("cells", 0): [candidate([[2]]), candidate([[4]]), candidate([[3]])]}
+    (task,) = report.describe({"cells": TASKS["cells"]}, votes, {}, attempts=2)
+    assert task["test"][0]["status"] == "wrong cells"
+    assert task["test"][0]["summary"] == "The best 2 of 3 candidates by 3 votes; the truth is candidate 3"
+
+
+def test_the_page_is_usable_by_keyboard_alone(tmp_path: Path) -> None:
+    script = """
+        const event = (key) => new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true});
+        const key = (name, on = document) => on.dispatchEvent(event(name));
+        const heading = () => document.querySelector('#task h2').textContent;
+        const list = document.querySelector('#list'), search = document.querySelector('#search');
+        const active = () => document.getElementById(list.getAttribute('aria-activedescendant')).textContent;
+        const result = {};
+        key('End'); result.last = heading();
+        key('Home'); result.first = heading();
+        key('j'); key('ArrowDown'); result.third = heading(); result.active = active(); result.hash = location.hash;
+        const button = document.querySelector('[data-filter="solved"]');
+        button.focus(); button.click();
+        result.kept = document.activeElement.dataset.filter;
+        result.pressed = button.getAttribute('aria-pressed');
+        key('f'); result.next = document.querySelector('#filters [aria-pressed=true]').dataset.filter;
+        key('/'); result.searching = document.activeElement === search;
+        search.value = 'nothing like it'; search.dispatchEvent(new Event('input'));
+        result.none = document.querySelector('#task').textContent;
+        key('ArrowDown'); result.still = document.querySelector('#task').textContent;
+        key('Enter', search); result.listed = document.activeElement === list;
+        const reachable = (s) => document.querySelector(s).tabIndex === 0;
+        result.reachable = ['button', 'input', 'summary', '#list'].every(reachable);
+        result.named = [...document.querySelectorAll('#task canvas')].every((c) => c.getAttribute('aria-label'));
+        return result;
+    """
+    found = found_in(in_browser(page_of(), tmp_path, script))
+    names = list(TASKS)
+    assert [found["first"], found["third"], found["last"]] == [names[0], names[2], names[-1]]
+    assert found["active"].startswith(found["third"]) and found["hash"] == "#shape"
+    assert found["kept"] == "solved" and found["pressed"] == "true", "a filter keeps the focus when it is chosen"
+    assert found["next"] == "wrong shape"
+    assert found["searching"] and found["listed"] and found["reachable"] and found["named"]
+    assert found["none"] == found["still"] == "No task passes the filter."
+
+
+def test_a_link_opens_its_task_and_a_broken_one_the_first(tmp_path: Path) -> None:
+    script = "return document.querySelector('#task h2').textContent;"
+    for name in TASKS:
+        assert found_in(in_browser(page_of(), tmp_path, script, link=quote(name, safe=""))) == name
+    assert found_in(in_browser(page_of(), tmp_path, script, link="%zz")) == "solved"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_are_readable_in_both_themes(scheme: str, tmp_path: Path) -> None:
+    """Contrast of at least 4.5 after WCAG 2.1, and the ten colours as they are."""
+    script = """
+        const colour = (s) => getComputedStyle(document.querySelector(s)).color;
+        const ground = getComputedStyle(document.body).backgroundColor;
+        const tags = ['solved', 'cells', 'shape'].map((kind) => `#list .${kind}`);
+        const words = ['h1', 'h2', '#behind', '#list li span', ...tags, 'figcaption'];
+        const canvas = document.querySelector('#task canvas'), context = canvas.getContext('2d');
+        const cell = (canvas.width - 1) / 10;
+        const middle = (c) => context.getImageData((c + .5) * cell, cell / 2, 1, 1).data;
+        return {ground, words: Object.fromEntries(words.map((s) => [s, colour(s)])),
+                drawn: Array.from({length: 10}, (_, c) => [...middle(c)].slice(0, 3))};
+    """
+    tasks = {
+        "ten": {"train": [{"input": [list(range(10))], "output": [[0]]}], "test": TASKS["solved"]["test"]},
+        **TASKS,
+    }
+    content = {"tasks": report.describe(tasks, VOTES, {}, 2), "scores": {"ARC/tasks": 6}}
+    setting = f"--blink-settings=preferredColorScheme={('dark', 'light').index(scheme)}"
+    found = found_in(in_browser(report.page("themes", content), tmp_path, script, setting))
+
+    def luminance(text: str) -> float:
+        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in channels(text)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def channels(text: str) -> list[float]:
+        return [int(value) / 255 for value in re.findall(r"\d+", text)[:3]]
+
+    ground = luminance(found["ground"])
+    assert (ground < 0.2) == (scheme == "dark")
+    for where, colour in found["words"].items():
+        light, dark = sorted((luminance(colour), ground), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (where, colour)
+    palette = report.palette()
+    assert found["drawn"] == [list(bytes.fromhex(palette[f"c{c}"][1:])) for c in range(10)]
+
+
+def test_a_narrow_window_is_not_scrolled_sideways(tmp_path: Path) -> None:
+    wide = np.arange(900).reshape(30, 30) % 10
+    tasks = {"wide": {"train": [{"input": wide, "output": wide}], "test": [{"input": wide, "output": wide}]}}
+    content = {"tasks": report.describe(tasks, {("wide", 0): [candidate(wide.tolist())]}, {}, 2)}
+    script = "return [innerWidth, document.documentElement.scrollWidth];"
+    inner, content_width = found_in(in_browser(report.page("n", content), tmp_path, script, "--window-size=420,900"))
+    assert inner <= 500 and content_width <= inner
 
 
 @pytest.mark.slow

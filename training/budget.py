@@ -59,10 +59,32 @@ def seconds_since_start() -> float:
 
 @dataclass(frozen=True)
 class Shares:
-    """When each part must have ended, as `time.monotonic()`."""
+    """When each part must have ended, as `time.monotonic()`.  training: None where there is no time for any."""
 
-    training: float
+    training: float | None
     prediction: float
+
+
+class Clock:
+    """Whether there is time for no further step, by the steps so far.
+
+    Args:
+        until: `time.monotonic()` at which the last one must have ended; None for never.
+        ahead: how many more steps are made once this is known.
+    """
+
+    def __init__(self, until: float | None, ahead: int) -> None:
+        self._until, self._ahead = until, ahead
+        self._steps, self._began = -1, time.monotonic()
+
+    def is_up(self) -> bool:
+        """To be asked after every step.  The first one, which compiles, counts for none of those to come."""
+        now = time.monotonic()
+        self._steps += 1
+        if self._steps == 0:
+            self._began = now
+        average = (now - self._began) / max(1, self._steps)
+        return self._until is not None and now + self._ahead * average > self._until
 
 
 WRITING_SECONDS = 1.0
@@ -75,10 +97,13 @@ MOST_FOR_PREDICTION = 0.4
 """Of the time left, the most that prediction is given at the cost of fine-tuning, beyond its first round."""
 
 
-def divide(budget: Budget, *, predict_all: float, predict_first: float, predictions: int, state_bytes: int) -> Shares:
-    """Reserves what comes after fine-tuning.
+def divide(
+    budget: Budget, *, predict_all: float, predict_first: float, start_up: float, predictions: int, state_bytes: int
+) -> Shares:
+    """Reserves what comes after fine-tuning, which is left out where it could only be compiled.
 
     Args:
+        start_up: seconds that the first training step takes more than the others.
         predict_all, predict_first: seconds that all predictions take, and those of the un-augmented examples.
         predictions: how many they are.  state_bytes: size of a checkpoint.
     """
@@ -86,4 +111,5 @@ def divide(budget: Budget, *, predict_all: float, predict_first: float, predicti
     checkpoint = state_bytes / CHECKPOINT_BYTES_PER_SECOND
     left = max(0.0, budget.left() - writing - checkpoint)
     predicting = REPORTING_SECONDS + min(1.15 * predict_all, max(1.3 * predict_first, MOST_FOR_PREDICTION * left))
-    return Shares(time.monotonic() + max(0.0, left - predicting), budget.end - writing)
+    tuning = max(0.0, left - predicting)
+    return Shares(time.monotonic() + tuning if tuning > start_up else None, budget.end - writing)

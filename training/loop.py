@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset.batches import BatchSampler
+from training.budget import Clock
 from training.checkpoint import CheckpointWriter
 from training.data import TrainingData
 from training.state import TrainState
@@ -104,6 +105,7 @@ def train(
         while interval < len(plan.interval_steps):
             since, counted_from = time.perf_counter(), state.step
             agreement, clock = Agreement(), Alarm(config.checkpoint_minutes)
+            deadline = Clock(until, ahead=agreement.delay)
             with (
                 StopSignals() as stop,
                 closing(data.steps(state.lanes, interval, position)) as steps,
@@ -120,8 +122,8 @@ def train(
                         since, counted_from = time.perf_counter(), state.step
                         log.write(state.step, {**metrics, "lr": current_lr(state), "examples_per_second": rate})
                         progress.note(f"loss {metrics['lm_loss']:.3f}, exact {metrics['exact_accuracy']:.1%}")
-                    late = until is not None and distributed.is_main() and time.monotonic() > until
-                    stopped_by, rung, is_over = agreement.offer(stop.received, clock.rung(), int(late)) or (0, 0, 0)
+                    late = int(deadline.is_up() and distributed.is_main())
+                    stopped_by, rung, is_over = agreement.offer(stop.received, clock.rung(), late) or (0, 0, 0)
                     if state.step == sum(plan.interval_steps[: interval + 1]):
                         break  # saved below
                     every = config.checkpoint_steps

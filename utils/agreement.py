@@ -32,6 +32,11 @@ class Agreement:
         self._calls = 0
         self._pending: tuple[Any, torch.Tensor] | None = None
 
+    @property
+    def delay(self) -> int:
+        """Steps at most from one that offers a number to that at which all know it."""
+        return 2 * self.every - 1 if dist.is_initialized() and dist.get_world_size() > 1 else 0
+
     def offer(self, *values: int) -> tuple[int, ...] | None:
         """The agreed numbers, or None at a step at which nothing is learnt.  To be called at every step, by all."""
         if not dist.is_initialized() or dist.get_world_size() == 1:
