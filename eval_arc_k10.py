@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataset.batches import BatchSampler
 from evaluators.evaluation import Evaluation
-from training import entry, session
+from training import dry_run, entry, session
 from training.budget import Budget
 from training.config import EvalConfig
 from training.loop import Plan, train
@@ -33,6 +33,9 @@ def main(config: EvalConfig) -> None:
     run.say(f"{plan.total_steps} steps of fine-tuning, {evaluation.split.num_examples} test examples to predict")
 
     state = session.build_state(run, sampler.data)
+    if config.dry_run:
+        run.say(dry_run.describe(run, state, plan, evaluation.split.num_examples))
+        return
     run.say(session.start(run, state))
     run.say(plan.outlook(state.step))
     evaluation.warn_of_seen_tasks()

@@ -70,7 +70,9 @@ def kept_bytes(state: TrainState) -> int:
         seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    slots = Slots(*(torch.from_numpy(array) for array in (batch_of(0).inputs, batch_of(0).labels, np.ones(B, np.int32))))
+    slots = Slots(
+        *(torch.from_numpy(array) for array in (batch_of(0).inputs, batch_of(0).labels, np.ones(B, np.int32)))
+    )
     rows = torch.zeros(B, 32, requires_grad=True)
     step: ACTStep = state.act_step
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

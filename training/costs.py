@@ -1,9 +1,9 @@
 """What a training step costs, reckoned: floating-point operations, bytes of memory, launches.
 
-Steps are costed over a list of parts, each so many examples of one sequence length, so that a step over several canvases
-is the sum of its parts.  Matrix products count two operations per multiply-add; nothing else counts.
+Steps are costed over a list of parts, each so many examples of one canvas, so that a step over several canvases is the
+sum of its parts.  Matrix products count two operations per multiply-add; nothing else counts.
 
-Dimensions: S sequence (prefix and canvas), D hidden, F inner width of the SwiGLU, V vocabulary, E width of a puzzle row.
+Dimensions: S sequence (prefix and canvas), D hidden, F inner width of the SwiGLU.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def weight_count(arch: ArchConfig, cells: int, vocab: int = 12) -> int:
     """Trainable weights of the network, the puzzle table left out."""
     D, S = arch.hidden_size, cells + arch.prefix_len
     mix = 3 * S * inner_width(S, arch.expansion) if arch.mlp_t else 4 * D * D
-    layers = {"hrm": arch.L_layers + arch.H_layers, "transformers_baseline": arch.H_layers}.get(arch.name, arch.L_layers)
+    layers = {"hrm": arch.L_layers + arch.H_layers, "transformers_baseline": arch.H_layers}.get(
+        arch.name, arch.L_layers
+    )
     blocks = layers * (mix + 3 * D * inner_width(D, arch.expansion))
     positions = S * D if arch.pos_encodings == "learned" else 0
     return blocks + 2 * vocab * D + positions + 2 * D + 2
@@ -145,7 +147,7 @@ def step_memory(
     latents = len(RECURSIONS[arch.name].latents)
     per_place = width * (KEPT_WIDTHS * D + KEPT_INNER * F)
     blocks = applications(arch).with_gradient
-    kept = places * per_place * blocks
+    kept: float = places * per_place * blocks
     if recomputes:
         applied = max(1, blocks // max(1, arch.L_layers or arch.H_layers))
         kept = places * (2 * width * D * applied + per_place * blocks / applied)
