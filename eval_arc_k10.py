@@ -14,7 +14,7 @@ Settings: config/cfg_eval.yaml.
 from __future__ import annotations
 
 from evaluators.evaluation import Evaluation
-from training import entry, session
+from training import dry_run, entry, session
 from training.budget import Budget
 from training.config import EvalConfig
 from training.loop import Plan, train
@@ -29,6 +29,9 @@ def main(config: EvalConfig) -> None:
     run.say(f"{plan.total_steps} steps of fine-tuning, {evaluation.split.num_examples} test examples to predict")
 
     state = session.build_state(run, data)
+    if config.dry_run:
+        run.say(dry_run.describe(run, state, plan, evaluation.split.num_examples))
+        return
     run.say(session.start(run, state))
     run.say(plan.outlook(state.step))
     evaluation.warn_of_seen_tasks()

@@ -11,7 +11,7 @@ Plain `python pretrain_no_eval.py ...` runs the same lines on one device.  Setti
 from __future__ import annotations
 
 from dataset.storage import open_split
-from training import entry, session
+from training import dry_run, entry, session
 from training.config import PretrainConfig
 from training.loop import Plan, train
 
@@ -23,6 +23,9 @@ def main(config: PretrainConfig) -> None:
     run.say(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} interval(s)")
 
     state = session.build_state(run, data)
+    if config.dry_run:
+        run.say(dry_run.describe(run, state, plan))
+        return
     run.say(session.start(run, state))
     run.say(plan.outlook(state.step))
 

@@ -1,7 +1,7 @@
 """What a training step costs, reckoned: floating-point operations, bytes of memory, launches.
 
-Steps are costed over a list of parts, each so many examples of one sequence length, so that a step over several
-canvases is the sum of its parts.  Matrix products count two operations per multiply-add; nothing else counts.
+Steps are costed over a list of parts, each so many examples of one canvas, so that a step over several canvases is the
+sum of its parts.  Matrix products count two operations per multiply-add; nothing else counts.
 
 Dimensions: S sequence (prefix and canvas), D hidden, F inner width of the SwiGLU.
 """
