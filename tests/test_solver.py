@@ -143,7 +143,7 @@ def test_one_command_from_a_file_to_a_picture(small_run: Path, tmp_path: Path) -
     puzzle.write_text(json.dumps(copying()))
     done = run_script(
         *("solve.py", str(puzzle), "--weights", str(small_run), "--out", str(out), "--augmentations", "4"),
-        *("--steps", "80", "lr=5e-3", "global_batch_size=8"),
+        *("--steps", "80", "--settings", "lr=5e-3", "global_batch_size=8"),
     )
     assert done.returncode == 0, done.stderr
     assert out.read_bytes().startswith(b"\x89PNG")
@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_solved_leaves_nothing(small_run: Path, tmp_path: 
         ("several.json", (), "holds 2 tasks: choose one by --task, such as --task a"),
         ("several.json", ("--task", "c"), "has no task c"),
         ("colour.json", (), "the colour 11"),
-        ("several.json", ("--task", "a", "steps"), "write it as key=value"),
+        ("several.json", ("--task", "a", "--settings", "steps"), "write it as key=value"),
     ):
         done = run_script("solve.py", str(tmp_path / name), "--weights", str(small_run), "--out", str(out), *more)
         assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
