@@ -5,7 +5,7 @@
 The file is one task as ARC has them, {"train": [{"input": .., "output": ..}, ..], "test": [{"input": ..}]}, a grid a
 list of rows of colours 0 to 9.  FOLDER is an exported network (python -m training.export), a checkpoint or a run.  The
 network learns the puzzle from its demonstrations first.  The best attempts are printed as digits, all of them are in
-answer.json.  Further settings of fine-tuning and prediction go last: lr=1e-4 global_batch_size=64 device=cuda
+answer.json.  Settings of fine-tuning and prediction have their usual names: --settings lr=1e-4 device=cuda
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=solver.STEPS, help="of fine-tuning (200)")
     parser.add_argument("--attempts", type=int, default=3, help="in the picture (3)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("settings", nargs="*", help="key=value ..")
-    given = parser.parse_intermixed_args()
+    parser.add_argument("--settings", nargs="+", default=[], help="key=value .., as of eval_arc_k10.py")
+    given = parser.parse_args()
     try:
         if given.out.suffix != ".png" or not given.out.resolve().parent.is_dir():
             raise ValueError(

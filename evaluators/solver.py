@@ -22,21 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from dataset import planning, storage, tasks, writing
-from dataset.batches import BatchSampler
 from dataset.encoding import VOCAB_SIZE
 from dataset.storage import PuzzleCatalog
 from dataset.tasks import Task
 from evaluators import report
+from evaluators.ladder import Ladder
 from evaluators.predict import gather_trace, predict_in_rounds
 from evaluators.runners import Traced
 from evaluators.voting import Candidate, Votes, count_votes
 from training.checkpoint import Weights, load_weights
 from training.config import EvalConfig, validate
+from training.data import TrainingData
 from training.export import network_config
 from training.initialise import initialise_network, initialise_rows
-from training.lanes import whole
 from training.sharing import NetworkConfig
-from training.state import DataShape, TrainState
+from training.state import TrainState
 from training.step import train_step
 from utils import distributed
 from utils.progress import Progress
@@ -168,9 +168,7 @@ class Solver:
         with tempfile.TemporaryDirectory(prefix="trm-puzzle-") as folder:
             data = Path(folder) / "data"
             _write(data, unsolved, augmentations, seed, side)
-            state = self._start(data, finetune_steps, seed)
-            self._fine_tune(state, data, finetune_steps, seed)
-            votes, steps = _predict(state, data)
+            votes, steps = _predict(self._tuned(data, finetune_steps, seed), data, {name: unsolved.to_json()})
         return Solution(name, parsed.to_json(), votes, steps)
 
     def _defaults(self) -> dict[str, Any]:
@@ -178,41 +176,41 @@ class Solver:
         two cost more than they give."""
         stages = self._weights.record.get("stages", [])
         kept = ("lr", "weight_decay", "beta1", "beta2", "atan2_scale", "puzzle_emb_lr", "puzzle_emb_weight_decay")
-        recipe = {name: value for name, value in (stages[-1]["recipe"] if stages else {}).items() if name in kept}
+        told = stages[-1]["recipe"] if stages else {}
+        recipe = {name: value for name, value in told.items() if name in kept}
+        if told.get("canvases") is not None:
+            recipe["canvases"] = "fitted"  # to the puzzle
         return {**recipe, "lr_min_ratio": 0.1, "global_batch_size": BATCH, "device": "auto", "compile": False}
 
     def _config(self, steps: int, seed: int) -> EvalConfig:
         arch = self._network.arch.model_dump()
         settings = {"lr_warmup_steps": min(20, steps // 5), **self._settings, "seed": seed}
-        return validate({"arch": arch, "data_paths": ["a puzzle"], "epochs": 1, **settings}, EvalConfig)
+        config = validate({"arch": arch, "data_paths": ["a puzzle"], "epochs": 1, **settings}, EvalConfig)
+        # A visit is at least one example, so that so many visits of the one task fill the batches of all steps.
+        return config.model_copy(update={"epochs": max(1, steps) * config.global_batch_size})
 
-    def _start(self, data: Path, steps: int, seed: int) -> TrainState:
-        """A train state with the network's weights, and every row the mean of the trained ones."""
-        metadata = storage.open_split(data, "train").metadata
-        shape = DataShape.of(metadata, metadata.num_puzzle_identifiers)
-        state = TrainState(self._config(steps, seed), shape, self._device)
+    def _tuned(self, data: Path, steps: int, seed: int) -> TrainState:
+        """A train state with the network's weights and every row the mean of the trained ones, after `steps` steps on
+        the demonstrations."""
+        config = self._config(steps, seed)
+        training = TrainingData.open(config, [storage.open_split(data, "train")])
+        shape = replace(training.shape, row_stride=self._network.canvas.row_stride)
+        state = TrainState(config, shape, self._device)
         initialise_network(state.network, self._weights)
         has_rows = self._weights.row_summary() is not None
-        initialise_rows(state, self._weights, state.config.puzzle_rows or ("mean" if has_rows else "zero"), None)
+        initialise_rows(state, self._weights, config.puzzle_rows or ("mean" if has_rows else "zero"), None)
         if state.ema is not None:
             state.ema.reset()
+        if steps:
+            with (
+                Progress(steps, "fine-tune", items_per_step=config.global_batch_size) as progress,
+                closing(training.steps(state.lanes, 0, 0)) as made,
+            ):
+                for parts in itertools.islice(made, steps):
+                    train_step(state, parts, steps)
+                    progress.update(1)
+            state.guard.raise_if_bad()
         return state
-
-    def _fine_tune(self, state: TrainState, data: Path, steps: int, seed: int) -> None:
-        """Makes `steps` steps on the demonstrations."""
-        if not steps:
-            return
-        batch_size = state.config.global_batch_size
-        # A visit is at least one example, so that so many visits of the one task fill the batches.
-        sampler = BatchSampler([storage.open_split(data, "train")], batch_size, steps * batch_size, seed)
-        with (
-            Progress(steps, "fine-tune", items_per_step=batch_size) as progress,
-            closing(sampler.stream(0)) as batches,
-        ):
-            for batch in itertools.islice(batches, steps):
-                train_step(state, whole(batch), steps)
-                progress.update(1)
-        state.guard.raise_if_bad()
 
 
 def _write(data: Path, task: Task, augmentations: int, seed: int, side: int) -> None:
@@ -234,11 +232,14 @@ def _write(data: Path, task: Task, augmentations: int, seed: int, side: int) -> 
     )
 
 
-def _predict(state: TrainState, data: Path) -> tuple[Votes, dict[tuple[str, int], list[str]]]:
+def _predict(
+    state: TrainState, data: Path, test_tasks: Mapping[str, Any]
+) -> tuple[Votes, dict[tuple[str, int], list[str]]]:
     """Votes, and the un-augmented answers after each step."""
     config, split = state.config, storage.open_split(data, "test")
     assert isinstance(config, EvalConfig)
     catalog: PuzzleCatalog = storage.open_catalog(data)
+    canvases = state.shape.canvases
     traced: list[Traced] = []
     *_, predictions = predict_in_rounds(
         state,
@@ -247,7 +248,10 @@ def _predict(state: TrainState, data: Path) -> tuple[Votes, dict[tuple[str, int]
         config.eval_ema,
         early_exit=config.early_exit,
         max_steps=config.eval_halt_max_steps,
+        vote_steps=config.vote_steps,
         traced=traced,
+        ladder=Ladder.of(canvases, split, catalog, test_tasks) if len(canvases) > 1 else None,
     )
     assert predictions is not None
-    return count_votes(predictions, catalog), report.trace_grids(gather_trace(traced, split), catalog)
+    trace = gather_trace(traced, split)
+    return count_votes(predictions, catalog, config.ranking), report.trace_grids(trace, catalog)

@@ -29,7 +29,7 @@ from torch.distributed.run import get_args_parser
 
 from tests.conftest import ROOT
 from training.config import EvalConfig, PretrainConfig, RunConfig, check_overrides, validate
-from training.entry import CONFIG_DIR, GROUPS, run
+from training.entry import CONFIG_DIR, GROUPS, for_hydra, run
 
 SHELL = ("", "sh", "bash", "console")
 SCRIPTS: dict[str, tuple[str, type[RunConfig]]] = {
@@ -96,7 +96,7 @@ def overrides_are_settings(script: str, overrides: list[str]) -> None:
     check_overrides(overrides, model, GROUPS)
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         # What is no assignment is an option of Hydra's own, or its value.
-        validate(compose(config_name, overrides=[word for word in overrides if "=" in word]), model)
+        validate(compose(config_name, overrides=for_hydra([word for word in overrides if "=" in word])), model)
 
 
 class _Parsed(Exception):

@@ -29,7 +29,7 @@ MAY_IMPORT = {
 }
 """Which folders of this project each folder knows."""
 
-RUNNING = ("evaluators/predict.py", "evaluators/evaluation.py", "evaluators/solver.py")
+RUNNING = ("evaluators/predict.py", "evaluators/runners.py", "evaluators/evaluation.py", "evaluators/solver.py")
 """The evaluators that run the network; the others need none."""
 
 STORAGE = "dataset/storage.py"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     Path("ConceptARC/corpus/c.json").write_text(json.dumps(random_task("", rng).to_json()))
     Path("re_arc/tasks/r.json").write_text(json.dumps(random_task("", rng).to_json()["train"]))
 
+    shutil.copytree(ROOT / "examples", "examples")
     checkpoint = ("load_checkpoint=runs/demo/pretrain", "checkpoint_path=runs/demo/finetune")
     for words in (
         ("python", "build_dataset.py"),
@@ -81,6 +83,8 @@ def shrunk(command: Command) -> list[str]:
         epochs = () if "epochs=0" in words else ("epochs=2", "eval_interval=2")
         untimed = ("time_budget=null", "deadline=null") if fine_tunes else ()
         return [*words, *SMALL_RUN, *epochs, *untimed]
+    if "solve.py" in words:
+        return [*words, "--steps", "2", "--augmentations", "2"]
     return words
 
 

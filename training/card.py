@@ -142,7 +142,7 @@ def _listed(settings: Mapping[str, Any]) -> str:
     def shown(value: Any) -> str:
         return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    return ", ".join(f"{key} {shown(value)}" for key, value in settings.items())
+    return ", ".join(f"{key} {shown(value)}" for key, value in settings.items() if value is not None)
 
 
 def _values(metrics: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -171,7 +171,7 @@ def _score(score: Mapping[str, Any]) -> str:
             lines.append(f"| {titled[0][0]} | {value:.1%} | {between} |")
     if metrics.get("ARC/copy_input") is not None:
         lines.append(f"| the input as its own answer | {metrics['ARC/copy_input']:.1%} | |")
-    lines += ["", f"Conditions: {_listed({k: v for k, v in score['conditions'].items() if v is not None})}."]
+    lines += ["", f"Conditions: {_listed(score['conditions'])}."]
     return "\n".join(lines)
 
 

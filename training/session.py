@@ -19,7 +19,7 @@ from utils import distributed, runlog, trackers
 
 RECIPE = (
     *("global_batch_size", "epochs", "lr", "lr_min_ratio", "lr_warmup_steps", "weight_decay", "beta1", "beta2"),
-    *("atan2_scale", "puzzle_emb_lr", "puzzle_emb_weight_decay", "ema", "ema_rate", "seed"),
+    *("atan2_scale", "puzzle_emb_lr", "puzzle_emb_weight_decay", "ema", "ema_rate", "canvases", "seed"),
 )
 """The settings that a network's later users are told of."""
 
@@ -97,7 +97,7 @@ def open_run(config: RunConfig) -> Run:
 def _described(path: str, manifest: storage.Manifest | None) -> dict[str, Any]:
     """What a data set is made of, for those who get the weights without it; a published one does not say."""
     metadata = storage.open_split(path, "train").metadata
-    tokens = ("vocab_size", "seq_len", "pad_id", "ignore_label_id")
+    tokens = ("vocab_size", "seq_len", "row_stride", "pad_id", "ignore_label_id")
     told = {} if manifest is None else manifest.model_dump(mode="json", include={"sources", "settings", "counts"})
     return {"name": Path(path).name, **told, "tokens": {name: getattr(metadata, name) for name in tokens}}
 

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dataset import encoding
+from dataset.canvases import whole_canvas
 from models.arch import ArchConfig
 from models.puzzle_table import RowSummary
 from utils import files
@@ -54,6 +55,7 @@ class Canvas(BaseModel):
 
     seq_len: int = Field(ge=1, description="cells, row by row")
     side: int | None = Field(description="of a square canvas")
+    row_stride: int = Field(ge=1, description="cell (row, column) has the position row_stride * row + column")
     prefix_len: int = Field(ge=0, description="places before the first cell, which hold the puzzle's row")
     positions: str = Field(description="how places are told apart (arch.pos_encodings)")
 
@@ -92,6 +94,7 @@ class NetworkConfig(BaseModel):
             canvas=Canvas(
                 seq_len=metadata.seq_len,
                 side=side if side * side == metadata.seq_len else None,
+                row_stride=metadata.row_stride or whole_canvas(metadata.seq_len).width,
                 prefix_len=arch.prefix_len,
                 positions=arch.pos_encodings,
             ),
