@@ -15,6 +15,7 @@ from training import initialise
 from training.config import RunConfig
 from training.state import DataShape, TrainState
 from utils import distributed, runlog
+from utils.progress import counter
 
 
 @dataclass
@@ -62,7 +63,10 @@ def open_run(config: RunConfig) -> Run:
             f"choose a multiple of {distributed.world_size()}"
         )
     prints = distributed.from_main(
-        lambda: [storage.fingerprints(path, config.verify_data) for path in config.data_paths]
+        lambda: [
+            storage.fingerprints(path, config.verify_data, counter("bytes of data compared: "))
+            for path in config.data_paths
+        ]
     )
     identity = {"data": [data for data, _ in prints], "puzzles": "+".join(puzzles for _, puzzles in prints)}
     manifests = [storage.open_manifest(path) for path in config.data_paths]
