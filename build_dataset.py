@@ -29,6 +29,7 @@ from pydantic import BaseModel
 
 from dataset import arc, boards
 from dataset.storage import Manifest
+from utils.progress import counter
 
 EXIT_BAD_INPUT = 2
 
@@ -48,7 +49,7 @@ def parser_of(kind: str) -> ArgParser:
     def command(settings: BaseModel) -> None:
         started = time.perf_counter()
         folder = settings.output_dir  # type: ignore[attr-defined]
-        say_what_it_is(folder, build(settings, reporter(every_seconds=5)), time.perf_counter() - started)
+        say_what_it_is(folder, build(settings, counter()), time.perf_counter() - started)
 
     command.__annotations__["settings"] = model
     command.__doc__ = summary
@@ -62,21 +63,6 @@ def say_what_it_is(folder: str | Path, manifest: Manifest, seconds: float) -> No
     print(f"{folder}: {counted}; {size / 1e6:,.1f} MB, {manifest.format}, in {seconds:.1f} s")
 
 
-def reporter(every_seconds: float) -> Callable[[int, int], None]:
-    """A function that prints a line on how much of how much is done, at most every so many seconds."""
-    started = last = time.perf_counter()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        if now - last >= every_seconds:
-            last = now
-            rate = done / (now - started)
-            print(f"{done:,} of {total:,}, {rate:,.0f}/s, {(total - done) / rate:.0f} s left", flush=True)
-
-    return progress
-
-
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated; nothing is left behind"))
     kind = "arc"
@@ -85,6 +71,8 @@ def main() -> None:
     try:
         if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
             raise ValueError(f"there is no data set {sys.argv[1]!r}: use sudoku, maze, or no word for ARC")
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(f"{(__doc__ or '').strip()}\n")
         parser_of(kind)()
         return
     except ValueError as error:

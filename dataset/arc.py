@@ -87,7 +87,7 @@ def build(settings: ArcSettings, progress: Callable[[int, int], None]) -> Manife
         Path(settings.output_dir),
         chosen,
         test_ids,
-        planning.choose_all(chosen, settings.num_aug, settings.seed, workers),
+        planning.choose_all(chosen, settings.num_aug, settings.seed, workers, progress),
         fmt=settings.format,
         side=settings.max_grid_size,
         seed=settings.seed,

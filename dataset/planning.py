@@ -9,7 +9,7 @@ transform.  A draw then costs ten products per pair instead of a pass over all c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -128,7 +128,18 @@ def choose(task: Task, num_aug: int, seed: int) -> np.ndarray:
     return rows[:found]
 
 
-def choose_all(tasks: list[Task], num_aug: int, seed: int, workers: int) -> list[np.ndarray]:
-    """`choose` for every task, on `workers` threads; the result does not depend on their number."""
+def choose_all(
+    tasks: list[Task], num_aug: int, seed: int, workers: int, progress: Callable[[int, int], None] | None = None
+) -> list[np.ndarray]:
+    """`choose` for every task, on `workers` threads; the result does not depend on their number.
+
+    Args:
+        progress: told (tasks done, tasks in all).
+    """
+    found = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        return list(pool.map(lambda task: choose(task, num_aug, seed), tasks))
+        for rows in pool.map(lambda task: choose(task, num_aug, seed), tasks):
+            found.append(rows)
+            if progress is not None:
+                progress(len(found), len(tasks))
+    return found

@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -615,11 +615,14 @@ def open_catalog(directory: str | Path) -> PuzzleCatalog:
     return PuzzleCatalog([task.id for task in listed.tasks], task_of, rows[:, 0], rows[:, 1:])
 
 
-def fingerprints(directory: str | Path, verify: bool = True) -> tuple[str, str]:
+def fingerprints(
+    directory: str | Path, verify: bool = True, progress: Callable[[int, int], None] | None = None
+) -> tuple[str, str]:
     """What training reads of a data set, and which puzzle each of its identifiers stands for, each as one hash.
 
     Args:
         verify: compare every file with its checksum in the manifest.
+        progress: told (bytes compared, bytes in all).
 
     Raises:
         ValueError: if it is no data set, or a file is not what the manifest says.
@@ -633,11 +636,19 @@ def fingerprints(directory: str | Path, verify: bool = True) -> tuple[str, str]:
         sizes = sorted((str(p.relative_to(directory)), p.stat().st_size) for p in directory.glob("*/*.npy"))
         puzzles = "names:" + files.sha256(names)
         return hashlib.sha256(f"{puzzles} {sizes}".encode()).hexdigest(), puzzles
+    done, total = 0, sum(known.bytes for known in manifest.files.values())
+
+    def told(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, total)
+
     for name, known in manifest.files.items():
         path = directory / name
         if not path.is_file() or path.stat().st_size != known.bytes:
             raise ValueError(f"{path} has not the size that {MANIFEST} says: build the data set anew")
-        if verify and files.sha256(path) != known.sha256:
+        if verify and files.sha256(path, told) != known.sha256:
             raise ValueError(f"{path} is damaged (its checksum is not that of {MANIFEST}): build the data set anew")
     return manifest.fingerprint, manifest.puzzles
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from utils.progress import Progress, clock_time
+from utils.progress import Progress, clock_time, counter
 
 
 class Clock:
@@ -105,3 +105,35 @@ def test_an_error_closes_with_the_last_line() -> None:
 )
 def test_clock_time(seconds: float, text: str) -> None:
     assert clock_time(seconds) == text
+
+
+def test_a_count_is_silent_until_it_takes_long() -> None:
+    clock, file = Clock(), io.StringIO()
+    told = counter("read ", every_seconds=5, file=file, clock=clock)
+    for done in range(1, 21):
+        clock.now += 0.2
+        told(done, 100)
+    assert file.getvalue() == ""
+    for done in range(21, 101):
+        clock.now += 0.5
+        told(done, 100)
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "read 23 of 100, 4.15/s, 0:00:19 left"  # 22 in 5.3 s
+    assert len(lines) == 2  # no terminal: every 20 s
+
+
+def test_one_count_after_another_begins_anew() -> None:
+    """And the seconds before its first report, in which something may be compiled, do not count."""
+    clock, file = Clock(), io.StringIO()
+    told = counter(every_seconds=5, file=file, clock=clock)
+    clock.now += 100
+    told(1, 10)
+    assert file.getvalue() == ""
+    clock.now += 5
+    told(2, 10)
+    told(0, 1000)
+    clock.now += 4
+    told(400, 1000)
+    clock.now += 6
+    told(500, 1000)
+    assert file.getvalue().splitlines() == ["2 of 10, 0.2/s, 0:00:40 left", "500 of 1,000, 50/s, 0:00:10 left"]

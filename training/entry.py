@@ -9,11 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from training.config import Config, check_overrides, settings_of, validate
 from training.loop import Interrupted
@@ -44,17 +44,17 @@ def run(config_name: str, model: type[Config], main: Callable[[Config], None]) -
 
     # Hydra prints what is raised inside its decorator as it likes, so that it only composes there.
     @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name=config_name)
-    def compose(config: DictConfig) -> None:
+    def keep(config: DictConfig) -> None:
         composed.append(config)
 
     if set(sys.argv[1:]) & {"--help", "-h"}:
-        print(help_text(main, model))
+        print(help_text(main, config_name, model))
         return
     status = 0
     try:
         check_overrides(sys.argv[1:], model, GROUPS)
         given, sys.argv[1:] = sys.argv[1:], for_hydra(sys.argv[1:])
-        compose()
+        keep()
         sys.argv[1:] = given
         for config in composed:
             main(validate(config, model))
@@ -95,14 +95,27 @@ def for_hydra(overrides: list[str]) -> list[str]:
     return chosen
 
 
-def help_text(main: Callable[..., None], model: type[BaseModel]) -> str:
+def defaults_of(config_name: str, model: type[Config], *overrides: str) -> dict[str, Any]:
+    """What every setting, in dotted form, is where a command line says nothing but `overrides`."""
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        values = validate(compose(config_name, overrides=list(overrides)), model).model_dump(mode="json")
+
+    def value_of(key: str) -> Any:
+        found: Any = values
+        for part in key.split("."):
+            found = None if found is None else found[part]
+        return found
+
+    return {key: value_of(key) for key, _ in settings_of(model)}
+
+
+def help_text(main: Callable[..., None], config_name: str, model: type[Config]) -> str:
     """What a script says of itself, then every setting with its default and meaning."""
+    defaults = defaults_of(config_name, model)
     lines = [str(sys.modules[main.__module__].__doc__ or "").strip(), "", "Settings, as key=value:"]
     for key, field in settings_of(model):
-        default = field.get_default(call_default_factory=True)
-        shown = "" if default is PydanticUndefined else json.dumps(default)
         meaning = f"  {field.description}" if field.description else ""
-        lines.append(f"  {key + '=' + shown:<42}{meaning}")
+        lines.append(f"  {key + '=' + json.dumps(defaults[key]):<42}{meaning}")
     lines += ["", *(f"{group}=  {', '.join(names)}" for group, names in GROUPS.items() if group != "experiment")]
     lines += [f"+experiment=  {', '.join(GROUPS['experiment'])}", "", "Hydra's own options: --hydra-help"]
     return "\n".join(lines)

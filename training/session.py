@@ -16,6 +16,7 @@ from training.config import RunConfig
 from training.data import TrainingData
 from training.state import TrainState
 from utils import distributed, runlog, trackers
+from utils.progress import counter
 
 RECIPE = (
     *("global_batch_size", "epochs", "lr", "lr_min_ratio", "lr_warmup_steps", "weight_decay", "beta1", "beta2"),
@@ -76,7 +77,10 @@ def open_run(config: RunConfig) -> Run:
             f"choose a multiple of {distributed.world_size()}"
         )
     prints = distributed.from_main(
-        lambda: [storage.fingerprints(path, config.verify_data) for path in config.data_paths]
+        lambda: [
+            storage.fingerprints(path, config.verify_data, counter("bytes of data compared: "))
+            for path in config.data_paths
+        ]
     )
     identity = {"data": [data for data, _ in prints], "puzzles": "+".join(puzzles for _, puzzles in prints)}
     manifests = [storage.open_manifest(path) for path in config.data_paths]

@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from hydra import compose, initialize_config_dir
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -23,8 +22,8 @@ from pydantic_core import PydanticUndefined
 from dataset.arc import ArcSettings
 from dataset.boards import MazeSettings, SudokuSettings
 from dataset.sources import Source
-from training.config import EvalConfig, PretrainConfig, settings_of, validate
-from training.entry import CONFIG_DIR, GROUPS, ROOT
+from training.config import EvalConfig, PretrainConfig, settings_of
+from training.entry import GROUPS, ROOT, defaults_of
 
 PAGE = ROOT / "docs" / "settings.md"
 COMMAND = "python -m training.settings_page"
@@ -86,20 +85,6 @@ def _default(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
-def _composed(name: str, model: type[Any], *overrides: str) -> dict[str, Any]:
-    """What a script runs with where nothing is said, in dotted form."""
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        values = validate(compose(name, overrides=list(overrides)), model).model_dump(mode="json")
-
-    def value_of(key: str) -> Any:
-        found: Any = values
-        for part in key.split("."):
-            found = None if found is None else found[part]
-        return found
-
-    return {key: value_of(key) for key, _ in settings_of(model)}
-
-
 def _options(model: type[BaseModel]) -> list[tuple[str, FieldInfo, Any]]:
     return [
         ("--" + name.replace("_", "-"), field, field.get_default(call_default_factory=True))
@@ -109,7 +94,7 @@ def _options(model: type[BaseModel]) -> list[tuple[str, FieldInfo, Any]]:
 
 def page() -> str:
     """The page as it should be."""
-    pretraining, evaluation = _composed("cfg_pretrain", PretrainConfig), _composed("cfg_eval", EvalConfig)
+    pretraining, evaluation = defaults_of("cfg_pretrain", PretrainConfig), defaults_of("cfg_eval", EvalConfig)
     fields = dict(settings_of(EvalConfig)) | dict(settings_of(PretrainConfig))
     shared = [key for key in pretraining if not key.startswith("arch.")]
     lines = [INTRODUCTION, "## Both training scripts", ""]
@@ -126,7 +111,7 @@ def page() -> str:
         *("| arch= | differs in |", "|---|---|"),
     ]
     for name in GROUPS["arch"]:
-        chosen = _composed("cfg_pretrain", PretrainConfig, f"arch={name}")
+        chosen = defaults_of("cfg_pretrain", PretrainConfig, f"arch={name}")
         other = [f"`{key}={_default(chosen[key])}`" for key in chosen if chosen[key] != pretraining[key]]
         lines.append(f"| `{name}` | {', '.join(other)} |")
     lines += ["", "## build_dataset.py", "", *table(_options(ArcSettings))]

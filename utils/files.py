@@ -9,11 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+_PART = 1 << 24
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as hexadecimal digits."""
+
+def sha256(path: Path, told: Callable[[int], object] | None = None) -> str:
+    """The SHA-256 of a file, as hexadecimal digits.
+
+    Args:
+        told: of each part that was read, its bytes.
+    """
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        if told is None:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while part := stream.read(_PART):
+            digest.update(part)
+            told(len(part))
+        return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

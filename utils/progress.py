@@ -133,6 +133,45 @@ class Progress:
         self._reports.append((now, self.done))
 
 
+def counter(
+    what: str = "",
+    every_seconds: float = 5.0,
+    file: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Callable[[int, int], None]:
+    """A function to be told (done, total) that says a line once in a while, and nothing of what is done at once:
+
+        12,000 of 48,000, 2,400/s, 0:00:15 left
+
+    Several counts may follow each other; each begins where `done` is lower than before, or `total` another.  The rate
+    leaves out everything up to the first report, so that compilation does not spoil it.
+
+    Args:
+        what: put before each line.
+        every_seconds: from the first report of a count to its first line, and between two where `file` is a terminal;
+            in a log four times as long between two.
+        file: None for stderr.  clock: seconds, for tests.
+    """
+    stream = sys.stderr if file is None else file
+    between = every_seconds * (1 if stream.isatty() else 4)
+    began, due, first, last = 0.0, 0.0, 0, (0, 0)
+
+    def told(done: int, total: int) -> None:
+        nonlocal began, due, first, last
+        now = clock()
+        if total != last[1] or done < last[0]:
+            began, due, first = now, now + every_seconds, done
+        last = (done, total)
+        if now < due or done == first:
+            return
+        due = now + between
+        rate = (done - first) / (now - began)
+        left = clock_time((total - done) / rate)
+        print(f"{what}{done:,} of {total:,}, {rate:,.3g}/s, {left} left", file=stream, flush=True)
+
+    return told
+
+
 def clock_time(seconds: float) -> str:
     """Seconds as hours:minutes:seconds, days first where there are any."""
     whole = round(seconds)
