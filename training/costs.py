@@ -23,10 +23,10 @@ FUSED_PER_BLOCK, PRODUCTS_PER_BLOCK = 4, 6
 
 
 class Part(NamedTuple):
-    """Examples of one length in a step: cells of the canvas, examples."""
+    """Examples of one length in a step: cells of the canvas, examples (on average)."""
 
     cells: int
-    examples: int
+    examples: float
 
 
 def inner_width(width: int, expansion: float) -> int:
@@ -126,6 +126,7 @@ def step_memory(
     recomputes: bool = False,
     on_cpu: bool = False,
     vocab: int = 12,
+    at_once: Sequence[Part] | None = None,
 ) -> Memory:
     """Of one device with its `parts` of a batch.
 
@@ -137,30 +138,37 @@ def step_memory(
         puzzles: rows of the puzzle table.
         ema, ema_rows: whether weights and rows are averaged.
         on_cpu: whether the compiled step runs on a CPU.
+        at_once: what is computed at once of them, one after the other (micro-batches, canvases); None: all.
     """
     width, D = arch.dtype.itemsize, arch.hidden_size
     weights = FLOAT * weight_count(arch, max(part.cells for part in parts), vocab)
     places = sum(part.examples * (part.cells + arch.prefix_len) for part in parts)
     examples = sum(part.examples for part in parts)
     cells = sum(part.examples * part.cells for part in parts)
-    F = inner_width(D, arch.expansion)
     latents = len(RECURSIONS[arch.name].latents)
-    per_place = width * (KEPT_WIDTHS * D + KEPT_INNER * F)
-    blocks = applications(arch).with_gradient
-    kept: float = places * per_place * blocks
-    if recomputes:
-        applied = max(1, blocks // max(1, arch.L_layers or arch.H_layers))
-        kept = places * (2 * width * D * applied + per_place * blocks / applied)
-    loss = cells * vocab * (8 * LOSS_COPIES + width)
     rows = FLOAT * puzzles * arch.puzzle_emb_ndim
+    kept = [_activations(arch, part, recomputes, vocab) for part in at_once or parts]
     return Memory(
         weights=2 * weights,  # and their gradients
         moments=2 * weights,
         average=weights if ema else 0,
         puzzle_rows=rows * (2 if ema_rows else 1),
         carry=2 * places * D * width * latents + 3 * (2 * cells + 4 * examples),
-        activations=kept + loss,
+        activations=max(kept) if at_once else sum(kept),
     )
+
+
+def _activations(arch: ArchConfig, part: Part, recomputes: bool, vocab: int) -> float:
+    """Bytes that a part keeps between its passes."""
+    width, D = arch.dtype.itemsize, arch.hidden_size
+    places = part.examples * (part.cells + arch.prefix_len)
+    per_place = width * (KEPT_WIDTHS * D + KEPT_INNER * inner_width(D, arch.expansion))
+    blocks = applications(arch).with_gradient
+    kept: float = places * per_place * blocks
+    if recomputes:
+        applied = max(1, blocks // max(1, arch.L_layers or arch.H_layers))
+        kept = places * (2 * width * D * applied + per_place * blocks / applied)
+    return kept + part.examples * part.cells * vocab * (8 * LOSS_COPIES + width)
 
 
 KEPT_WIDTHS, KEPT_INNER = 8, 3

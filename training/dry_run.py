@@ -42,7 +42,9 @@ def describe(run: Run, state: TrainState, plan: Plan, predictions: int = 0) -> s
         ValueError: where the run itself would refuse to start.
     """
     cells = state.shape.seq_len
-    parts = [Part(cells, run.config.global_batch_size // run.world_size)]
+    slots = run.config.global_batch_size / run.world_size
+    shares = state.shape.shares or (1.0,)
+    parts = [Part(lane.canvas.cells, slots * share) for lane, share in zip(state.lanes, shares, strict=True)]
     said = initialise.start(state, run.directory, run.identity)
     left = plan.total_steps - state.step
     lines = [
@@ -68,6 +70,7 @@ def _memory(run: Run, parts: Sequence[Part], state: TrainState) -> list[str]:
         ema_rows=config.ema and config.ema_puzzle_rows,
         recomputes=config.activation_checkpointing,
         vocab=state.shape.vocab_size,
+        at_once=[Part(lane.canvas.cells, lane.chunk_size / run.world_size) for lane in state.lanes],
     )
     shares = ", ".join(f"{name.replace('_', ' ')} {value / 1e9:.2f}" for name, value in vars(memory).items())
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -76,8 +79,8 @@ def _memory(run: Run, parts: Sequence[Part], state: TrainState) -> list[str]:
     if run.device.type == "cuda":
         there = torch.cuda.get_device_properties(run.device).total_memory
         lines[0] += f"; the device has {there / 1e9:.0f} GB"
-        if memory.total > 0.95 * there and not config.activation_checkpointing:
-            lines[0] += ": set activation_checkpointing=true or lower global_batch_size"
+        if memory.total > 0.95 * there:
+            lines[0] += ": set micro_batch_size, activation_checkpointing=true, or a smaller global_batch_size"
     return [*lines, f"host       {host / 1e9:.2f} GB on the first host, a checkpoint's copy included"]
 
 

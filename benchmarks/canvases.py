@@ -1,0 +1,149 @@
+"""Canvases that fit against the whole one, on the training mix of ARC-AGI-2 as embedded:
+
+    python -m benchmarks.canvases [--width 128] [--batch 32] [--eager] [--data DATA_SET]
+
+The same network, batch and examples in one run, in turns, so that a busy machine slows both alike.  A table, then one
+line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.run import hardware
+from dataset.canvases import place_all
+from dataset.lanes import demand_of
+from dataset.storage import open_split
+from models.arch import ArchConfig
+from training.config import PretrainConfig
+from training.data import TrainingData
+from training.lanes import Part, example_cost
+from training.state import TrainState
+from training.step import train_step
+
+ROUNDS = 4
+
+
+def config_of(width: int, batch: int, compiled: bool, canvases: Any) -> PretrainConfig:
+    arch = ArchConfig(
+        hidden_size=width,
+        num_heads=max(1, width // 64),
+        H_cycles=1,
+        L_cycles=2,
+        puzzle_emb_ndim=width,
+        halt_max_steps=4,
+    )
+    return PretrainConfig(
+        arch=arch,
+        data_paths=["none"],
+        global_batch_size=batch,
+        ema=True,
+        epochs=10**4,
+        eval_interval=10**3,
+        compile=compiled,
+        canvases=canvases,
+    )
+
+
+class Run:
+    """Training on some canvases, a few steps at a time."""
+
+    def __init__(self, config: PretrainConfig, data: Path, device: torch.device) -> None:
+        self.data = TrainingData.open(config, [open_split(data, "train")])
+        self.state = TrainState(config, self.data.shape, device)
+        self.device = device
+
+    def parts(self) -> Iterator[list[Part]]:
+        return self.data.steps(self.state.lanes, 0, 0)
+
+    def advance(self, steps: Iterator[list[Part]], count: int) -> float:
+        """Seconds of so many steps."""
+        started = time.perf_counter()
+        for _ in range(count):
+            train_step(self.state, next(steps), 10**6)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - started
+
+    def warm_up(self, steps: Iterator[list[Part]]) -> None:
+        """Until every canvas has had its turn twice: what compiles has compiled."""
+        turns = np.zeros(len(self.data.canvases), dtype=int)
+        shares = np.ones(1) if self.data.streams is None else self.data.streams.shares
+        while (turns[shares > 0] < 2).any():
+            parts = next(steps)
+            train_step(self.state, parts, 10**6)
+            for part in parts:
+                turns[part.lane] += 1
+
+
+def padding_left(run: Run) -> tuple[float, float]:
+    """The share of cells that no example needs with its EOS frame, on the whole canvas and on the run's."""
+    extents, visits = demand_of(run.data.sampler.data)
+    used = (extents.prod(1, dtype=np.int64) * visits).sum()
+    cells = np.array([canvas.cells for canvas in run.data.canvases])
+    computed = (cells[place_all(extents, run.data.canvases)] * visits).sum()
+    return 1 - float(used / (visits.sum() * cells[-1])), 1 - float(used / computed)
+
+
+def measure(data: Path, width: int, batch: int, compiled: bool, device: torch.device) -> dict[str, Any]:
+    whole = Run(config_of(width, batch, compiled, None), data, device)
+    fitted = Run(config_of(width, batch, compiled, "fitted"), data, device)
+    times: dict[str, list[float]] = {"whole": [], "fitted": []}
+    with closing(whole.parts()) as one, closing(fitted.parts()) as several:  # type: ignore[type-var]
+        whole.warm_up(one)
+        fitted.warm_up(several)
+        for _ in range(ROUNDS):
+            times["whole"].append(whole.advance(one, 2) / 2)
+            times["fitted"].append(fitted.advance(several, 8) / 8)  # whose steps differ
+    seconds = {name: float(np.median(found)) for name, found in times.items()}
+    before, after = padding_left(fitted)
+    assert fitted.data.streams is not None
+    cost = sum(
+        share * example_cost(fitted.state.config.arch, canvas.cells)
+        for share, canvas in zip(fitted.data.streams.shares, fitted.data.canvases, strict=True)
+    )
+    return {
+        "canvases": ", ".join(map(str, fitted.data.canvases)),
+        "whole canvas, example-steps/s": batch / seconds["whole"],
+        "fitted, example-steps/s": batch / seconds["fitted"],
+        "fitted / whole": seconds["whole"] / seconds["fitted"],
+        "by FLOP it would be": example_cost(fitted.state.config.arch, fitted.data.canvases[-1].cells) / cost,
+        "padding on the whole canvas, %": 100 * before,
+        "padding left, %": 100 * after,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.canvases", description=__doc__)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--eager", action="store_true", help="without compilation")
+    parser.add_argument("--data", type=Path, help="a data set in the compact format; default: builds ARC-AGI-2")
+    given = parser.parse_args()
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        data = given.data or Path(folder) / "set"
+        if given.data is None:
+            command = [sys.executable, "build_dataset.py", "--num-aug", "100", "--output-dir", str(data)]
+            subprocess.run(command, check=True, capture_output=True)
+        found = measure(data, given.width, given.batch, not given.eager, device)
+    for key, value in found.items():
+        print(f"  {key:<40}{value:>14,.4g}" if isinstance(value, float) else f"  {key:<40}{value}")
+    setting = {"width": given.width, "batch": given.batch, "compiled": not given.eager}
+    print(json.dumps({**hardware(device), **setting, "results": found}))
+
+
+if __name__ == "__main__":
+    main()
