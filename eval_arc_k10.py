@@ -25,6 +25,8 @@ def main(config: EvalConfig) -> None:
     budget = Budget.of(config.time_budget, config.deadline)
     run = session.open_run(config)
     evaluation = Evaluation(run, config)
+    if budget is not None:
+        evaluation.submit_inputs()  # before anything that takes long, or fails
     splits = [evaluation.training_split()]
     sampler = BatchSampler(
         splits, config.global_batch_size, config.epochs_per_interval, config.seed, run.rank, run.world_size

@@ -91,6 +91,7 @@ class Evaluation:
 
     def _submit(self, predictions: Predictions) -> None:
         if distributed.is_main():
+            self._run.directory.mkdir(parents=True, exist_ok=True)
             votes = count_votes(predictions, self._catalog, self._config.ranking)
             arc.write_submissions(votes, self._test_tasks, self._run.directory, self._config.attempts)
 
