@@ -174,6 +174,8 @@ class Evaluation:
             write_atomically(self._run.directory / report.REPORT, page)
             self._run.say(f"to look at: {self._run.directory / report.REPORT}")
             return
-        metrics = exact.evaluate(predictions, self.split, folder, conditions)
+        # Where time was up these are fewer than all, those of the first batches.
+        examples = np.sort(in_rounds(self.split)[0][: len(predictions)])
+        metrics = exact.evaluate(predictions, self.split, folder, conditions, examples)
         self._run.say(exact.table(metrics, folder))
         self._run.metrics.write(state.step, metrics)

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dataset.batches import Batch
 from dataset.storage import open_catalog, open_split, open_test_tasks
-from evaluators import report, scores, submission, tools
+from evaluators import exact, report, scores, submission, tools
 from evaluators.predict import in_rounds, predict, predict_in_rounds
 from evaluators.predictions import Predictions
 from evaluators.voting import count_votes
@@ -316,6 +316,22 @@ def test_fewer_votes_fewer_tasks(small_data: Path, tmp_path: Path) -> None:
         *("eval_interval=4", *SMALL, "tasks=[train1]"),
     )
     assert done.returncode == 2 and "tasks=train1 is no test task" in done.stderr
+
+
+@pytest.mark.parametrize("batch_size", [4, 64])
+def test_right_answers_are_counted_where_time_cut_prediction(
+    state: TrainState, small_data: Path, tmp_path: Path, batch_size: int
+) -> None:
+    split = open_split(small_data, "test")
+    (*_, found) = predict_in_rounds(state, split, batch_size, until=time.monotonic() - 1)
+    assert found is not None
+    examples = np.sort(in_rounds(split)[0][: len(found)])
+    found.tokens = split.read(examples)[1]  # as if all were right
+    metrics = exact.evaluate(found, split, tmp_path, {}, examples)
+    assert metrics["exact/examples"] == len(found) == (4 if batch_size == 4 else split.num_examples)
+    assert metrics["exact/exact_accuracy"] == 1.0 and metrics["exact/steps_per_example"] == STEPS
+    puzzles = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
+    assert np.array_equal(found.puzzle_identifiers, split.puzzle_identifiers[puzzles])
 
 
 def test_votes_of_several_checkpoints_and_steps_count_together(small_data: Path, tmp_path: Path) -> None:
