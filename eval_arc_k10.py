@@ -24,6 +24,8 @@ def main(config: EvalConfig) -> None:
     budget = Budget.of(config.time_budget, config.deadline)
     run = session.open_run(config)
     evaluation = Evaluation(run, config)
+    if budget is not None and not config.dry_run:
+        evaluation.submit_inputs()  # before anything that takes long, or fails
     data = session.open_data(run, [evaluation.training_split()])
     plan = Plan.of(data.sampler, config.num_intervals)
     run.say(f"{plan.total_steps} steps of fine-tuning, {evaluation.split.num_examples} test examples to predict")

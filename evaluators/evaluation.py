@@ -94,6 +94,7 @@ class Evaluation:
 
     def _submit(self, predictions: Predictions) -> None:
         if distributed.is_main():
+            self._run.directory.mkdir(parents=True, exist_ok=True)
             votes = count_votes(predictions, self._catalog, self._config.ranking)
             arc.write_submissions(votes, self._test_tasks, self._run.directory, self._config.attempts)
 
@@ -192,6 +193,8 @@ class Evaluation:
             write_atomically(self._run.directory / report.REPORT, page)
             self._run.say(f"to look at: {self._run.directory / report.REPORT}")
             return
-        metrics = exact.evaluate(predictions, self.split, folder, conditions)
+        # Where time was up these are fewer than all, those of the first batches.
+        examples = np.sort(in_rounds(self.split)[0][: len(predictions)])
+        metrics = exact.evaluate(predictions, self.split, folder, conditions, examples)
         self._run.say(exact.table(metrics, folder))
         self._run.metrics.write(state.step, metrics)

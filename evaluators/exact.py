@@ -16,15 +16,21 @@ from utils.files import write_atomically
 
 
 def evaluate(
-    predictions: Predictions, split: Split, out_dir: Path, conditions: Mapping[str, Any] | None = None
+    predictions: Predictions,
+    split: Split,
+    out_dir: Path,
+    conditions: Mapping[str, Any] | None = None,
+    examples: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Writes `predictions.npz` and `scores.json` into `out_dir`; returns what the latter holds.
 
     `exact_accuracy` and `accuracy` are over test examples: all of its labelled tokens right, and the share of them.
-    `q_halt_accuracy` is how often the halting logit's sign agrees with being right.
+    `steps_per_example` are the ACT steps behind an answer; `q_halt_accuracy` is how often the halting logit's sign
+    agrees with being right.
 
     Args:
-        predictions: of every example of `split`, in order.
+        predictions: of some examples of `split`, in order.
+        examples: int64 [N], which ones; None for all.
         conditions: what the scores depend on, written beside them.
 
     Raises:
@@ -32,7 +38,7 @@ def evaluate(
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     predictions.save(out_dir / "predictions.npz")
-    examples = np.arange(split.num_examples)
+    examples = np.arange(split.num_examples) if examples is None else examples
     assert len(predictions) == len(examples), (len(predictions), len(examples))
     labels = split.read(examples)[1]
     ignore = split.metadata.ignore_label_id
@@ -46,6 +52,7 @@ def evaluate(
         "examples": int(counted.sum()),
         "exact_accuracy": float(exact[counted].mean()),
         "accuracy": float((right.sum(1)[counted] / labelled.sum(1)[counted]).mean()),
+        "steps_per_example": float(predictions.steps.mean()),
         "q_halt_accuracy": float(((predictions.q_halt >= 0) == exact)[counted].mean()),
     }
     result = {f"exact/{name}": value for name, value in result.items()}
@@ -58,6 +65,7 @@ def table(metrics: dict[str, Any], folder: Path) -> str:
     """The scores as people read them."""
     return (
         f"{metrics['exact/examples']:,} test examples: {metrics['exact/exact_accuracy']:.2%} right whole, "
-        f"{metrics['exact/accuracy']:.2%} of tokens; halting agrees with being right in "
+        f"{metrics['exact/accuracy']:.2%} of tokens, "
+        f"after {metrics['exact/steps_per_example']:.1f} ACT steps on average; halting agrees with being right in "
         f"{metrics['exact/q_halt_accuracy']:.2%}\nin {folder}: predictions.npz, scores.json"
     )

@@ -17,13 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dataset.batches import Batch
 from dataset.storage import open_catalog, open_split, open_test_tasks
-from evaluators import report, scores, submission, tools
+from evaluators import exact, report, scores, submission, tools
 from evaluators.predict import in_rounds, predict, predict_in_rounds
 from evaluators.predictions import Predictions
 from evaluators.voting import count_votes
 from models.act import ACTStep, initial_carry
 from tests.conftest import SMALL, run_script
-from tests.test_faults import last, start, wait_for
+from tests.test_faults import LONG, last, start, wait_for
 from training import budget as budgets
 from training.budget import Budget, Clock, parse_deadline
 from training.config import PretrainConfig
@@ -275,9 +275,12 @@ def test_a_run_with_a_budget_ends_in_time_and_is_valid_at_every_moment(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_any_time_a_valid_submission_is_there(small_data: Path, tmp_path: Path) -> None:
     tasks = open_test_tasks(small_data)
-    for i, delay in enumerate((0.0, 1.5, 6.0)):
+    delays = [0.0, *np.random.default_rng().uniform(0, 11, 30 if LONG else 3)]
+    for i, delay in enumerate(delays):
+        print(f"killed {delay:.2f} s after its first submission")
         folder = tmp_path / str(i)
         process = start(
             *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"checkpoint_path={folder}", "epochs=100000"),
@@ -288,7 +291,7 @@ def test_killed_at_any_time_a_valid_submission_is_there(small_data: Path, tmp_pa
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         for name, attempts in (("submission.json", 10), ("submission_kaggle.json", 2)):
-            if name == "submission.json" or delay:
+            if name == "submission.json" or delay > 0.5:  # the second one follows the first
                 submission.validate(json.loads((folder / name).read_text()), tasks, attempts)
 
 
@@ -317,6 +320,22 @@ def test_fewer_votes_fewer_tasks(small_data: Path, tmp_path: Path) -> None:
         *("eval_interval=4", *SMALL, "tasks=[train1]"),
     )
     assert done.returncode == 2 and "tasks=train1 is no test task" in done.stderr
+
+
+@pytest.mark.parametrize("batch_size", [4, 64])
+def test_right_answers_are_counted_where_time_cut_prediction(
+    state: TrainState, small_data: Path, tmp_path: Path, batch_size: int
+) -> None:
+    split = open_split(small_data, "test")
+    (*_, found) = predict_in_rounds(state, split, batch_size, until=time.monotonic() - 1)
+    assert found is not None
+    examples = np.sort(in_rounds(split)[0][: len(found)])
+    found.tokens = split.read(examples)[1]  # as if all were right
+    metrics = exact.evaluate(found, split, tmp_path, {}, examples)
+    assert metrics["exact/examples"] == len(found) == (4 if batch_size == 4 else split.num_examples)
+    assert metrics["exact/exact_accuracy"] == 1.0 and metrics["exact/steps_per_example"] == STEPS
+    puzzles = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
+    assert np.array_equal(found.puzzle_identifiers, split.puzzle_identifiers[puzzles])
 
 
 def test_votes_of_several_checkpoints_and_steps_count_together(small_data: Path, tmp_path: Path) -> None:
