@@ -77,7 +77,9 @@ def test_runs_are_named_by_the_shortest_ends_that_differ() -> None:
         plot.labels([Path("x"), Path("x/../x")])
 
 
-def test_the_command_draws_a_run_or_says_why_not(tmp_path: Path) -> None:
+def test_the_command_draws_a_run_or_says_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     run = tmp_path / "run"
     run.mkdir()
@@ -93,8 +95,11 @@ def test_the_command_draws_a_run_or_says_why_not(tmp_path: Path) -> None:
         ((str(run), "--smooth", "0"), "--smooth 0"),
         ((str(run), str(run)), "named twice"),
     ):
-        refused = run_script("-m", "utils.plot", *arguments, "--out", str(tmp_path / "no.png"))
-        assert refused.returncode == 2 and said in refused.stderr and refused.stderr.count("\n") == 1
+        monkeypatch.setattr(sys, "argv", ["plot", "--out", str(tmp_path / "no.png"), *arguments])
+        with pytest.raises(SystemExit) as ended:
+            plot.main()
+        printed = capsys.readouterr().err
+        assert ended.value.code == 2 and said in printed and printed.count("\n") == 1
     assert not (tmp_path / "no.png").exists()
 
 

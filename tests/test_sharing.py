@@ -69,11 +69,10 @@ def test_the_folder_holds_the_averaged_weights_and_the_rows_mean(shared: Path, s
 def test_others_can_build_the_network_from_the_folder_alone(shared: Path) -> None:
     """From config.json and the file of weights, without this project's readers."""
     told = json.loads((shared / CONFIG).read_text())
-    network = Network(
-        ArchConfig(**told["arch"]), told["tokens"]["vocab_size"], told["canvas"]["seq_len"], torch.Generator()
-    )
+    arch, canvas = ArchConfig(**told["arch"]), told["canvas"]
+    network = Network(arch, told["tokens"]["vocab_size"], canvas["seq_len"], torch.Generator(), canvas["row_stride"])
     network.load_state_dict(load_file(shared / MODEL))
-    assert told["canvas"] == {"seq_len": 36, "side": 6, "prefix_len": 2, "positions": "rope"}
+    assert canvas == {"seq_len": 36, "side": 6, "row_stride": 30, "prefix_len": 2, "positions": "rope"}
     assert told["tokens"] == {
         **{"vocab_size": 12, "pad_id": 0, "ignore_label_id": 0, "end_of_grid_id": 1, "colour_0_id": 2}
     }

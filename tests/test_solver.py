@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import solve
 from evaluators import solver as solver_module
 from evaluators.solver import Solver
 from evaluators.voting import Candidate
@@ -155,7 +157,9 @@ def test_one_command_from_a_file_to_a_picture(small_run: Path, tmp_path: Path) -
     assert f"test input 1: {best['votes']} of " in done.stdout
 
 
-def test_a_file_that_cannot_be_solved_leaves_nothing(small_run: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_solved_leaves_nothing(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     task = json.loads((ROOT / "examples/mirror.json").read_text())
     files = {
         "broken.json": '{"train": [',
@@ -175,6 +179,10 @@ def test_a_file_that_cannot_be_solved_leaves_nothing(small_run: Path, tmp_path: 
         ("colour.json", (), "the colour 11"),
         ("several.json", ("--task", "a", "--settings", "steps"), "write it as key=value"),
     ):
-        done = run_script("solve.py", str(tmp_path / name), "--weights", str(small_run), "--out", str(out), *more)
-        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        command = ["solve.py", str(tmp_path / name), "--weights", str(small_run), "--out", str(out), *more]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            solve.main()
+        printed = capsys.readouterr().err
+        assert ended.value.code == 2 and said in printed and printed.count("\n") == 1, printed
     assert not out.exists() and not out.with_suffix(".json").exists()

@@ -103,6 +103,21 @@ def test_wandb_offline_asks_nothing_and_resumes_under_one_id(tmp_path: Path) -> 
     assert files and b"lm_loss" in held and b"0.5" in held and b"0.25" in held and b"hidden_size" in held
 
 
+@pytest.mark.parametrize(("name", "more"), [("wandb", ""), ("trackio", ", entity='someone/space'")])
+def test_online_without_a_login_is_a_sentence_and_no_prompt(name: str, more: str, tmp_path: Path) -> None:
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    code = f"""
+from utils.trackers import TrackerConfig, check
+try:
+    check(TrackerConfig(name={name!r}, mode="online"{more}))
+except ValueError as error:
+    print(error)
+"""
+    nobody = {"HOME": str(tmp_path), "HF_HOME": str(tmp_path), "WANDB_API_KEY": "", "HF_TOKEN": ""}
+    said = in_process(code, **nobody)
+    assert said.startswith(f"tracker.mode=online finds no login for {name} (") and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", list(trackers.MODULES))
 def test_a_missing_package_is_one_sentence_that_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for loaded in [module for module in sys.modules if module.startswith(("torch.utils.tensorboard", name))]:
@@ -146,6 +161,7 @@ def test_a_run_is_tracked_by_rank_0_and_goes_on_where_it_was(small_data: Path, t
     first = run_script(*common, "epochs=1", "tracker=tensorboard", ranks=2)
     assert first.returncode == 0, first.stderr
     assert "warning" not in (first.stdout + first.stderr).lower()
+    assert first.stdout.count("tracked by tensorboard, offline") == 1
     assert len(list((run / "tensorboard").iterdir())) == 1
     second = run_script(*common, "epochs=2", "+tracker=tensorboard")
     assert second.returncode == 0, second.stderr

@@ -142,3 +142,4 @@ def track(run: Run, step: int) -> None:
     settings = config.model_dump(mode="json", exclude={"tracker"})
     project = config.project_name or "trm"
     run.metrics.tracker = trackers.open_tracker(config.tracker, run.directory, run.name, project, settings, step)
+    run.say(f"tracked by {config.tracker.name}, {config.tracker.mode}")

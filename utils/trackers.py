@@ -99,8 +99,9 @@ def _has_login_of_wandb() -> bool:
 
     try:
         return bool(wandb.login(prompt=False))
-    except wandb.errors.Error as error:
-        raise ValueError(f"tracker.mode=online: wandb refuses the login ({error})") from None
+    except (wandb.errors.Error, ValueError) as error:  # a wrong WANDB_ variable is a ValueError of several lines
+        said = " ".join(str(error).split())
+        raise ValueError(f"tracker.mode=online: wandb refuses to log in ({said}): mend that, or leave it out") from None
 
 
 def _has_login_of_the_hub() -> bool:
