@@ -12,7 +12,7 @@ from dataset import storage
 from dataset.storage import Split
 from evaluators import arc, exact, report, scores
 from evaluators.ladder import Ladder
-from evaluators.predict import gather_trace, predict_in_rounds, seconds_to_predict
+from evaluators.predict import gather_trace, in_rounds, predict_in_rounds, seconds_to_predict
 from evaluators.predictions import Predictions
 from evaluators.runners import Traced
 from evaluators.scores import is_done

@@ -21,11 +21,10 @@ NOT_RUN = {
     r"\S*python3? -m (pip|venv)\b|pip\b": "needs a network",
     r"\S*python3? -m pytest\b": "this is that",
     r"\S*python demo\.py": "minutes; its three commands are run here with small settings",
-    r"\S*python -m benchmarks\b": "minutes; tests/test_benchmarks.py or its own measures run it small",
+    r"\S*python -m benchmarks\b": "minutes: it measures, and what it measures has tests of its own",
     r"\S*python -m training\.settings_page$": "writes into docs/; tests/test_settings_page.py compares",
     r"sbatch\b": "needs Slurm; tests/test_slurm.py runs the job with stand-ins",
     r".*\s(--nnodes=N|--rdzv-endpoint=HOST)": "needs several machines; tests/test_faults.py has two over loopback",
-    r".*\s--push\b|.*\bpush_to_hub\b": "needs an account",
 }
 """Commands that are parsed, but not run: the reason by a pattern of the command's beginning."""
 
@@ -113,6 +112,16 @@ def test_commands_are_found() -> None:
 @pytest.mark.parametrize("command", ALL, ids=lambda command: f"{command.where}: {command.text[:60]}")
 def test_every_command_is_understood(command: Command) -> None:
     parse(command)
+
+
+def test_the_notebook_shows_commands_that_are() -> None:
+    """Its list of wheels is that of the dependencies."""
+    cells = json.loads((ROOT / "examples" / "kaggle_arc_agi_2.ipynb").read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    commands = [Command("the notebook", tuple(code.split())) for code in re.findall(r"`(pip [^`]+)`", prose)]
+    assert commands
+    for command in commands:
+        parse(command)
 
 
 @pytest.mark.slow
