@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,18 @@ import torch
 
 from dataset.batches import BatchSampler
 from dataset.storage import open_split
+
+
+def wait_for_batches(sampler: BatchSampler, steps: int = 20, step_seconds: float = 0.1) -> float:
+    """How long a step that takes so long waits for its batch, the median of some steps after the first."""
+    waited = []
+    with closing(sampler.stream(0)) as batches:
+        for _ in range(steps):
+            started = time.perf_counter()
+            next(batches)
+            waited.append(time.perf_counter() - started)
+            time.sleep(step_seconds)
+    return statistics.median(waited[1:])
 
 
 def measure(device: torch.device) -> dict[str, Any]:
@@ -40,6 +54,7 @@ def measure(device: torch.device) -> dict[str, Any]:
             split.read(examples, seeds)
             best = min(best, time.perf_counter() - started)
         sampler = BatchSampler([split], 768, 100, seed=0)
+        waited = wait_for_batches(sampler)
         started = time.perf_counter()
         steps = sampler.num_steps(0)
         planned = time.perf_counter() - started
@@ -48,6 +63,7 @@ def measure(device: torch.device) -> dict[str, Any]:
         "peak memory, MB": peak / 1e3,
         "on disk, MB": size / 1e6,
         "random examples read on one core, 1/s": 50_000 / best,
+        "wait for a batch of 768 at steps of 0.1 s, s": waited,
         "plan 100 epochs, s": planned,
         "steps planned": steps,
     }

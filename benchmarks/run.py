@@ -1,6 +1,6 @@
 """Measures this machine: `make bench`, or
 
-    python -m benchmarks.run [--only step,predict,data,votes,checkpoint] [--profile TRACE.json]
+    python -m benchmarks.run [--only step,parts,predict,data,votes,checkpoint,growth] [--profile TRACE.json]
 
 A table, then one line of JSON.  Absolute times of shared machines do not compare, so the step is measured against a
 plain reference (tests/reference.py, weights cast at each use, the optimizer of adam-atan2-pytorch) in the same run.
@@ -20,16 +20,18 @@ from typing import Any
 
 import torch
 
-from benchmarks import ceilings, checkpoints, data, steps, votes
+from benchmarks import ceilings, checkpoints, data, growth, steps, votes
 from utils.runlog import git_commit
 
 SECTIONS: dict[str, Callable[[torch.device], dict[str, Any]]] = {
     "ceilings": ceilings.measure,
     "step": steps.measure,
+    "parts": steps.measure_parts,
     "predict": steps.measure_prediction,
     "data": data.measure,
     "votes": votes.measure,
     "checkpoint": checkpoints.measure,
+    "growth": growth.measure,
 }
 
 
@@ -67,6 +69,9 @@ def main() -> None:
         started = time.perf_counter()
         results[name] = SECTIONS[name](device)
         print(f"\n{name} ({time.perf_counter() - started:.0f} s)")
+        if name == "growth":
+            print(growth.table(results[name]), flush=True)
+            continue
         for key, value in results[name].items():
             print(
                 f"  {key:<58}{value:>14,.4g}" if isinstance(value, float | int) else f"  {key:<58}{value:>14}",

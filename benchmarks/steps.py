@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,15 +12,18 @@ from adam_atan2_pytorch import AdamAtan2
 from torch import Tensor
 
 from benchmarks.ceilings import matmul_flops
-from benchmarks.timing import seconds
+from benchmarks.timing import in_turns, once, seconds
 from dataset.batches import Batch
+from models.act import initial_carry
 from models.arch import ArchConfig
 from models.losses import stablemax_nll
 from tests.reference import ReferenceTRM
+from training import costs
 from training.config import PretrainConfig
+from training.costs import Part
 from training.lanes import whole
 from training.state import DataShape, TrainState
-from training.step import train_step
+from training.step import to_slots, train_step
 
 PUZZLES = 1000
 
@@ -46,13 +50,7 @@ def sizes(device: torch.device) -> list[Size]:
 
 
 def flop_per_step(size: Size) -> float:
-    """Of one training step: (applications forward + 2 x those with gradient) x one application, as SPEC of the model:
-    products with weights and attention, two per multiply-add."""
-    S, D = size.prefix + size.cells, size.D
-    inner = -(-round(4 * D * 2 / 3) // 256) * 256
-    block = 2 * S * (4 * D * D + 3 * D * inner) + 4 * S * S * D
-    applications = size.H * (size.L + 1) + 2 * (size.L + 1)
-    return size.B * 2 * block * applications  # two layers
+    return costs.step_flop(arch_of(size), [Part(size.cells, size.B)])
 
 
 def arch_of(size: Size) -> ArchConfig:
@@ -81,9 +79,10 @@ def state_of(size: Size, device: torch.device, compiled: bool) -> TrainState:
     return TrainState(config, DataShape(12, size.cells, PUZZLES, 0), device)
 
 
-def ours(size: Size, device: torch.device, compiled: bool) -> Callable[[], None]:
+def ours(size: Size, device: torch.device, compiled: bool, share: float = 1.0) -> Callable[[], None]:
+    """One training step of ours; with `share` on that part of the batch, as one of several ranks."""
     state = state_of(size, device, compiled)
-    batch = batch_of(size)
+    batch = batch_of(size._replace(B=round(share * size.B)))
     return lambda: train_step(state, whole(batch), total_steps=10**6)
 
 
@@ -139,33 +138,71 @@ class ReferenceStep:
                 average.mul_(0.999).add_(p, alpha=0.001)
 
 
+WAYS: dict[str, Callable[[Size, torch.device, bool], Callable[[], None]]] = {"reference": ReferenceStep, "ours": ours}
+
+
 def measure(device: torch.device) -> dict[str, Any]:
+    """Whole steps.  On a CPU ours and the reference take turns; a GPU has room for one of them at a time."""
     ceiling = matmul_flops(device)
     found: dict[str, Any] = {}
     for size in sizes(device):
-        times = {}
-        for name, build in (("reference", ReferenceStep), ("ours", ours)):
-            for compiled in (False, True):
-                if device.type == "cuda":
-                    torch.cuda.reset_peak_memory_stats(device)
-                try:
-                    spent = seconds(build(size, device, compiled), device)
-                except torch.OutOfMemoryError:
-                    found[f"{size.name}: {name} {'compiled' if compiled else 'eager'}, s"] = "out of memory"
-                    continue
-                key = f"{size.name}: {name} {'compiled' if compiled else 'eager'}"
-                times[name, compiled] = spent
-                found[f"{key}, s"] = spent
-                found[f"{key}, example-steps/s"] = size.B / spent
-                if device.type == "cuda":
-                    found[f"{key}, peak GB"] = torch.cuda.max_memory_allocated(device) / 1e9
-        if ("ours", True) in times:
-            found[f"{size.name}: ours compiled, TFLOP/s"] = flop_per_step(size) / times["ours", True] / 1e12
-            found[f"{size.name}: share of the matrix product"] = flop_per_step(size) / times["ours", True] / ceiling
         for compiled in (False, True):
-            if ("ours", compiled) in times and ("reference", compiled) in times:
-                ratio = times["reference", compiled] / times["ours", compiled]
-                found[f"{size.name}: reference / ours, {'compiled' if compiled else 'eager'}"] = ratio
+            how = "compiled" if compiled else "eager"
+            if device.type == "cuda":
+                times = _one_by_one(size, device, compiled, found)
+            else:
+                times = in_turns({name: build(size, device, compiled) for name, build in WAYS.items()}, device)
+            for name, spent in times.items():
+                found[f"{size.name}: {name} {how}, s"] = statistics.median(spent)
+                found[f"{size.name}: {name} {how}, example-steps/s"] = size.B / statistics.median(spent)
+            if len(times) == len(WAYS):
+                ratios = [theirs / mine for theirs, mine in zip(times["reference"], times["ours"], strict=False)]
+                found[f"{size.name}: reference / ours, {how}"] = statistics.median(ratios)
+                found[f"{size.name}: reference / ours, {how}, best"] = min(times["reference"]) / min(times["ours"])
+            if compiled and "ours" in times:
+                speed = flop_per_step(size) / statistics.median(times["ours"])
+                found[f"{size.name}: ours compiled, TFLOP/s"] = speed / 1e12
+                found[f"{size.name}: share of the matrix product"] = speed / ceiling
+    return found
+
+
+def _one_by_one(size: Size, device: torch.device, compiled: bool, found: dict[str, Any]) -> dict[str, list[float]]:
+    times = {}
+    for name, build in WAYS.items():
+        key = f"{size.name}: {name} {'compiled' if compiled else 'eager'}, peak GB"
+        torch.cuda.reset_peak_memory_stats(device)
+        try:
+            times[name] = in_turns({name: build(size, device, compiled)}, device)[name]
+            found[key] = torch.cuda.max_memory_allocated(device) / 1e9
+        except torch.OutOfMemoryError:
+            found[key] = "out of memory"
+    return times
+
+
+def measure_parts(device: torch.device) -> dict[str, Any]:
+    """What a compiled step consists of, each part by itself."""
+    found: dict[str, Any] = {}
+    for size in sizes(device)[:2]:
+        state = state_of(size, device, compiled=True)
+        optimizer, ema = state.optimizer, state.ema
+        assert optimizer is not None and ema is not None
+        slots, ok = to_slots(batch_of(size), device), torch.tensor(True, device=device)
+        carry, rows = initial_carry(state.network, slots), torch.zeros(size.B, size.D, device=device).requires_grad_()
+        state.act_step.train()
+        spent: dict[str, list[float]] = {"forward": [], "backward": [], "optimizer": [], "EMA": []}
+        for round in range(8):
+            loss: list[Tensor] = []
+            parts = {
+                "forward": lambda: loss.append(state.act_step(carry, slots, rows)[1]),  # noqa: B023
+                "backward": lambda: loss[0].backward(),  # noqa: B023
+                "optimizer": lambda: optimizer.step(1e-4, ok),  # noqa: B023
+                "EMA": lambda: ema.update(ok),  # noqa: B023
+            }
+            for name, part in parts.items():
+                took = once(part, device)
+                if round > 1:
+                    spent[name].append(took)
+        found |= {f"{size.name}: {name}, s": statistics.median(times) for name, times in spent.items()}
     return found
 
 

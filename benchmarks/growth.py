@@ -1,0 +1,213 @@
+"""How time per step and memory grow with canvas, batch, puzzles and ranks, beside what `training.costs` predicts.
+
+    python -m benchmarks.growth RESULT.json [--plot docs/growth.png]     # measures, or draws again with --only-plot
+
+Canvas, batch and puzzles are measured on one thread in CPU time, which does not grow with what else a machine does;
+ranks by the clock.  Each series is predicted from one of its own points by the model alone: 400 cells, 8 examples, the
+smallest table, one rank.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.steps import SMALL, Size, arch_of, batch_of, ours, state_of
+from benchmarks.timing import best
+from models.puzzle_table import PuzzleTable
+from training import costs
+from training.costs import Part
+from training.lanes import whole
+from training.step import train_step
+from utils import distributed
+
+BASE = SMALL[1]._replace(name="growth", H=1, B=8)
+CELLS, BATCHES, RANKS = (64, 144, 400, 900), (2, 8, 16), (1, 2, 4)
+PUZZLES = (1_000, 10_000, 100_000, 1_000_000)
+BATCH_CELLS = 256
+
+
+class Point(NamedTuple):
+    """One measurement: where, seconds and bytes, each measured and predicted; bytes are 0 where not measured."""
+
+    at: int
+    seconds: float
+    predicted: float
+    bytes: float = 0
+    predicted_bytes: float = 0
+
+
+def _cpu_seconds(call: Callable[[], object], budget: float = 3.0) -> float:
+    """The least CPU time of a call, after two that warm up."""
+    call()
+    call()
+    times: list[float] = []
+    while len(times) < 5 or (sum(times) < budget and len(times) < 200):
+        started = time.process_time()
+        call()
+        times.append(time.process_time() - started)
+    return min(times)
+
+
+def part_of(size: Size) -> list[Part]:
+    return [Part(size.cells, size.B)]
+
+
+def _peak_bytes(call: Callable[[], object]) -> float:
+    """By how much a call raises this process's memory at its height (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    call()
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * float(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def _activations(size: Size) -> float:
+    return costs.step_memory(arch_of(size), part_of(size), 0).activations
+
+
+def _series(sizes: dict[int, Size], device: torch.device, anchor: int) -> list[Point]:
+    """Time and memory of compiled steps of these sizes, in bytes above what the process held."""
+    measured = {}
+    for at, size in sizes.items():
+        step = ours(size, device, compiled=True)
+        measured[at] = _cpu_seconds(step), _peak_bytes(step)
+    unit = measured[anchor][0] / costs.step_flop(arch_of(sizes[anchor]), part_of(sizes[anchor]))
+    return [
+        Point(at, spent, unit * costs.step_flop(arch_of(size), part_of(size)), held, _activations(size))
+        for (at, size), (spent, held) in zip(sizes.items(), measured.values(), strict=True)
+    ]
+
+
+def _by_puzzles(device: torch.device) -> list[Point]:
+    """One step over tables of growing size; the model says that nothing changes but the table's bytes."""
+    size = BASE._replace(cells=64)
+    state, batch = state_of(size, device, compiled=True), batch_of(size)
+    found = []
+    for rows in PUZZLES:
+        before = _status("VmRSS")
+        state.table = PuzzleTable(rows, size.D, device)
+        state.table.weights.fill_(0.0)  # so that the system really gives the memory
+        held = _status("VmRSS") - before
+        found.append((rows, _cpu_seconds(lambda: train_step(state, whole(batch), total_steps=10**6)), held))
+        state.table = None
+    return [Point(rows, spent, found[0][1], held, 4.0 * rows * size.D) for rows, spent, held in found]
+
+
+def _by_ranks() -> list[Point]:
+    """Ranks of one thread and one batch each (gloo); beyond the cores they share them."""
+    measured = {}
+    for ranks in RANKS:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        done = subprocess.run(
+            [*command, "-m", "benchmarks.growth", "--worker"],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        measured[ranks] = float(done.stdout.split()[-1])
+    cores = os.cpu_count() or 1  # ranks beyond them take turns
+    return [Point(ranks, spent, measured[1] * max(1.0, ranks / cores)) for ranks, spent in measured.items()]
+
+
+def _worker() -> None:
+    device = distributed.setup("cpu")
+    size = BASE._replace(cells=256, B=4 * distributed.world_size())
+    spent = best(ours(size, device, compiled=False, share=1 / distributed.world_size()), device)
+    if distributed.is_main():
+        print(spent, flush=True)
+    distributed.barrier()
+    distributed.teardown()
+
+
+def measure(device: torch.device) -> dict[str, Any]:
+    """The four series, as lists of `Point` by name.  On a CPU."""
+    if device.type != "cpu":
+        return {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    series: dict[str, Any] = {
+        "cells of the canvas": _series({cells: BASE._replace(cells=cells) for cells in CELLS}, device, 400),
+        "examples per step": _series({B: BASE._replace(cells=BATCH_CELLS, B=B) for B in BATCHES}, device, 8),
+        "puzzles": _by_puzzles(device),
+        "ranks": _by_ranks(),
+    }
+    torch.set_num_threads(threads)
+    return series
+
+
+def table(series: dict[str, list[Point]]) -> str:
+    lines = []
+    for name, points in series.items():
+        for p in points:
+            memory = f"{p.bytes / 1e6:>9,.0f} MB{p.predicted_bytes / 1e6:>9,.0f} MB" if p.bytes else ""
+            off = p.predicted / p.seconds - 1
+            lines.append(f"  {name:<22}{p.at:>10,}{p.seconds:>10.4f} s{p.predicted:>10.4f} s{off:>+8.0%}{memory}")
+    return "\n".join(lines)
+
+
+def plot(series: dict[str, list[Point]], path: Path) -> None:
+    """Draws each series; needs matplotlib (`pip install -e ".[pictures]"`)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 4, figsize=(13, 5.6), constrained_layout=True)
+    for column, (name, points) in enumerate(series.items()):
+        for row, (unit, scale, fields) in enumerate((("ms", 1e3, (1, 2)), ("MB", 1e-6, (3, 4)))):
+            panel = axes[row, column]
+            if row and not points[0].bytes:
+                panel.axis("off")
+                continue
+            at = [p.at for p in points]
+            for field, label, style in zip(fields, ("measured", "predicted"), ("o-", "x--"), strict=True):
+                panel.plot(at, [scale * p[field] for p in points], style, label=label, linewidth=1.4)
+            panel.set(xscale="log", xlabel=name, ylabel=f"{'time per step' if not row else 'memory'}, {unit}")
+            panel.set_xticks(at, [f"{x:,}" for x in at])
+            panel.minorticks_off()
+            panel.set_ylim(bottom=0, top=1.25 * max(scale * p[f] for p in points for f in fields))
+            panel.grid(alpha=0.3)
+            panel.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].legend(frameon=False)
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
+    parser.add_argument("results", nargs="?", type=Path, help="where the series are kept as JSON")
+    parser.add_argument("--plot", type=Path, help="draw them into this PNG")
+    parser.add_argument("--only-plot", action="store_true", help="draw what was measured before")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        _worker()
+        return
+    if arguments.results is None:
+        parser.error("name the file of results")
+    if not arguments.only_plot:
+        arguments.results.write_text(json.dumps(measure(torch.device("cpu")), indent=1) + "\n")
+    kept = json.loads(arguments.results.read_text())
+    kept = kept.get("results", kept).get("growth", kept)
+    series = {name: [Point(*point) for point in points] for name, points in kept.items()}
+    print(table(series))
+    if arguments.plot:
+        plot(series, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
