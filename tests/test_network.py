@@ -10,7 +10,7 @@ import torch
 
 from models.act import ACTStep, Slots, initial_carry
 from models.arch import ArchConfig
-from models.layers import attention, rms_norm, rotary, rotate, truncated_normal
+from models.layers import attention, rms_norm, rotary, rotary_2d, rotate, truncated_normal
 from models.network import Network
 from models.recursion import RECURSIONS
 from tests import reference
@@ -256,3 +256,57 @@ def test_a_compiled_step_is_the_eager_step() -> None:
         results.append((torch.stack(losses), network.L_level.layers[0].mlp.down_proj.weight.grad))
     torch.testing.assert_close(*(losses for losses, _ in results), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(*(gradient for _, gradient in results), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("pos_encodings", ["rope", "rope2d", "learned", "none"])
+def test_a_part_of_the_canvas_is_embedded_and_turned_as_on_the_whole_one(pos_encodings: str) -> None:
+    """Cells keep their place: what a cell's position does is the same on 3 x 4 as on 6 x 6."""
+    arch = ArchConfig(hidden_size=32, num_heads=2, puzzle_emb_ndim=32, puzzle_emb_len=2, pos_encodings=pos_encodings)  # type: ignore[arg-type]
+    network = Network(arch, 12, 36, torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, 12, (2, 6, 6), generator=torch.Generator().manual_seed(1))
+    rows = torch.randn(2, 32, generator=torch.Generator().manual_seed(2))
+    part, whole = network.places(3, 4), network.places(6, 6)
+    assert torch.equal(whole, torch.arange(2 + 36))  # on the whole canvas the position is the index
+    assert part.tolist() == [0, 1, *(2 + 6 * row + column for row in range(3) for column in range(4))]
+    on_whole = network.embed(tokens.flatten(1), rows, whole)
+    on_part = network.embed(tokens[:, :3, :4].flatten(1), rows, part)
+    assert torch.equal(on_part, on_whole[:, part])
+    assert torch.equal(network.embed(tokens.flatten(1), rows), on_whole)
+    if pos_encodings in ("rope", "rope2d"):
+        turns = {"rope": lambda p: rotary(p, 16, 1e4), "rope2d": lambda p: rotary_2d(p, 16, 1e4, 2, 6)}[pos_encodings]
+        assert torch.equal(turns(part).cos, turns(whole).cos[part])
+        assert torch.equal(turns(part).sin, turns(whole).sin[part])
+
+
+def test_rotary_by_row_and_column_sees_only_differences_of_rows_and_columns() -> None:
+    """q of one cell and k of another give the same product when both move by the same rows and columns, and another one
+    when either distance changes; one-dimensional positions mix the two up."""
+    q, k = torch.randn(2, 1, 1, 1, 16, generator=torch.Generator().manual_seed(0))
+
+    def product(of: tuple[int, int], to: tuple[int, int]) -> float:
+        turned = [
+            rotate(x, rotary_2d(torch.tensor([2 + 30 * row + column]), 16, 1e4, 2, 30))
+            for x, (row, column) in ((q, of), (k, to))
+        ]
+        return float((turned[0] * turned[1]).sum())
+
+    assert product((1, 2), (4, 7)) == pytest.approx(product((11, 22), (14, 27)), rel=1e-4)
+    assert product((1, 2), (4, 7)) == pytest.approx(product((0, 20), (3, 25)), rel=1e-4)
+    assert product((1, 2), (4, 7)) != pytest.approx(product((1, 2), (5, 7)), rel=1e-2)
+    assert product((1, 2), (4, 7)) != pytest.approx(product((1, 2), (4, 8)), rel=1e-2)
+    with pytest.raises(ValueError, match="rope2d needs a head width that is a multiple of 4"):
+        ArchConfig(hidden_size=12, num_heads=2, pos_encodings="rope2d")
+
+
+@pytest.mark.parametrize("pos_encodings", ["rope", "rope2d", "learned"])
+def test_positions_change_the_answer_on_a_part_of_the_canvas(pos_encodings: str) -> None:
+    arch = ArchConfig(
+        hidden_size=32, num_heads=2, puzzle_emb_ndim=32, puzzle_emb_len=2, pos_encodings=pos_encodings, H_cycles=1,  # type: ignore[arg-type]
+        L_cycles=1, forward_dtype="float32",
+    )  # fmt: skip
+    network = Network(arch, 12, 36, torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, 12, (1, 12), generator=torch.Generator().manual_seed(1))
+    rows = torch.zeros(1, 32)
+    latents = tuple(z + 0.1 for z in network.empty_latents(1, 12))
+    tall, wide = (network(latents, tokens, rows, network.places(*size)).logits for size in ((4, 3), (3, 4)))
+    assert not torch.allclose(tall, wide, atol=1e-3)
