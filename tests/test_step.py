@@ -10,8 +10,11 @@ import torch
 from torch._dynamo.utils import counters
 
 from dataset.batches import Batch
+from dataset.canvases import Canvas
+from dataset.lanes import Position
 from models.act import ACTStep, Slots, initial_carry
 from training.config import PretrainConfig
+from training.lanes import Part, whole
 from training.state import DataShape, TrainState
 from training.step import train_step
 
@@ -40,7 +43,7 @@ def batch_of(step: int) -> Batch:
 
 def trained(state: TrainState, steps: int = 4) -> dict[str, torch.Tensor]:
     for step in range(steps):
-        train_step(state, batch_of(step), total_steps=100)
+        train_step(state, whole(batch_of(step)), total_steps=100)
     state.guard.raise_if_bad()
     return {f"{part}.{key}": value for part, tensors in state.state_dict().items() for key, value in tensors.items()}
 
@@ -100,9 +103,41 @@ def test_the_step_and_prediction_are_one_graph_each_and_compiled_once(settings: 
     assert counters["stats"]["unique_graphs"] == 2
     with torch._dynamo.config.patch(error_on_recompile=True):
         for step in range(3, 12):
-            train_step(state, batch_of(step), total_steps=100)
+            train_step(state, whole(batch_of(step)), total_steps=100)
         with torch.inference_mode():
             for inputs, rows in asked[1:]:
                 state.predict_step(latents, inputs, rows)
     assert counters["stats"]["unique_graphs"] == 2
+    state.guard.raise_if_bad()
+
+
+def test_every_canvas_is_one_graph_and_none_is_compiled_again() -> None:
+    """With the compiler's own backend left out: what is counted is how often the step is traced."""
+    torch._dynamo.reset()
+    counters.clear()
+    canvases = (Canvas(2, 3), Canvas(3, 3), Canvas(4, 4))
+    state = state_of()
+    shape = DataShape(V, C, PUZZLES, 0, None, canvases, (0.5, 0.3, 0.2))
+    config = state.config.model_copy(update={"micro_batch_size": 1, "global_batch_size": 8})
+    state = TrainState(config, shape, torch.device("cpu"))
+    state.act_step.compile(backend="aot_eager", dynamic=False)
+    assert state.lanes.rota is not None
+
+    def step(number: int) -> None:
+        parts = []
+        for lane, chunk in state.lanes.rota.turn():  # type: ignore[union-attr]
+            rng = np.random.default_rng((number, lane, chunk))
+            size = state.lanes.lanes[lane].chunk_size
+            inputs, labels = rng.integers(0, V, (2, size, canvases[lane].cells)).astype(np.uint8)
+            parts.append(Part(lane, chunk, Batch(inputs, labels, np.ones(size, np.int32)), Position()))
+        train_step(state, parts, total_steps=1000)
+
+    for number in range(6):
+        step(number)
+    assert all(lane.chunks for lane in state.lanes)
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] == len(canvases)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for number in range(6, 30):
+            step(number)
     state.guard.raise_if_bad()
