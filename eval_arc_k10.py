@@ -44,7 +44,7 @@ def main(config: EvalConfig) -> None:
     if budget is None and (state.step > 0 or plan.total_steps == 0) and plan.locate(state.step)[1] == 0:
         evaluation.run(state)
     until = shares.training if shares else None
-    if shares is None or until is not None:
+    if shares is None or until is not None:  # else there is no time to
         for step in train(state, data, plan, run.metrics, run.directory, run.record, until):
             run.say(f"checkpoint {run.directory / f'step_{step}'}")
             if budget is None:

@@ -80,6 +80,8 @@ class Predictions(_Saved):
         widths = {part.tokens.shape[1] for part in parts}
         if len(widths) > 1:
             raise ValueError(f"predictions on canvases of {sorted(widths)} cells do not go together: use one data set")
+        if len(parts) == 1:
+            return parts[0]
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from evaluators.predictions import Predictions
 from evaluators.voting import RANKINGS, Candidate, Votes, count_votes, crop
 from tests import reference
 from tests.conftest import random_task, run_script, write_kaggle
+from training.config import EvalConfig
 
 SIDE = 6
 TURN = Augmentation(1, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9))
@@ -74,6 +76,10 @@ def test_candidates_rank_by_votes_then_by_halting() -> None:
 def test_ranking_by_summed_halting() -> None:
     rows = [(1, 0, [[1]], -9.0), (1, 0, [[1]], -9.0), (1, 0, [[2]], 9.0)]
     assert grids_of(count_votes(predictions_of(rows), CATALOG, "sum_halt"), "a", 0) == [[[2]], [[1]]]
+
+
+def test_every_ranking_can_be_asked_for() -> None:
+    assert set(RANKINGS) == set(get_args(EvalConfig.model_fields["ranking"].annotation))
 
 
 def test_ranking_by_mean_halting() -> None:
