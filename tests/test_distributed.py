@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -189,3 +191,24 @@ def test_compiled_ranks_have_the_eager_gradients(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.glob("*.ok")) == ["0.ok", "1.ok"]
+
+
+def test_ranks_that_are_started_again_meet_in_a_place_of_their_own() -> None:
+    """Over one store, as torchrun keeps it, with what ranks that died at any point have left in it."""
+    store = dist.TCPStore("localhost", 0, is_master=True, timeout=timedelta(seconds=20))
+
+    def client() -> dist.TCPStore:
+        return dist.TCPStore("localhost", store.port, is_master=False, timeout=timedelta(seconds=20))
+
+    def start(ranks: int) -> set[int]:
+        with ThreadPoolExecutor(ranks) as pool:
+            return set(pool.map(lambda rank: distributed.meet(client(), rank, ranks, 20), reversed(range(ranks))))
+
+    generations = [start(3), start(3), start(2), start(4)]
+    assert all(len(agreed) == 1 for agreed in generations)
+    store.set("hello/1", "of one that died before it was answered")
+    with pytest.raises(TimeoutError, match=r"of 2 ranks \[1\] did not come within 0 s"):
+        distributed.meet(client(), 0, 2, 0.1)
+    generations += [start(2), start(3)]
+    numbers = [number for agreed in generations for number in agreed]
+    assert numbers == sorted(set(numbers)) and len(numbers) == 6

@@ -7,12 +7,15 @@ obvious without a process group.
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
 
@@ -42,8 +45,47 @@ def setup(device: Literal["auto", "cuda", "cpu"] = "auto", timeout_minutes: floa
         torch.cuda.set_device(chosen)
     if is_launched() and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" and dist.is_nccl_available() else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+        timeout = timedelta(minutes=timeout_minutes)
+        store, rank, ranks = next(rendezvous("env://", timeout=timeout))
+        place = dist.PrefixStore(f"generation-{meet(store, rank, ranks, timeout.total_seconds())}", store)
+        dist.init_process_group(backend, store=place, rank=rank, world_size=ranks, timeout=timeout)
     return chosen
+
+
+def meet(store: dist.Store, rank: int, ranks: int, seconds: float) -> int:
+    """Agrees among ranks that have just been started on a number that no earlier start of them has had.
+
+    When torchrun restarts its ranks, it keeps the store that they exchange addresses in, and a rank that reads an
+    address of the start before waits for the dead (PyTorch 2.13).  So every rank says hello with a token of its own,
+    rank 0 answers each token with the number, and is done when it has seen every rank answer in turn: what the dead
+    have left is answered too, but nobody hears it.
+
+    Args:
+        seconds: how long rank 0 waits for the others; these wait as long as the store does.
+
+    Raises:
+        TimeoutError: naming the ranks that did not come.
+    """
+    if rank:
+        token = uuid.uuid4().hex
+        store.set(f"hello/{rank}", token)
+        generation = store.get(f"welcome/{token}").decode()
+        store.set(f"here/{generation}/{rank}", "")
+        return int(generation)
+    number = int(store.add("generation", 1))
+    missing = list(range(1, ranks))
+    welcomed: set[str] = set()
+    until = time.monotonic() + seconds
+    while missing:
+        for other in missing:
+            if store.check([f"hello/{other}"]) and (token := store.get(f"hello/{other}").decode()) not in welcomed:
+                store.set(f"welcome/{token}", str(number))
+                welcomed.add(token)
+        missing = [other for other in missing if not store.check([f"here/{number}/{other}"])]
+        if missing and time.monotonic() > until:
+            raise TimeoutError(f"of {ranks} ranks {missing} did not come within {seconds:.0f} s: look into their logs")
+        time.sleep(0.02 if missing else 0)
+    return number
 
 
 def teardown(together: bool = True) -> None:
