@@ -124,19 +124,17 @@ def step_memory(
     ema: bool = True,
     ema_rows: bool = False,
     recomputes: bool = False,
-    on_cpu: bool = False,
     vocab: int = 12,
 ) -> Memory:
     """Of one device with its `parts` of a batch.
 
     Activations are what the compiled step keeps between its passes: of each place and each block with gradient, in the
-    working dtype, the inputs of its four products and of its norms, q, k, v and the gate and up halves.  On a GPU with
+    working dtype, the inputs of its four products and of its norms, q, k, v and the gate and up halves.  With
     activations computed again only the inputs of each application are kept, and one application's at a time besides.
 
     Args:
         puzzles: rows of the puzzle table.
         ema, ema_rows: whether weights and rows are averaged.
-        on_cpu: whether the compiled step runs on a CPU.
     """
     width, D = arch.dtype.itemsize, arch.hidden_size
     weights = FLOAT * weight_count(arch, max(part.cells for part in parts), vocab)
