@@ -3,8 +3,8 @@
     python -m benchmarks.growth RESULT.json [--plot docs/growth.png]     # measures, or draws again with --only-plot
 
 Canvas, batch and puzzles are measured on one thread in CPU time, which does not grow with what else a machine does;
-ranks by the clock.  Each series is predicted from one of its own points by the model alone: 400 cells, 8 examples, the
-smallest table, one rank.
+ranks by the clock.  Each series is predicted from one of its own points by the model alone: 400 cells, 8 examples,
+the smallest table, one rank.
 """
 
 from __future__ import annotations

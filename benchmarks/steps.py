@@ -29,7 +29,7 @@ PUZZLES = 1000
 
 
 class Size(NamedTuple):
-    """name, width, heads, H_cycles, L_cycles, prefix, cells, examples per step."""
+    """name, width, heads, H_cycles, L_cycles, prefix, cells, examples per step, activations computed again or not."""
 
     name: str
     D: int
@@ -39,10 +39,12 @@ class Size(NamedTuple):
     prefix: int
     cells: int
     B: int
+    recomputes: bool = False
 
 
 SMALL = [Size("demo", 128, 4, 1, 2, 2, 36, 64), Size("D128 900 cells", 128, 4, 2, 2, 16, 900, 4)]
 PUBLISHED = [Size(f"published B{B}", 512, 8, 3, 4, 16, 900, B) for B in (96, 384, 768)]
+PUBLISHED += [Size(f"published B{B} recomputing", 512, 8, 3, 4, 16, 900, B, True) for B in (384, 768)]
 
 
 def sizes(device: torch.device) -> list[Size]:
@@ -74,7 +76,13 @@ def batch_of(size: Size, seed: int = 0) -> Batch:
 
 def state_of(size: Size, device: torch.device, compiled: bool) -> TrainState:
     config = PretrainConfig(
-        arch=arch_of(size), data_paths=["none"], global_batch_size=size.B, ema=True, compile=compiled, epochs=1
+        arch=arch_of(size),
+        data_paths=["none"],
+        global_batch_size=size.B,
+        ema=True,
+        compile=compiled,
+        epochs=1,
+        activation_checkpointing=size.recomputes,
     )
     return TrainState(config, DataShape(12, size.cells, PUZZLES, 0), device)
 

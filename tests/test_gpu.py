@@ -80,6 +80,18 @@ def test_compiled_bfloat16_learns_as_eager_does(arch: dict[str, Any]) -> None:
     assert compiled == pytest.approx(eager, rel=3e-2)
 
 
+def test_activations_computed_again_take_less_memory_and_change_little() -> None:
+    found = []
+    for again in (False, True):
+        torch.cuda.reset_peak_memory_stats(CUDA)
+        before = torch.cuda.memory_allocated(CUDA)
+        losses = losses_of(state_of(CUDA, compile=True, activation_checkpointing=again), 6)
+        found.append((losses, torch.cuda.max_memory_allocated(CUDA) - before))
+    (plain, held), (again_losses, held_again) = found
+    assert again_losses == pytest.approx(plain, rel=3e-2)
+    assert held_again < 0.8 * held
+
+
 def test_no_step_waits_for_the_device_and_none_recompiles() -> None:
     state = state_of(CUDA, compile=True)
     for step in range(4):

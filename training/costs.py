@@ -124,20 +124,18 @@ def step_memory(
     ema: bool = True,
     ema_rows: bool = False,
     recomputes: bool = False,
-    on_cpu: bool = False,
     vocab: int = 12,
     at_once: Sequence[Part] | None = None,
 ) -> Memory:
     """Of one device with its `parts` of a batch.
 
     Activations are what the compiled step keeps between its passes: of each place and each block with gradient, in the
-    working dtype, the inputs of its four products and of its norms, q, k, v and the gate and up halves.  On a GPU with
+    working dtype, the inputs of its four products and of its norms, q, k, v and the gate and up halves.  With
     activations computed again only the inputs of each application are kept, and one application's at a time besides.
 
     Args:
         puzzles: rows of the puzzle table.
         ema, ema_rows: whether weights and rows are averaged.
-        on_cpu: whether the compiled step runs on a CPU.
         at_once: what is computed at once of them, one after the other (micro-batches, canvases); None: all.
     """
     width, D = arch.dtype.itemsize, arch.hidden_size
