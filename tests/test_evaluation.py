@@ -199,8 +199,22 @@ def test_deadlines_are_times() -> None:
     assert Budget.of(None, None) is None
 
 
+def test_time_counts_from_the_start_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = "from training.budget import seconds_since_start as since; print(since())"
+    code = f"import subprocess, sys, time; time.sleep(1); subprocess.run([sys.executable, '-c', {inner!r}])"
+    for launched, least in (("", 0.0), ("TORCHELASTIC_RUN_ID", 1.0)):
+        with monkeypatch.context() as patch:
+            if launched:
+                patch.setenv(launched, "x")
+            started = time.monotonic()
+            done = run_script("-c", code)
+            took = time.monotonic() - started
+        assert least <= float(done.stdout) <= took, done.stderr
+        assert launched or float(done.stdout) < took - 0.9
+
+
 def test_time_is_divided() -> None:
-    sizes: dict[str, Any] = {"predictions": 0, "state_bytes": 0}
+    sizes: dict[str, Any] = {"predictions": 0, "state_bytes": 0, "submit": 0}
     start = time.monotonic()
 
     def divided(seconds: float, everything: float, first: float, start_up: float = 0) -> tuple[float, float]:
