@@ -46,6 +46,7 @@ class Evaluation:
                 self._choose(config.tasks)
         if config.vote_augmentations is not None:
             self.split = self.split.first_puzzles(config.vote_augmentations)
+        self._submit_seconds = 0.0
         self._batch_size = config.eval_batch_size or config.global_batch_size
         self._ladder: Ladder | None = None
 
@@ -90,7 +91,9 @@ class Evaluation:
     def submit_inputs(self) -> None:
         """Writes a submission that is valid though nothing is predicted yet: every input as its own answer."""
         if self._is_arc and not (self._run.directory / arc.SUBMISSION).exists():
+            started = time.monotonic()
             self._submit(Predictions.empty(self.split.metadata.seq_len))
+            self._submit_seconds = time.monotonic() - started
 
     def _submit(self, predictions: Predictions) -> None:
         if distributed.is_main():
@@ -109,11 +112,12 @@ class Evaluation:
             budget,
             predict_all=predict_all,
             predict_first=predict_first,
+            submit=self._submit_seconds,
             start_up=compiling,  # the training step is larger, and the compiler warm
             predictions=self.split.num_examples * self._config.vote_steps,
             state_bytes=state.num_bytes(),
         )
-        left = budget.left()
+        left = max(0.0, budget.left())
         tuning = 0.0 if shares.training is None else shares.training - time.monotonic()
         self._run.say(
             f"{left:.0f} s left: {tuning:.0f} s of fine-tuning, {left - tuning:.0f} s for prediction and writing"

@@ -17,7 +17,8 @@ class Budget:
 
     @classmethod
     def of(cls, minutes: float | None, deadline: str | None) -> Budget | None:
-        """From minutes since the process began, or a clock time such as 17:30 or 2026-11-03T17:30; None for neither.
+        """From minutes since the process, or torchrun, began, or a clock time such as 17:30 or 2026-11-03T17:30; None
+        for neither.
 
         Raises:
             ValueError: if the deadline is no time, or past.
@@ -49,12 +50,18 @@ def parse_deadline(text: str, now: datetime) -> datetime:
 
 
 def seconds_since_start() -> float:
-    """How long this process has been running, its imports included."""
+    """How long this process has been running, or the torchrun that started it, imports included."""
+    pids = ["self", *([str(os.getppid())] if "TORCHELASTIC_RUN_ID" in os.environ else [])]
     try:
-        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-        return float(Path("/proc/uptime").read_text().split()[0]) - started
+        up = float(Path("/proc/uptime").read_text().split()[0])
+        return max(up - _started(pid) for pid in pids)
     except (OSError, ValueError, IndexError):  # not Linux
         return time.process_time()
+
+
+def _started(pid: str) -> float:
+    """When a process started, in seconds since the machine did; proc(5)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -98,16 +105,24 @@ MOST_FOR_PREDICTION = 0.4
 
 
 def divide(
-    budget: Budget, *, predict_all: float, predict_first: float, start_up: float, predictions: int, state_bytes: int
+    budget: Budget,
+    *,
+    predict_all: float,
+    predict_first: float,
+    start_up: float,
+    submit: float,
+    predictions: int,
+    state_bytes: int,
 ) -> Shares:
     """Reserves what comes after fine-tuning, which is left out where it could only be compiled.
 
     Args:
         start_up: seconds that the first training step takes more than the others.
+        submit: seconds that counting and writing a submission took, on a machine that others may be using as well.
         predict_all, predict_first: seconds that all predictions take, and those of the un-augmented examples.
         predictions: how many they are.  state_bytes: size of a checkpoint.
     """
-    writing = WRITING_SECONDS + WRITING_SECONDS_PER_PREDICTION * predictions
+    writing = WRITING_SECONDS + submit + WRITING_SECONDS_PER_PREDICTION * predictions
     checkpoint = state_bytes / CHECKPOINT_BYTES_PER_SECOND
     left = max(0.0, budget.left() - writing - checkpoint)
     predicting = REPORTING_SECONDS + min(1.15 * predict_all, max(1.3 * predict_first, MOST_FOR_PREDICTION * left))

@@ -218,7 +218,7 @@ class EvalConfig(RunConfig):
     )
     tasks: list[str] | None = Field(None, min_length=1, description="ids of the test tasks to evaluate; null: all")
     time_budget: float | None = Field(
-        None, gt=0, description="minutes for everything, counted from the start of the process; the run ends in time"
+        None, gt=0, description="minutes for everything, counted from the start of the command; the run ends in time"
     )
     deadline: str | None = Field(None, description="the same as a clock time: 17:30 or 2026-11-03T17:30")
     ranking: Literal["votes", "mean_halt", "sum_halt"] = Field(
