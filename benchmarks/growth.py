@@ -134,18 +134,26 @@ def _worker() -> None:
     distributed.teardown()
 
 
-def measure(device: torch.device) -> dict[str, Any]:
-    """The four series, as lists of `Point` by name.  On a CPU."""
+def measure(device: torch.device, found: Callable[[dict[str, Any]], object] = lambda series: None) -> dict[str, Any]:
+    """The four series, as lists of `Point` by name.  On a CPU.
+
+    Args:
+        found: is told what there is after each series.
+    """
     if device.type != "cpu":
         return {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    series: dict[str, Any] = {
-        "cells of the canvas": _series({cells: BASE._replace(cells=cells) for cells in CELLS}, device, 400),
-        "examples per step": _series({B: BASE._replace(cells=BATCH_CELLS, B=B) for B in BATCHES}, device, 8),
-        "puzzles": _by_puzzles(device),
-        "ranks": _by_ranks(),
+    ways: dict[str, Callable[[], list[Point]]] = {
+        "cells of the canvas": lambda: _series({cells: BASE._replace(cells=cells) for cells in CELLS}, device, 400),
+        "examples per step": lambda: _series({B: BASE._replace(cells=BATCH_CELLS, B=B) for B in BATCHES}, device, 8),
+        "puzzles": lambda: _by_puzzles(device),
+        "ranks": _by_ranks,
     }
+    series: dict[str, Any] = {}
+    for name, way in ways.items():
+        series[name] = way()
+        found(series)
     torch.set_num_threads(threads)
     return series
 
@@ -200,7 +208,7 @@ def main() -> None:
     if arguments.results is None:
         parser.error("name the file of results")
     if not arguments.only_plot:
-        arguments.results.write_text(json.dumps(measure(torch.device("cpu")), indent=1) + "\n")
+        measure(torch.device("cpu"), lambda series: arguments.results.write_text(json.dumps(series, indent=1) + "\n"))
     kept = json.loads(arguments.results.read_text())
     kept = kept.get("results", kept).get("growth", kept)
     series = {name: [Point(*point) for point in points] for name, points in kept.items()}
