@@ -4,7 +4,8 @@
 
     solver = Solver.load("FOLDER")                  # an exported network, or a checkpoint
     attempts = solver.predict(task)                 # task: a dictionary as in ARC's JSON files
-    print(attempts[0][0].grid)                      # of the first test input the best attempt, uint8 [h, w]
+    for attempt in attempts[0][:2]:                 # of the first test input, best first
+        print(attempt.votes, attempt.grid)          # grid: uint8 [h, w]
 
 A network knows a puzzle by its row of the puzzle table, and a new puzzle has none: so it starts from the mean of the
 trained rows, and network and row learn from the puzzle's demonstrations, under augmentations, before they predict.  The

@@ -106,7 +106,8 @@ from evaluators.solver import Solver
 
 solver = Solver.load("FOLDER")
 attempts = solver.predict({"train": [{"input": [[1, 0]], "output": [[0, 1]]}], "test": [{"input": [[2, 0]]}]})
-print(attempts[0][0].grid)
+for attempt in attempts[0][:2]:  # of the first test input, best first
+    print(attempt.votes, attempt.grid, sep="\\n")
 ```
 
 `python solve.py PUZZLE.json --weights FOLDER --out ANSWER.png` does the same for a file, and
