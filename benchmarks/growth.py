@@ -3,8 +3,8 @@
     python -m benchmarks.growth RESULT.json [--plot docs/growth.png]     # measures, or draws again with --only-plot
 
 Canvas, batch and puzzles are measured on one thread in CPU time, which does not grow with what else a machine does;
-ranks by the clock.  Each series is predicted from one of its own points by the model alone: 400 cells, 8 examples,
-the smallest table, one rank.
+ranks by the clock.  The model takes its rate and the fixed part of a step from two points of a series (the smallest,
+and 400 cells or 8 examples) and predicts the others; from the smallest table and from one rank it predicts the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.steps import SMALL, Size, arch_of, batch_of, ours, state_of
 from benchmarks.timing import best
 from models.puzzle_table import PuzzleTable
 from training import costs
-from training.costs import Part
+from training.costs import Machine, Part
 from training.lanes import whole
 from training.step import train_step
 from utils import distributed
@@ -62,33 +62,25 @@ def part_of(size: Size) -> list[Part]:
     return [Part(size.cells, size.B)]
 
 
-def _peak_bytes(call: Callable[[], object]) -> float:
-    """By how much a call raises this process's memory at its height (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    call()
-    return _status("VmHWM") - before
-
-
 def _status(field: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * float(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def _activations(size: Size) -> float:
-    return costs.step_memory(arch_of(size), part_of(size), 0).activations
-
-
 def _series(sizes: dict[int, Size], device: torch.device, anchor: int) -> list[Point]:
-    """Time and memory of compiled steps of these sizes, in bytes above what the process held."""
-    measured = {}
-    for at, size in sizes.items():
-        step = ours(size, device, compiled=True)
-        measured[at] = _cpu_seconds(step), _peak_bytes(step)
-    unit = measured[anchor][0] / costs.step_flop(arch_of(sizes[anchor]), part_of(sizes[anchor]))
+    """Times of compiled steps of these sizes."""
+    measured = {at: _cpu_seconds(ours(size, device, compiled=True)) for at, size in sizes.items()}
+    return predicted(sizes, measured, anchor)
+
+
+def predicted(sizes: dict[int, Size], measured: dict[int, float], anchor: int) -> list[Point]:
+    """Measured times beside the model's, whose fixed part and rate come from the first of the sizes and the anchor."""
+    flop = {at: costs.step_flop(arch_of(size), part_of(size)) for at, size in sizes.items()}
+    first = next(iter(sizes))
+    flops = (flop[anchor] - flop[first]) / (measured[anchor] - measured[first])
+    machine = Machine(flops, fixed=measured[anchor] - flop[anchor] / flops)
     return [
-        Point(at, spent, unit * costs.step_flop(arch_of(size), part_of(size)), held, _activations(size))
-        for (at, size), (spent, held) in zip(sizes.items(), measured.values(), strict=True)
+        Point(at, measured[at], costs.step_seconds(arch_of(size), part_of(size), machine)) for at, size in sizes.items()
     ]
 
 
@@ -175,24 +167,19 @@ def plot(series: dict[str, list[Point]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, 4, figsize=(13, 5.6), constrained_layout=True)
-    for column, (name, points) in enumerate(series.items()):
-        for row, (unit, scale, fields) in enumerate((("ms", 1e3, (1, 2)), ("MB", 1e-6, (3, 4)))):
-            panel = axes[row, column]
-            if row and not points[0].bytes:
-                panel.axis("off")
-                continue
-            at = [p.at for p in points]
-            for field, label, style in zip(fields, ("measured", "predicted"), ("o-", "x--"), strict=True):
-                panel.plot(at, [scale * p[field] for p in points], style, label=label, linewidth=1.4)
-            panel.set(xscale="log", xlabel=name, ylabel=f"{'time per step' if not row else 'memory'}, {unit}")
-            panel.set_xticks(at, [f"{x:,}" for x in at])
-            panel.minorticks_off()
-            panel.set_ylim(bottom=0, top=1.25 * max(scale * p[f] for p in points for f in fields))
-            panel.grid(alpha=0.3)
-            panel.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(frameon=False)
-    figure.savefig(path, dpi=90)
+    figure, panels = pyplot.subplots(1, len(series), figsize=(13, 3.2), constrained_layout=True)
+    for panel, (name, points) in zip(panels, series.items(), strict=True):
+        at = [p.at for p in points]
+        panel.plot(at, [1e3 * p.seconds for p in points], "o-", label="measured")
+        panel.plot(at, [1e3 * p.predicted for p in points], "x--", label="predicted")
+        panel.set(xscale="log", xlabel=name, ylabel="time per step, ms")
+        panel.set_xticks(at, [f"{x:,}" for x in at])
+        panel.minorticks_off()
+        panel.set_ylim(bottom=0, top=1.25e3 * max(max(p.seconds, p.predicted) for p in points))
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False)
+    figure.savefig(path, dpi=80)
 
 
 def main() -> None:
