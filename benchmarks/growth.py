@@ -127,12 +127,12 @@ def _worker() -> None:
 
 
 def measure(device: torch.device, found: Callable[[dict[str, Any]], object] = lambda series: None) -> dict[str, Any]:
-    """The four series, as lists of `Point` by name.  On a CPU.
+    """The four series, as lists of `Point` by name.  On a CPU under Linux; nothing elsewhere.
 
     Args:
         found: is told what there is after each series.
     """
-    if device.type != "cpu":
+    if device.type != "cpu" or not Path("/proc/self/status").exists():
         return {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
