@@ -22,10 +22,11 @@ from dataset.canvases import Canvas, place_all
 from dataset.prefetch import prefetch
 from dataset.visits import plan_interval, take_lane
 
-EPOCHS = 16
-"""At least so many epochs are drawn at once; more where a canvas has few examples."""
+EPOCHS = 17
+"""At least so many epochs are drawn at once, more where a canvas has few examples; an odd number, so that groups of a
+fractional weight do not meet the end of a segment always at the same turn."""
 
-CHUNKS = 4
+CHUNKS = 16
 """A stream's segment has at least so many chunks, since the last, incomplete one is dropped."""
 
 
@@ -89,7 +90,7 @@ class LaneStreams:
         self, lane: int, chunk_size: int, segment: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
         """Examples, puzzles and visit seeds of the canvas in a segment, a pure function of the seed."""
-        epochs = max(EPOCHS, int(np.ceil(CHUNKS * chunk_size / self._per_epoch[lane])))
+        epochs = max(EPOCHS, int(np.ceil(CHUNKS * chunk_size / self._per_epoch[lane]))) | 1
         data = self.data
         starts = data.group_starts, data.example_starts
         plan = plan_interval(*starts, 1, epochs, self.seed, segment, data.group_weights)

@@ -57,7 +57,7 @@ SET = "all"
 GROUP_WEIGHTS = "group_weights"
 BLANK = "<blank>"
 EXPANDED_IS_WHOLE = (
-    "canvases other than the whole one need a data set in the compact format: build it with --format compact, or set "
+    "canvases other than the whole one need ARC tasks in the compact format: build them with --format compact, or set "
     "canvases=null"
 )
 

@@ -37,6 +37,7 @@ def evaluate(
     conditions: Mapping[str, Any] | None = None,
     attempts: int = 10,
     ranking: str = "votes",
+    repeated: int | None = None,
 ) -> dict[str, Any]:
     """Writes submissions and `scores.json` into `out_dir`; returns the scores.
 
@@ -45,6 +46,7 @@ def evaluate(
     Args:
         parts: the predictions of one checkpoint, or of several whose votes count together; each row is a vote.
         conditions: what the scores depend on, written beside them.
+        repeated: how many answers were made again on a larger canvas, where there are several.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     predictions = Predictions.joined(parts)
@@ -60,6 +62,8 @@ def evaluate(
         "ARC/votes_per_input": float(np.mean(per_input)) if per_input else 0.0,
         "ARC/unanswered_inputs": len(submission.unanswered(votes, test_tasks)),
     }
+    if repeated is not None:
+        result["ARC/repeated_on_larger_canvas"] = repeated
     known = scores.pass_at_k(votes, test_tasks)
     if known is not None:
         result |= known | {"ARC/copy_input": scores.copy_baseline(test_tasks)}

@@ -183,15 +183,16 @@ class Evaluation:
                 trace.save(folder / arc.TRACE)
             predictions.save(folder / arc.PREDICTIONS)
             parts = [*(Predictions.load(self._run.directory / name / arc.PREDICTIONS) for name in pooled), predictions]
+            several = len(ladder.canvases) > 1
             metrics = arc.evaluate(
-                *(parts, self._catalog, self._test_tasks, folder, conditions), config.attempts, config.ranking
+                *(parts, self._catalog, self._test_tasks, folder, conditions),
+                *(config.attempts, config.ranking, ladder.repeated if several else None),
             )
             for name in (arc.SUBMISSION, arc.KAGGLE_SUBMISSION):
                 write_atomically(self._run.directory / name, (folder / name).read_text(encoding="utf-8"))
             self._run.say(arc.table(metrics, folder))
-            if len(ladder.canvases) > 1:
-                metrics["ARC/repeated_on_larger_canvas"] = ladder.repeated
-                self._run.say(f"{ladder.repeated} predictions were made again on a larger canvas")
+            if several:
+                self._run.say(f"{ladder.repeated} of {len(predictions)} answers were made again on a larger canvas")
             self._run.metrics.write(state.step, metrics)
             page = report.of_run(self._run.directory, Path(self._path))
             write_atomically(self._run.directory / report.REPORT, page)

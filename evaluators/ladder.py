@@ -63,7 +63,7 @@ class Ladder:
         starts: int8 [N], the index of each example's first canvas; None: all start on the whole one.
 
     Attributes:
-        repeated: how many of the last predictions were made again on a larger canvas.
+        repeated: how many answers were made again on a larger canvas the last time.
         slowest: seconds of a batch on the slowest canvas, where that has been measured.
     """
 
@@ -101,7 +101,7 @@ class Ladder:
         """Which answers [N, cells] on a canvas are to be made again on the next: bool [N]."""
         if self.larger[lane] is None:
             return np.zeros(len(tokens), dtype=bool)
-        return ~closed(tokens, self.canvases[lane])
+        return ~closed(tokens, self.canvases[lane], self.canvases[-1])
 
     def on_whole(self, lane: int, tokens: np.ndarray) -> np.ndarray:
         """Canvases [.., cells] of a lane as the top-left part of whole ones, the rest padding."""
@@ -114,20 +114,26 @@ class Ladder:
 
 
 @numba.njit(nogil=True, cache=True)
-def _closed(tokens, height, width, found):  # type: ignore[no-untyped-def]
+def _closed(tokens, height, width, most_height, most_width, found):  # type: ignore[no-untyped-def]
     for n in range(len(tokens)):
         h, w = crop_size(tokens[n], height, width)
-        whole = 0 < h < height and w < width
-        for j in range(w if whole else 0):
-            whole &= tokens[n, h * width + j] == EOS
-        for i in range(h if whole else 0):
-            whole &= tokens[n, i * width + w] == EOS
+        whole = h > 0
+        if h < height:
+            for j in range(w):
+                whole &= tokens[n, h * width + j] == EOS
+        else:
+            whole &= height == most_height
+        if w < width:
+            for i in range(h):
+                whole &= tokens[n, i * width + w] == EOS
+        else:
+            whole &= width == most_width
         found[n] = whole
 
 
-def closed(tokens: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """Whether each canvas [N, cells] shows a grid with its whole EOS frame, bool [N]: then it ends there, and not
-    because the canvas does."""
+def closed(tokens: np.ndarray, canvas: Canvas, whole: Canvas) -> np.ndarray:
+    """Whether each canvas [N, cells] shows a grid with its EOS frame, bool [N]: then it ends there, and not because
+    the canvas does.  Along an axis on which a grid fills the whole canvas there is no frame to ask for."""
     found = np.empty(len(tokens), dtype=np.bool_)
-    _closed(np.ascontiguousarray(tokens), canvas.height, canvas.width, found)
+    _closed(np.ascontiguousarray(tokens), canvas.height, canvas.width, whole.height, whole.width, found)
     return found

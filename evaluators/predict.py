@@ -34,13 +34,15 @@ def predict(state: TrainState, split: Split, batch_size: int, use_ema: bool = Tr
 def seconds_to_predict(
     state: TrainState, split: Split, batch_size: int, max_steps: int | None = None, ladder: Ladder | None = None
 ) -> tuple[float, float, float]:
-    """How long all predictions take, those of the un-augmented examples, and compiling them; without any that are made
-    again on a larger canvas.  Measured on two batches of each canvas that are thrown away.  The slowest rank's."""
+    """How long all predictions take, those of the un-augmented examples, and compiling them.  Measured on two batches
+    of each canvas that are thrown away; as many as of these are taken to be made again on a larger one.  The slowest
+    rank's."""
     ladder = ladder or Ladder((split.metadata.canvas,))
     order, first_round = in_rounds(split)
     starts = ladder.start_of(order)
     steps = max_steps or state.config.arch.halt_max_steps
     totals = np.zeros(3)
+    climbing = np.zeros((len(ladder.canvases), 2))  # answers that are probably made again on each canvas
     for lane, canvas in enumerate(ladder.canvases):
         # A canvas that none starts on is measured, and compiled, too: some may have to be predicted again on it.
         held = [canvas.holds(smaller) for smaller in ladder.canvases]
@@ -50,10 +52,12 @@ def seconds_to_predict(
             seconds = []
             for _ in range(2):
                 started = time.monotonic()
-                runner_for(state, canvas, steps, use_ema=False).run(examples, batch)
+                found = runner_for(state, canvas, steps, use_ema=False).run(examples, batch)
                 seconds.append(time.monotonic() - started)
-            counts = np.array([(starts == lane).sum(), (starts[:first_round] == lane).sum()])
-            totals[:2] += seconds[1] * -(-counts // batches.stride)
+            counts = climbing[lane] + [(starts == lane).sum(), (starts[:first_round] == lane).sum()]
+            totals[:2] += seconds[1] * np.ceil(counts / batches.stride)
+            if (larger := ladder.larger[lane]) is not None and found is not None:
+                climbing[larger] += counts * ladder.to_repeat(lane, found[1]).mean()
             totals[2] += max(0.0, seconds[0] - seconds[1])
             ladder.slowest = max(ladder.slowest, seconds[1])
     slowest = np.max(distributed.all_gather_object(totals), axis=0)
@@ -120,6 +124,7 @@ def predict_in_rounds(
                 if not count:
                     continue
                 batches = EvalBatches([split], batch_size, distributed.rank(), distributed.world_size(), now, canvas)
+                ladder.repeated += int((ladder.start_of(now) < lane).sum())
                 runner = runner_for(state, canvas, steps, use_ema, vote_steps, early_exit)
                 each: list[Traced] | None = [] if traced is not None and number == 0 else None
                 for done, (examples, batch) in enumerate(prefetch(iter(batches)), start=1):
@@ -203,7 +208,7 @@ class _Collected:
         last = last[np.append(examples[last][1:] != examples[last][:-1], True)]
         self._again.append(examples[last[repeats[last]]])
         canvas = np.full(len(examples), lane, dtype=np.int8)
-        self._new.append((examples, canvas, self._ladder.on_whole(lane, tokens), q_halt, steps))
+        self._new.append((examples, canvas, self._ladder.on_whole(lane, tokens), q_halt, steps, repeats))
 
     def take_repeats(self, lane: int) -> np.ndarray:
         """The examples of all ranks that are to be predicted again on the next canvas, in order.  Collective."""
@@ -211,9 +216,7 @@ class _Collected:
         self._again = []
         if self._ladder.larger[lane] is None:
             return mine[:0]
-        again = np.sort(np.concatenate(distributed.all_gather_object(mine)))
-        self._ladder.repeated += len(again)
-        return again
+        return np.sort(np.concatenate(distributed.all_gather_object(mine)))
 
     def gather(self) -> Predictions | None:
         gathered = collectives.gather_objects_to_main(self._new)
@@ -227,13 +230,19 @@ class _Collected:
         columns = [np.concatenate(parts) for parts in zip(*self._all, strict=True)]
         # Answers of one example are much alike: side by side they compress.
         order = np.lexsort((columns[4], columns[1], columns[0]))
-        examples, canvas, tokens, q_halt, steps = (column[order] for column in columns)
+        examples, canvas, tokens, q_halt, steps, cut = (column[order] for column in columns)
         group = np.cumsum(np.append(0, examples[1:] != examples[:-1]))
         largest = np.zeros(group[-1] + 1, dtype=np.int8)
         np.maximum.at(largest, group, canvas)
-        keep = canvas == largest[group]
-        examples = examples[keep]
         puzzle = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
+        # An answer that is cut off by its canvas, and not made again yet, votes only where its input has no other.
+        task = np.searchsorted(split.group_indices, puzzle, side="right") - 1
+        pair = np.stack((task, examples - split.puzzle_indices[puzzle]), axis=1)
+        _, pair_of = np.unique(pair, axis=0, return_inverse=True)
+        answered = np.zeros(len(examples), dtype=bool)
+        answered[pair_of[~cut]] = True
+        keep = (canvas == largest[group]) & ~(cut & answered[pair_of])
+        examples, puzzle = examples[keep], puzzle[keep]
         return Predictions(
             tokens=tokens[keep],
             q_halt=q_halt[keep],

@@ -64,7 +64,9 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.arch, self.vocab_size, self.seq_len = arch, vocab_size, seq_len
-        self.row_stride = row_stride or max(1, math.isqrt(seq_len))
+        side = math.isqrt(seq_len)
+        self._width = side if side * side == seq_len else seq_len  # of the whole canvas
+        self.row_stride = row_stride or self._width
         self.recomputes = False  # activations of each application of a level, in the backward pass
         D, S = arch.hidden_size, arch.prefix_len + seq_len
         self.embed_tokens = Embedding(vocab_size, D)
@@ -123,6 +125,12 @@ class Network(nn.Module):
         cells = (P + rows + torch.arange(width, device=device)).flatten()
         return torch.cat((torch.arange(P, device=device), cells))
 
+    def _index(self, positions: Tensor) -> Tensor:
+        """The index on the whole canvas of places [S] that are given by their positions."""
+        cell = positions - self.arch.prefix_len
+        on_whole = self.arch.prefix_len + cell // self.row_stride * self._width + cell % self.row_stride
+        return torch.where(cell < 0, positions, on_whole)
+
     def embed(self, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Tensor:
         """e [B, S, D] from token ids [B, C] and puzzle rows [B, E] (None where the table has no width)."""
         dtype, P, D = self.arch.dtype, self.arch.prefix_len, self.arch.hidden_size
@@ -140,7 +148,7 @@ class Network(nn.Module):
             e = torch.cat((prefix, e), dim=1)
         if self.arch.pos_encodings == "learned":
             learned = self.embed_pos.embedding_weight.to(dtype)
-            e = math.sqrt(0.5) * (e + (learned if positions is None else learned[positions]))
+            e = math.sqrt(0.5) * (e + (learned if positions is None else learned[self._index(positions)]))
         return math.sqrt(D) * e
 
     def forward(self, latents: Latents, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Output:

@@ -173,10 +173,20 @@ def test_every_example_is_in_one_stream_and_as_often_as_any_other() -> None:
                 assert drawn[example] / number == pytest.approx(n / total / share, rel=0.15), example
 
 
+def test_groups_of_fractional_weight_are_in_the_streams_as_often_as_their_weight_says() -> None:
+    """Segments end where they end; no turn of a weighted group meets their ends more often than another's."""
+    split = FakeSplit([[1]] * 40, seq_len=25)
+    split.group_weights = np.full(40, 0.5)
+    streams = LaneStreams(JoinedSplits([split]), CANVASES, 0)  # type: ignore[list-item]
+    drawn = Counter(int(e) for batch, _ in taken(streams, 0, 4000, 10) for e in examples_of(batch.inputs))
+    counts = np.array([drawn[e] for e in range(40) if e % 3])
+    assert counts.min() > 0.97 * counts.mean() and counts.max() < 1.03 * counts.mean()
+
+
 def test_a_stream_goes_on_where_it_was_left_and_ranks_share_it() -> None:
     streams = streams_of([[3], [6, 6], [5]], seed=3)
-    straight = taken(streams, 0, 400, 6)
-    for position in (0, 7, 150, 399):
+    straight = taken(streams, 0, 600, 6)
+    for position in (0, 7, 150, 599):
         start = straight[position - 1][1] if position else Position()
         again, after = taken(streams, 0, 1, 6, start)[0]
         assert np.array_equal(again.inputs, straight[position][0].inputs)

@@ -13,7 +13,7 @@ from dataset import storage
 from dataset.canvases import Canvas
 from dataset.encoding import encode_grid
 from evaluators.ladder import Ladder, closed, suggested_extent, suggested_length
-from evaluators.predict import predict, predict_in_rounds
+from evaluators.predict import _Collected, predict, predict_in_rounds
 from tests.conftest import SMALL, run_script
 from tests.test_evaluation import state_for
 
@@ -47,15 +47,22 @@ def test_the_extent_covers_the_input_and_needs_no_output() -> None:
 )
 def test_a_grid_is_closed_when_its_frame_is_on_the_canvas(grid: tuple[int, int], is_closed: bool) -> None:
     tokens = encode_grid(np.ones(grid, dtype=np.uint8), 4)
-    assert closed(tokens[None], Canvas(4, 4)).tolist() == [is_closed]
+    assert closed(tokens[None], Canvas(4, 4), Canvas(6, 6)).tolist() == [is_closed]
+    assert closed(tokens[None], Canvas(4, 4), Canvas(4, 4)).tolist() == [True]  # there is nothing larger
     if is_closed:
         broken = tokens.reshape(4, 4).copy()
         broken[grid[0], 0] = 0  # a hole in the frame
-        assert not closed(broken.reshape(1, 16), Canvas(4, 4))[0]
+        assert not closed(broken.reshape(1, 16), Canvas(4, 4), Canvas(6, 6))[0]
+
+
+@pytest.mark.parametrize(("grid", "is_closed"), [((6, 2), True), ((6, 4), False), ((5, 2), True)])
+def test_a_grid_as_high_as_the_whole_canvas_has_no_frame_below(grid: tuple[int, int], is_closed: bool) -> None:
+    on_whole = encode_grid(np.ones(grid, dtype=np.uint8), 6).reshape(6, 6)
+    assert closed(on_whole[:, :4].reshape(1, 24), Canvas(6, 4), Canvas(6, 6)).tolist() == [is_closed]
 
 
 def test_nothing_to_see_is_not_closed() -> None:
-    assert not closed(np.zeros((1, 16), dtype=np.uint8), Canvas(4, 4))[0]
+    assert not closed(np.zeros((1, 16), dtype=np.uint8), Canvas(4, 4), Canvas(6, 6))[0]
 
 
 CANVASES = (Canvas(3, 3), Canvas(4, 4), Canvas(6, 6))
@@ -136,6 +143,20 @@ def test_time_that_runs_out_leaves_the_best_answer_so_far(small_data: Path) -> N
     assert (found.tokens.reshape(-1, 6, 6)[:, :3, :3] == 3 + 2).all()  # the part that the first canvas shows
 
 
+def test_an_answer_that_is_cut_off_has_no_vote_beside_one_that_is_not(small_data: Path) -> None:
+    """Two puzzles of the first task with two test inputs: input 0 has a closed and a cut answer, input 1 a cut one."""
+    split = storage.open_split(small_data, "test")
+    assert split.puzzle_indices[:3].tolist() == [0, 2, 4]
+    collected = _Collected(split, Ladder(CANVASES, np.zeros(split.num_examples, dtype=np.int8)))
+    tokens = np.stack([encode_grid(np.full((size, size), 3, dtype=np.uint8), 3) for size in (1, 3, 3)])
+    collected.add(0, (np.array([0, 2, 1]), tokens, np.zeros(3, dtype=np.float32), np.ones(3, dtype=np.int32)))
+    found = collected.gather()
+    assert found is not None
+    first = int(split.puzzle_identifiers[0])
+    shown = set(zip(found.puzzle_identifiers.tolist(), found.test_index.tolist(), strict=True))
+    assert shown == {(first, 0), (first, 1)}
+
+
 def test_from_data_to_submission_on_several_canvases(small_data: Path, tmp_path: Path) -> None:
     """On one and two ranks: the same votes, every input in its place."""
     submissions = []
@@ -147,10 +168,11 @@ def test_from_data_to_submission_on_several_canvases(small_data: Path, tmp_path:
             ranks=ranks,
         )
         assert done.returncode == 0, done.stderr
-        assert "predictions were made again on a larger canvas" in done.stdout
+        assert "answers were made again on a larger canvas" in done.stdout
         submissions.append(json.loads((folder / "submission.json").read_text()))
         (evaluation,) = folder.glob("evaluation_step_*")
         scores = json.loads((evaluation / "scores.json").read_text())
+        assert scores["ARC/repeated_on_larger_canvas"] > 0  # a network that has learned nothing closes no grid
         assert scores["conditions"]["canvases"] == [[4, 4], [5, 5], [6, 6]]
         assert scores["ARC/predictions"] == storage.open_split(small_data, "test").num_examples
     tasks = storage.open_test_tasks(small_data)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
 
 from dataset.canvases import Canvas
+from dataset.storage import open_split
 from models.arch import ArchConfig
 from tests.conftest import SMALL, run_script
 from tests.test_checkpoint import BATCH, assert_equal, batch_of, state_of, tensors
 from training import checkpoint
+from training.config import PretrainConfig
+from training.data import TrainingData
 from training.lanes import Part, chunk_sizes, whole
 from training.rota import Rota
+from training.state import TrainState
 from training.step import train_step
 
 STEPS = 16
@@ -67,10 +74,6 @@ def test_lanes_take_their_shares_however_fast_they_halt(means: list[float]) -> N
         if step > 300:
             worst = max(worst, np.abs(slots.taken - np.array(SHARES) * slots.taken.sum()).max())
     assert worst <= B
-    # A fixed number of slots per lane would take in proportion to share / mean: up to seven times too often.
-    naive = np.array(SHARES) / means / (np.array(SHARES) / means).sum()
-    if min(means) < STEPS:
-        assert np.abs(naive - SHARES).max() > 0.2
 
 
 def test_lanes_take_their_shares_while_their_speeds_change() -> None:
@@ -88,7 +91,7 @@ def test_a_lane_without_examples_has_no_turn_and_chunks_wait_alike() -> None:
     assert {lane for turn in turns for lane, _ in turn} == {0, 2}
     for lane in (0, 2):
         counts = np.bincount([chunk for turn in turns[50:] for at, chunk in turn if at == lane])
-        assert counts.max() - counts.min() <= 40
+        assert len(counts) == slots.rota.pools[lane] and counts.max() - counts.min() <= 1
 
 
 def test_a_rota_goes_on_from_its_state() -> None:
@@ -106,12 +109,32 @@ def test_a_rota_goes_on_from_its_state() -> None:
 def test_chunks_cost_about_the_same_and_make_up_a_batch() -> None:
     arch = ArchConfig()
     canvases = [Canvas(11, 11), Canvas(16, 16), Canvas(22, 22), Canvas(30, 30)]
-    assert chunk_sizes(canvases, [0.4, 0.3, 0.2, 0.1], 768, None, arch) == [192, 192, 96, 96]
+    assert chunk_sizes(canvases, [0.4, 0.3, 0.2, 0.1], 768, None, arch) == [256, 128, 128, 64]
+    assert chunk_sizes(canvases, [0.4, 0.3, 0.2, 0.1], 96, None, arch)[-1] == 8  # for eight ranks too
     assert chunk_sizes(canvases, [0.4, 0.3, 0.2, 0.1], 768, 48, arch) == [192, 96, 96, 48]
-    assert chunk_sizes(canvases, [0.5, 0.5, 0.0, 0.0], 96, None, arch)[:2] == [24, 12]
+    assert chunk_sizes(canvases, [0.5, 0.5, 0.0, 0.0], 96, None, arch)[:2] == [16, 8]
     assert chunk_sizes(canvases[3:], [1.0], 768, None, arch) == [768]
     with pytest.raises(ValueError, match="micro_batch_size=100 does not divide"):
         chunk_sizes(canvases, [0.4, 0.3, 0.2, 0.1], 768, 100, arch)
+
+
+@hypothesis.given(
+    st.integers(1, 40), st.integers(0, 5), st.lists(st.integers(5, 29), min_size=1, max_size=4, unique=True), st.data()
+)
+@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+def test_lanes_take_their_shares_whatever_the_batch(odd: int, twos: int, sides: list[int], data: Any) -> None:
+    """The chunk sizes that are chosen, and the turns that they get, with slots that all take the same time."""
+    batch = odd << twos
+    canvases = [Canvas(side, side) for side in [*sorted(sides), 30]]
+    weights = data.draw(st.lists(st.floats(0.02, 1), min_size=len(canvases), max_size=len(canvases)))
+    shares = (np.array(weights) / sum(weights)).tolist()
+    sizes = chunk_sizes(canvases, shares, batch, None, ArchConfig())
+    assert all(batch % size == 0 for size in sizes)
+    slots = Slots(Rota(shares, sizes, batch, 4))
+    for _ in range(400):
+        assert sum(sizes[lane] for lane, _ in slots.advance([STEPS] * len(sizes))) == batch
+    # Each has its first chunk at once, which a small share has to make up for.
+    assert np.abs(slots.taken - np.array(shares) * slots.taken.sum()).max() <= 2 * batch + sum(sizes)
 
 
 @pytest.mark.parametrize("variant", [{}, {"name": "hrm", "H_layers": 1}, {"puzzle_emb_ndim": 0}])
@@ -153,6 +176,43 @@ def test_micro_batches_are_saved_and_resumed(tmp_path: Path) -> None:
 
 
 FITTED = ("canvases=[[4,4],[5,5],[6,6]]", "micro_batch_size=2", "epochs=12", "eval_interval=4", "ema=true", "lr=1e-3")
+
+
+def test_what_lanes_take_in_a_real_run_is_their_share(small_data: Path) -> None:
+    """With a network whose halting differs between canvases, made to by its initial weights."""
+    config = PretrainConfig(
+        arch=dict(state_of().config.arch) | {"halt_max_steps": 6},  # type: ignore[arg-type]
+        **{"data_paths": ["x"], "global_batch_size": 8, "epochs": 400, "compile": False, "lr": 1e-12},  # type: ignore[arg-type]
+        canvases=[(4, 4), (5, 5), (6, 6)],
+    )
+    data = TrainingData.open(config, [open_split(small_data, "train")])
+    state = TrainState(config, data.shape, torch.device("cpu"))
+    with torch.no_grad():
+        state.network.q_head.weight.normal_(0, 2.0, generator=torch.Generator().manual_seed(3))
+        state.network.q_head.bias.zero_()
+    for parts in itertools.islice(data.steps(state.lanes, 0, 0), 160):
+        train_step(state, parts, total_steps=10**6)
+    assert data.streams is not None
+    taken = state.lanes.state_dict()["taken"].numpy()
+    assert taken.sum() > 160 * 8 / 6
+    assert np.abs(taken - data.streams.shares * taken.sum()).max() <= 3 * 8
+    advanced = state.lanes.rota._advanced + state.lanes.rota._new  # type: ignore[union-attr]
+    assert advanced.sum() == 160 * 8
+
+
+def test_slots_of_other_lanes_are_refused(tmp_path: Path) -> None:
+    state = state_of(micro_batch_size=2)
+    train_step(state, [Part(0, i, batch_of(0).rows(2 * i, 2 * i + 2)) for i in range(2)], total_steps=10)
+    saved = state.lanes.carry_tensors()
+    state.lanes.load_carry(saved)
+    for wrong in (
+        {key.removeprefix("0.0."): value for key, value in saved.items() if key.startswith("0.0.")},  # no lanes
+        {**saved, **{key.replace("0.", "1.", 1): value for key, value in saved.items()}},  # one lane more
+        {key: value[:1] for key, value in saved.items()},  # half of the slots
+        {key: value for key, value in saved.items() if "latents" not in key},
+    ):
+        with pytest.raises(ValueError, match="not those of these canvases"):
+            state.lanes.load_carry(wrong)
 
 
 def losses(folder: Path) -> list[float]:

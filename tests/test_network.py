@@ -263,6 +263,7 @@ def test_a_part_of_the_canvas_is_embedded_and_turned_as_on_the_whole_one(pos_enc
     """Cells keep their place: what a cell's position does is the same on 3 x 4 as on 6 x 6."""
     arch = ArchConfig(hidden_size=32, num_heads=2, puzzle_emb_ndim=32, puzzle_emb_len=2, pos_encodings=pos_encodings)  # type: ignore[arg-type]
     network = Network(arch, 12, 36, torch.Generator().manual_seed(0))
+    apart = Network(arch, 12, 36, torch.Generator().manual_seed(0), row_stride=30)  # a small canvas as part of a large
     tokens = torch.randint(0, 12, (2, 6, 6), generator=torch.Generator().manual_seed(1))
     rows = torch.randn(2, 32, generator=torch.Generator().manual_seed(2))
     part, whole = network.places(3, 4), network.places(6, 6)
@@ -272,6 +273,8 @@ def test_a_part_of_the_canvas_is_embedded_and_turned_as_on_the_whole_one(pos_enc
     on_part = network.embed(tokens[:, :3, :4].flatten(1), rows, part)
     assert torch.equal(on_part, on_whole[:, part])
     assert torch.equal(network.embed(tokens.flatten(1), rows), on_whole)
+    assert apart.places(2, 2).tolist() == [0, 1, 2, 3, 32, 33]
+    assert torch.equal(apart.embed(tokens[:, :3, :4].flatten(1), rows, apart.places(3, 4)), on_part)
     if pos_encodings in ("rope", "rope2d"):
         turns = {"rope": lambda p: rotary(p, 16, 1e4), "rope2d": lambda p: rotary_2d(p, 16, 1e4, 2, 6)}[pos_encodings]
         assert torch.equal(turns(part).cos, turns(whole).cos[part])

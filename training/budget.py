@@ -84,12 +84,12 @@ class Clock:
         self._until, self._ahead = until, ahead
         self._steps, self._began = -1, time.monotonic()
 
-    def is_up(self) -> bool:
-        """To be asked after every step.  The first one, which compiles, counts for none of those to come."""
+    def is_up(self, compiled: bool = False) -> bool:
+        """To be asked after every step.  The first one, and others that `compiled`, count for none of those to come."""
         now = time.monotonic()
         self._steps += 1
-        if self._steps == 0:
-            self._began = now
+        if self._steps == 0 or compiled:
+            self._began, self._steps = now, 0
         average = (now - self._began) / max(1, self._steps)
         return self._until is not None and now + self._ahead * average > self._until
 

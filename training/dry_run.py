@@ -45,6 +45,8 @@ def describe(run: Run, state: TrainState, plan: Plan, predictions: int = 0) -> s
     slots = run.config.global_batch_size / run.world_size
     shares = state.shape.shares or (1.0,)
     parts = [Part(lane.canvas.cells, slots * share) for lane, share in zip(state.lanes, shares, strict=True)]
+    there = zip(state.lanes, state.lanes.expected(), strict=True)
+    held = [Part(lane.canvas.cells, number / run.world_size) for lane, number in there]
     said = initialise.start(state, run.directory, run.identity)
     left = plan.total_steps - state.step
     lines = [
@@ -52,9 +54,9 @@ def describe(run: Run, state: TrainState, plan: Plan, predictions: int = 0) -> s
         f"start      {said}",
         f"steps      {left} of {plan.total_steps}, {len(plan.interval_steps)} interval(s), "
         f"{run.config.global_batch_size} examples each on {run.world_size} rank(s)",
-        *_memory(run, parts, state),
+        *_memory(run, held, state),
         _time(run, parts, left, [Part(cells, predictions)]),
-        _disk(run, state, parts, len(plan.interval_steps)),
+        _disk(run, state, held, len(plan.interval_steps)),
         _folder(run.directory),
     ]
     return "\n".join(lines)

@@ -148,6 +148,9 @@ FIXED = (
 )
 """Settings that a resumed run cannot change: they decide what the state is made of and which data follow."""
 
+NEWER: dict[str, Any] = {"canvases": None, "micro_batch_size": None}
+"""Those of them that a record may not know yet, as they were then."""
+
 FREE = (
     "checkpoint_path",
     "project_name",
@@ -177,6 +180,8 @@ def check_resumable(config: RunConfig, found: Path, record: dict[str, Any], iden
             "use that one, or another checkpoint_path"
         )
     theirs, mine = record.get("config", {}), config.model_dump(mode="json")
+    if theirs:
+        theirs = NEWER | theirs
     changed = [
         f"{name}={theirs[name]} there, {mine[name]} here"
         for name in FIXED

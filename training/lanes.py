@@ -28,7 +28,10 @@ REPORT_EVERY = 8
 """Steps between two looks at what the lanes have taken, each of which learns what was so at the one before."""
 
 CHUNKS_PER_STEP = 8
-"""Where several canvases leave `micro_batch_size` open, a step of the largest alone would be so many chunks."""
+"""Where several canvases leave `micro_batch_size` open, a step of the largest alone would be so many chunks or more."""
+
+
+TRIAL_TURNS = 100
 
 
 class Part(NamedTuple):
@@ -72,7 +75,8 @@ def chunk_sizes(
     canvases: Sequence[Canvas], shares: Sequence[float], batch_size: int, micro: int | None, arch: ArchConfig
 ) -> list[int]:
     """Slots of a chunk of each canvas over all ranks: such that chunks cost about the same, a power of two times that
-    of the largest canvas that has a share.
+    of the largest canvas that has a share.  Every size divides the batch: what a step has left never has to go to
+    small chunks, whatever their lanes' share.
 
     Args:
         micro: `micro_batch_size`.
@@ -86,17 +90,29 @@ def chunk_sizes(
         )
     if len(canvases) == 1:
         return [micro or batch_size]
-    unit = micro or next(n for n in range(max(1, batch_size // CHUNKS_PER_STEP), 0, -1) if batch_size % n == 0)
+    unit = micro or _largest_power_of_two(batch_size, at_most=max(1, batch_size // CHUNKS_PER_STEP))
     costs = [example_cost(arch, canvas.cells) for canvas in canvases]
     largest = max(cost for cost, share in zip(costs, shares, strict=True) if share > 0)
     sizes = []
     for cost, share in zip(costs, shares, strict=True):
         times = 1
         # No more slots than the lane keeps busy in every step.
-        while 2 * times * cost <= largest and 2 * times * unit <= share * batch_size:
+        while (
+            2 * times * cost <= largest
+            and 2 * times * unit <= share * batch_size
+            and batch_size % (2 * times * unit) == 0
+        ):
             times *= 2
         sizes.append(times * unit)
     return sizes
+
+
+def _largest_power_of_two(number: int, at_most: int) -> int:
+    """That divides `number`: ranks are mostly powers of two, and each computes its share of every chunk."""
+    power = number & -number
+    while power > at_most:
+        power //= 2
+    return power
 
 
 class Lanes:
@@ -117,6 +133,7 @@ class Lanes:
     ) -> None:
         self.network, self.device = network, device
         self.batch_size = batch_size
+        self._shares = shares or (1.0,)
         sizes = chunk_sizes(canvases, shares or (1.0,), batch_size, micro, network.arch)
         for size in sizes:
             if size % distributed.world_size():
@@ -137,6 +154,11 @@ class Lanes:
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self.lanes)
+
+    @property
+    def opened(self) -> int:
+        """How many lanes have had a turn."""
+        return sum(bool(lane.chunks) for lane in self.lanes)
 
     def carry_for(self, part: Part, slots: Slots) -> Carry:
         """The carry of a part's chunk, made at its first turn."""
@@ -178,10 +200,24 @@ class Lanes:
             self._copied.synchronize()
         return self._report
 
+    def expected(self) -> list[int]:
+        """How many slots each lane has over all ranks once all have had turns, if all halt equally fast."""
+        if self.rota is None:
+            return [self.batch_size]
+        trial = Rota(self._shares, self.rota.sizes.tolist(), self.batch_size, self.rota.most_steps)
+        for _ in range(TRIAL_TURNS):
+            trial.turn()
+        return (trial.pools * trial.sizes).tolist()
+
     def num_bytes(self) -> int:
-        """Of all slots' latents on this rank."""
-        latents = (z for lane in self.lanes for carry in lane.chunks for z in carry.latents)
-        return sum(z.numel() * z.element_size() for z in latents)
+        """About the size of all slots' latents over all ranks, of those too that are yet to be made."""
+        arch = self.network.arch
+        per_place = len(self.network.recursion.latents) * arch.hidden_size * arch.dtype.itemsize
+        there = zip(self.lanes, self.expected(), strict=True)
+        return (
+            sum(max(number, len(lane.chunks) * lane.chunk_size) * len(lane.positions) for lane, number in there)
+            * per_place
+        )
 
     def carry_tensors(self) -> dict[str, Tensor]:
         """Every chunk's carry by name; the first axis of each is this rank's share of the slots."""
@@ -198,24 +234,33 @@ class Lanes:
         Raises:
             ValueError: if they are not those of lanes like these.
         """
-        for lane in self.lanes:
-            lane.chunks = []
-        names = self.network.recursion.latents
-        try:
-            for i, lane in enumerate(self.lanes):
-                count = len({key.split(".")[1] for key in tensors if key.startswith(f"{i}.")})
-                for j in range(count):
-                    of = {key.removeprefix(f"{i}.{j}."): v.to(self.device) for key, v in tensors.items()}
-                    lane.chunks.append(
-                        Carry(
-                            tuple(of[f"latents.{name}"] for name in names),
-                            of["steps"],
-                            of["halted"],
-                            Slots(*(of[f"data.{name}"] for name in Slots._fields)),
-                        )
-                    )
-        except (KeyError, IndexError) as error:
-            raise ValueError(f"the checkpoint's slots have no {error}: it was written by another version") from None
+        latents = self.network.recursion.latents
+        names = (*(f"latents.{name}" for name in latents), "steps", "halted", *(f"data.{f}" for f in Slots._fields))
+        shapes: dict[str, tuple[int, ...]] = {}
+        counts = [len({k.split(".")[1] for k in tensors if k.startswith(f"{i}.")}) for i in range(len(self.lanes))]
+        for i, lane in enumerate(self.lanes):
+            slots, cells = lane.chunk_size // distributed.world_size(), lane.canvas.cells
+            more: dict[str, tuple[int, ...]] = {
+                f"latents.{name}": (len(lane.positions), self.network.arch.hidden_size) for name in latents
+            }
+            more |= {"data.inputs": (cells,), "data.labels": (cells,)}
+            shapes |= {f"{i}.{j}.{name}": (slots, *more.get(name, ())) for j in range(counts[i]) for name in names}
+        if {key: tuple(value.shape) for key, value in tensors.items()} != shapes:
+            raise ValueError(
+                "the checkpoint's slots are not those of these canvases and chunks, or of another version: start from "
+                "its weights with load_checkpoint= and another checkpoint_path"
+            )
+        for i, lane in enumerate(self.lanes):
+            chunks = [{name: tensors[f"{i}.{j}.{name}"].to(self.device) for name in names} for j in range(counts[i])]
+            lane.chunks = [
+                Carry(
+                    tuple(of[f"latents.{name}"] for name in latents),
+                    of["steps"],
+                    of["halted"],
+                    Slots(*(of[f"data.{name}"] for name in Slots._fields)),
+                )
+                for of in chunks
+            ]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Where the streams are and whose turn it is; empty for one canvas.  Collective."""
@@ -229,7 +274,14 @@ class Lanes:
         return named
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        if self.rota is None or not state:
+        if self.rota is None:
+            return
+        if not state and any(lane.chunks for lane in self.lanes):
+            raise ValueError(
+                "the checkpoint does not say where its streams are: start from its weights with load_checkpoint= and "
+                "another checkpoint_path"
+            )
+        if not state:
             return
         self.rota.load_state_dict({name: value.numpy() for name, value in state.items()})
         for lane, (segment, chunk) in zip(self.lanes, state["positions"].tolist(), strict=True):

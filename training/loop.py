@@ -46,7 +46,7 @@ class Plan:
         """What is left after `step` steps, in words."""
         left = self.total_steps - step
         if left > 0:
-            return f"{left} steps to make; the first takes longer where it is compiled"
+            return f"{left} steps to make; the first, on each canvas, takes longer where it is compiled"
         return f"nothing left to train: all {self.total_steps} steps are made"
 
     def locate(self, step: int) -> tuple[int, int]:
@@ -111,6 +111,7 @@ def train(
                 closing(data.steps(state.lanes, interval, position)) as steps,
             ):
                 for parts in steps:
+                    opened = state.lanes.opened
                     train_step(state, parts, plan.total_steps)
                     progress.update(1)
                     if state.step % config.log_every == 0 or state.step == plan.total_steps:
@@ -122,7 +123,7 @@ def train(
                         since, counted_from = time.perf_counter(), state.step
                         log.write(state.step, {**metrics, "lr": current_lr(state), "examples_per_second": rate})
                         progress.note(f"loss {metrics['lm_loss']:.3f}, exact {metrics['exact_accuracy']:.1%}")
-                    late = int(deadline.is_up() and distributed.is_main())
+                    late = int(deadline.is_up(compiled=state.lanes.opened > opened) and distributed.is_main())
                     stopped_by, rung, is_over = agreement.offer(stop.received, clock.rung(), late) or (0, 0, 0)
                     if state.step == sum(plan.interval_steps[: interval + 1]):
                         break  # saved below

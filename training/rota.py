@@ -28,8 +28,8 @@ class Rota:
 
     Args:
         shares: of the stream's examples, per lane; a lane of share 0 never has a turn.
-        chunk_sizes: slots of a chunk, per lane.  The smallest of the lanes with a share must divide all others and
-            `batch_size`.
+        chunk_sizes: slots of a chunk, per lane; of the lanes with a share the smallest must divide all others, and each
+            must divide `batch_size`.
         batch_size: slots to advance in a step.
         most_steps: steps that a slot spends on an example at most (`halt_max_steps`).
     """
@@ -38,8 +38,8 @@ class Rota:
         self.shares = np.asarray(shares, dtype=np.float64)
         self.sizes = np.asarray(chunk_sizes, dtype=np.int64)
         self.batch_size, self.most_steps = batch_size, most_steps
-        unit = self.sizes[self.shares > 0].min()
-        assert batch_size % unit == 0 and not (self.sizes[self.shares > 0] % unit).any(), (batch_size, chunk_sizes)
+        turning = self.sizes[self.shares > 0]
+        assert not (batch_size % turning).any() and not (turning % turning.min()).any(), (batch_size, chunk_sizes)
         L = len(self.shares)
         self.pools = np.zeros(L, dtype=np.int64)  # chunks that exist
         self._next = np.zeros(L, dtype=np.int64)  # the chunk that has waited longest
@@ -76,8 +76,11 @@ class Rota:
 
     def _most_due(self, left: int, used: np.ndarray, had: np.ndarray) -> int:
         """The lane with the most credit among those whose chunk fits; a lane gets a new chunk only when it is well
-        behind or nothing else is to be had."""
+        behind or nothing else is to be had.  Lanes that have none yet come first: what compiles does so in the first
+        steps."""
         fits = (self.sizes <= left) & (self._wanted > 0)
+        if (fits & (self.pools == 0)).any():
+            fits &= self.pools == 0
         waiting = fits & (used < had)
         grows = fits & (self._credit >= 2 * self.sizes)
         allowed = waiting | grows if (waiting | grows).any() else fits

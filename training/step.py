@@ -47,7 +47,8 @@ def train_step(state: TrainState, parts: Sequence[Part], total_steps: int) -> No
         parts: the chunks to advance, with the next examples of their slots.
         total_steps: the planned steps of the run, for the schedule.
 
-    Where a gradient is not finite nothing is updated and every slot takes a new example (`training.guard`).
+    Where a gradient is not finite nothing is updated and the slots of these parts take new examples
+    (`training.guard`).
     The metrics go to `state.sums`.
     """
     config, arch = state.config, state.config.arch
