@@ -23,6 +23,7 @@ NOT_RUN = {
     r"\S*python demo\.py": "minutes; its three commands are run here with small settings",
     r"\S*python -m benchmarks\b": "minutes: it measures, and what it measures has tests of its own",
     r"\S*python -m training\.settings_page$": "writes into docs/; tests/test_settings_page.py compares",
+    r".*\s--push\b": "needs a login and a network; tests/test_sharing.py uploads to a stand-in",
     r"sbatch\b": "needs Slurm; tests/test_slurm.py runs the job with stand-ins",
     r".*\s(--nnodes=N|--rdzv-endpoint=HOST)": "needs several machines; tests/test_faults.py has two over loopback",
 }
