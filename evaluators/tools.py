@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset.storage import open_catalog, open_test_tasks
-from dataset.tasks import load_challenges
+from dataset.tasks import load_challenges, parse_grid
 from evaluators import arc, scores, submission
 from evaluators.predictions import Predictions
 from evaluators.voting import RANKINGS, count_votes
@@ -31,8 +31,10 @@ def recount(data: Path, paths: list[Path], out: Path, attempts: int, ranking: st
     parts = [Predictions.load(path) for path in paths]
     if steps is not None:
         parts = [part.last(steps) for part in parts]
-    conditions = {"predictions": [str(path) for path in paths], "ranking": ranking, "vote_steps": steps}
-    conditions["attempts"] = attempts
+    conditions = {
+        **{"data_path": str(data), "predictions": [str(path) for path in paths]},
+        **{"ranking": ranking, "vote_steps": steps, "attempts": attempts},
+    }
     metrics = arc.evaluate(
         parts, open_catalog(data), open_test_tasks(data), out, conditions, attempts=attempts, ranking=ranking
     )
@@ -97,15 +99,37 @@ def read_submission(path: Path) -> Any:
         raise ValueError(f"{path} cannot be read ({error}): name a submission file") from None
 
 
+def _entries(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """A submission file whose every entry has attempts, each a grid.
+
+    Raises:
+        ValueError: naming the file, the task and the test input that has none.
+    """
+    given = read_submission(path)
+    if not isinstance(given, dict):
+        raise ValueError(f"{path} is no submission: it holds a {type(given).__name__}, not tasks by id")
+    for task, entries in given.items():
+        if not isinstance(entries, list):
+            raise ValueError(f"{path}: task {task!r} has no list of entries, one per test input: correct it")
+        for i, entry in enumerate(entries):
+            if not isinstance(entry, dict) or "attempt_1" not in entry:
+                raise ValueError(f"{path}: task {task!r}, test input {i} has no attempt_1: correct it")
+            for name, grid in entry.items():
+                parse_grid(grid, f"{path}: task {task!r}, test input {i}, {name}")
+    return given
+
+
 def merge(paths: list[Path], attempts: int) -> submission.Submission:
     """The first attempts of each submission in turn, then the second ones, .., each grid once, `attempts` in all.
 
     Raises:
-        ValueError: if they are not for the same tasks and test inputs.
+        ValueError: if one is no submission, or they are not for the same tasks and test inputs.
     """
-    given = [read_submission(path) for path in paths]
-    shapes = [{task: len(entries) for task, entries in one.items()} if isinstance(one, dict) else None for one in given]
-    if None in shapes or any(shape != shapes[0] for shape in shapes):
+    if attempts < 1:
+        raise ValueError(f"--attempts {attempts}: a submission has at least one attempt per test input")
+    given = [_entries(path) for path in paths]
+    shapes = [{task: len(entries) for task, entries in one.items()} for one in given]
+    if any(shape != shapes[0] for shape in shapes):
         raise ValueError(
             f"{paths[0]} and the others are not for the same test inputs: merge those of one challenges file"
         )

@@ -40,9 +40,9 @@ inline float wide(bf16 x) { uint32_t bits = uint32_t(x) << 16; float f; std::mem
 
 inline __m512i narrow(__m512 first, __m512 second) { return (__m512i)_mm512_cvtne2ps_pbh(second, first); }
 
-// 2^x; nothing below 2^-150.
+// 2^x; nothing below 2^-150.  What is not a number stays so: the maximum of the two is then its second operand.
 inline __m512 exp2(__m512 x) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-150.f));
+    x = _mm512_max_ps(_mm512_set1_ps(-150.f), x);
     __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 f = _mm512_sub_ps(x, whole);
     __m512 y = _mm512_set1_ps(1.3333558e-3f);

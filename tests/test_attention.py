@@ -125,3 +125,26 @@ def test_a_source_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert again is not None and again.sum(4, 5) == 9 and made.stat().st_mtime_ns == written
     source.write_text("no C++\n")
     assert native.load(source) is None
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: apt install g++")
+def test_a_library_that_was_cut_off_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = tmp_path / "f.cpp"
+    source.write_text('extern "C" int f() { return 7; }')
+    assert native.load(source) is not None
+    (made,) = (tmp_path / "cache" / "trm-arc").iterdir()
+    made.unlink()  # the loaded one stays in memory under its name
+    made.write_bytes(b"")
+    library = native.load(source)
+    assert library is not None and library.f() == 7
+    assert made.stat().st_size > 0
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert native.cache_folder() is None

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,9 @@ def test_deadlines_are_times() -> None:
     assert parse_deadline("17:30", now) == datetime(2026, 11, 3, 17, 30)
     assert parse_deadline("11:00", now) == datetime(2026, 11, 4, 11, 0)
     assert parse_deadline("2026-11-05T01:02", now) == datetime(2026, 11, 5, 1, 2)
+    utc = parse_deadline("2026-11-05T01:02+00:00", now)
+    assert utc.tzinfo is None and utc.timestamp() == datetime(2026, 11, 5, 1, 2, tzinfo=UTC).timestamp()
+    assert Budget.of(None, "2999-11-03T17:30Z") is not None
     with pytest.raises(ValueError, match="deadline=soon is no time"):
         parse_deadline("soon", now)
     with pytest.raises(ValueError, match="is past"):

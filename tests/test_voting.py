@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -322,3 +322,27 @@ def test_any_submission_is_validated_against_challenges(tmp_path: Path) -> None:
         tools.validate(tmp_path / "s.json", challenges, None)
     with pytest.raises(ValueError, match="is no challenges file"):
         tools.validate(tmp_path / "s.json", tmp_path / "s.json", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"t": [{}]}, "task 't', test input 0 has no attempt_1"),
+        ({"t": [[]]}, "task 't', test input 0 has no attempt_1"),
+        ({"t": 5}, "task 't' has no list of entries"),
+        ([], "is no submission"),
+        ({"t": [{"attempt_1": [[1], [1, 2]]}]}, "attempt_1"),
+        ({"t": [{"attempt_1": [[1]], "attempt_2": "x"}]}, "attempt_2"),
+    ],
+)
+def test_what_is_no_submission_is_not_merged(tmp_path: Path, content: Any, said: str) -> None:
+    (tmp_path / "one").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=said):
+        tools.merge([tmp_path / "one", tmp_path / "one"], 2)
+
+
+@pytest.mark.parametrize("attempts", [0, -1])
+def test_submissions_are_not_merged_into_nothing(tmp_path: Path, attempts: int) -> None:
+    (tmp_path / "one").write_text(json.dumps({"t": [{"attempt_1": [[1]]}]}))
+    with pytest.raises(ValueError, match=f"--attempts {attempts}"):
+        tools.merge([tmp_path / "one"], attempts)

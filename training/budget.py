@@ -38,10 +38,12 @@ class Budget:
 
 
 def parse_deadline(text: str, now: datetime) -> datetime:
-    """A date and time in ISO 8601, or HH:MM, which is the next time that a clock shows it."""
+    """A date and time in ISO 8601, or HH:MM, which is the next time that a clock shows it; in local time, unless it
+    names a zone."""
     try:
         if "T" in text or " " in text:
-            return datetime.fromisoformat(text)
+            named = datetime.fromisoformat(text)
+            return named.astimezone().replace(tzinfo=None) if named.tzinfo else named
         clock = datetime.strptime(text, "%H:%M")
     except ValueError:
         raise ValueError(f"deadline={text} is no time: write 17:30 or 2026-11-03T17:30") from None

@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from utils import files
+
 COMPILE = ("g++", "-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 
 
@@ -23,13 +25,16 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
-def cache_folder() -> Path:
-    """Where compiled sources are kept: XDG_CACHE_HOME/trm-arc, else ~/.cache/trm-arc."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trm-arc"
+def cache_folder() -> Path | None:
+    """Where compiled sources are kept: XDG_CACHE_HOME/trm-arc or ~/.cache/trm-arc; None for a user without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trm-arc"
+    except RuntimeError:
+        return None
 
 
 def load(source: Path, *options: str) -> ctypes.CDLL | None:
-    """A C++ source as a library; None where there is no g++ or it does not compile.
+    """A C++ source as a library; None where there is no g++, it does not compile, or the system does not load it.
 
     Any number of processes may ask at once: each compiles into a file of its own and puts it in place whole.
 
@@ -42,17 +47,27 @@ def load(source: Path, *options: str) -> ctypes.CDLL | None:
     version = subprocess.run([compiler, "--version"], check=False, capture_output=True).stdout
     made_of = (source.read_bytes(), version, repr((COMPILE, options, sorted(cpu_flags()), platform.machine())).encode())
     name = f"{source.stem}-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:20]}.so"
-    target = cache_folder() / name
-    if target.is_file():
-        return ctypes.CDLL(str(target))
+    folder = cache_folder()
+    kept = None if folder is None else _open(folder / name)
+    if kept is not None:
+        return kept
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / name
         command = [compiler, *COMPILE[1:], *options, str(source), "-o", str(made)]
         if subprocess.run(command, check=False, capture_output=True).returncode:
             return None
-        library = ctypes.CDLL(str(made))
-        _keep(made, target)
+        library = _open(made)
+        if library is not None and folder is not None:
+            _keep(made, folder / name)
         return library
+
+
+def _open(path: Path) -> ctypes.CDLL | None:
+    """The library, or None where there is none that this system loads: cut off, of another system, not executable."""
+    try:
+        return ctypes.CDLL(str(path)) if path.is_file() else None
+    except OSError:
+        return None
 
 
 def _keep(made: Path, target: Path) -> None:
@@ -61,6 +76,7 @@ def _keep(made: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copyfile(made, partial)
+        files.sync(partial)
         os.replace(partial, target)
     except OSError:
         return
