@@ -69,7 +69,10 @@ def _status(field: str) -> float:
 
 def _series(sizes: dict[int, Size], device: torch.device, anchor: int) -> list[Point]:
     """Times of compiled steps of these sizes."""
-    measured = {at: _cpu_seconds(ours(size, device, compiled=True)) for at, size in sizes.items()}
+    measured = {}
+    for at, size in sizes.items():
+        torch._dynamo.reset()  # which keeps only so many compiled steps in one process, and then compiles no more
+        measured[at] = _cpu_seconds(ours(size, device, compiled=True))
     return predicted(sizes, measured, anchor)
 
 
@@ -86,6 +89,7 @@ def predicted(sizes: dict[int, Size], measured: dict[int, float], anchor: int) -
 
 def _by_puzzles(device: torch.device) -> list[Point]:
     """One step over tables of growing size; the model says that nothing changes but the table's bytes."""
+    torch._dynamo.reset()
     size = BASE._replace(cells=64)
     state, batch = state_of(size, device, compiled=True), batch_of(size)
     found = []
