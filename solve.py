@@ -5,7 +5,7 @@
 The file is one task as ARC has them, {"train": [{"input": .., "output": ..}, ..], "test": [{"input": ..}]}, a grid a
 list of rows of colours 0 to 9.  FOLDER is an exported network (python -m training.export), a checkpoint or a run.  The
 network learns the puzzle from its demonstrations first.  The best attempts are printed as digits, all of them are in
-answer.json.  Settings of fine-tuning and prediction have their usual names: --settings lr=1e-4 device=cuda
+answer.attempts.json.  Settings of fine-tuning and prediction have their usual names: --settings lr=1e-4 device=cuda
 """
 
 from __future__ import annotations
@@ -53,7 +53,26 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
     """`key=value` as on the command line of eval_arc_k10.py."""
     if wrong := [item for item in given if "=" not in item]:
         raise ValueError(f"{wrong[0]!r} is no setting: write it as key=value, such as lr=1e-4")
-    return {key: yaml.safe_load(value) for key, value in (item.split("=", 1) for item in given)}
+    try:
+        return {key: yaml.safe_load(value) for key, value in (item.split("=", 1) for item in given)}
+    except yaml.YAMLError:
+        raise ValueError(
+            f"--settings {' '.join(given)} cannot be read: quote lists, as in 'canvases=[[11,11]]'"
+        ) from None
+
+
+def answers_beside(picture: Path, puzzle: Path) -> Path:
+    """Where all attempts go: beside the picture, under a name that puzzles do not have.
+
+    Raises:
+        ValueError: if there is no place for the picture, or the puzzle's own file would be overwritten.
+    """
+    if picture.suffix != ".png" or not picture.resolve().parent.is_dir():
+        raise ValueError(f"--out {picture} is no place for a picture: name a file in a folder that is there, .png")
+    answers = picture.with_suffix(".attempts.json")
+    if puzzle.resolve() in (picture.resolve(), answers.resolve()):
+        raise ValueError(f"--out {picture} would overwrite the puzzle {puzzle}: give another name to one of them")
+    return answers
 
 
 def digits(found: Solution) -> str:
@@ -93,10 +112,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=[], help="key=value .., as of eval_arc_k10.py")
     given = parser.parse_args()
     try:
-        if given.out.suffix != ".png" or not given.out.resolve().parent.is_dir():
-            raise ValueError(
-                f"--out {given.out} is no place for a picture: name a file in a folder that is there, .png"
-            )
+        answers = answers_beside(given.out, given.puzzle)
         if importlib.util.find_spec("PIL") is None:
             raise ValueError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"')
         task = read_puzzle(given.puzzle, given.task)
@@ -108,7 +124,6 @@ def main() -> None:
             seed=given.seed,
         )
         conditions = {name: str(value) for name, value in vars(given).items() if name not in ("out", "attempts")}
-        answers = given.out.with_suffix(".json")
         write_atomically(answers, as_json(solved, conditions))
         draw_task(solved.described(given.attempts), given.out)
     except (ValueError, OSError) as error:

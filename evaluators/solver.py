@@ -46,18 +46,25 @@ AUGMENTATIONS = 64
 STEPS = 200
 BATCH = 32
 
-OWN = (
-    "arch",
-    "data_paths",
-    "epochs",
-    "eval_interval",
-    "load_checkpoint",
-    "checkpoint_path",
-    "resume",
-    "tracker",
-    "tasks",
+SETTINGS = frozenset(
+    (
+        *("device", "compile", "activation_checkpointing", "global_batch_size", "micro_batch_size", "canvases"),
+        *("lr", "lr_min_ratio", "lr_warmup_steps", "weight_decay", "beta1", "beta2", "atan2_scale"),
+        *("puzzle_rows", "puzzle_emb_lr", "puzzle_emb_weight_decay", "freeze_trunk", "freeze_weights"),
+        *("ema", "ema_puzzle_rows", "ema_rate", "on_nonfinite"),
+        *("eval_batch_size", "eval_halt_max_steps", "eval_ema", "early_exit", "ranking", "vote_steps"),
+    )
 )
-"""Settings of a run that have no meaning here."""
+"""Settings of `eval_arc_k10.py` that a puzzle is solved with; the others are about runs, data sets and files."""
+
+INSTEAD = {
+    "seed": "the argument seed of predict, or --seed of solve.py",
+    "train_augmentations": "the argument augmentations of predict, or --augmentations of solve.py",
+    "vote_augmentations": "the argument augmentations of predict, or --augmentations of solve.py",
+    "epochs": "the argument finetune_steps of predict, or --steps of solve.py",
+    "attempts": "as many as you want of those that predict returns, or --attempts of solve.py",
+}
+"""What to use in place of a setting that has another name here."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Solver:
     Args:
         weights: of an ARC network.
         network: its architecture and canvas.
-        settings: of fine-tuning and prediction, by the names that `eval_arc_k10.py` has for them.
+        settings: of fine-tuning and prediction (`SETTINGS`), by the names that `eval_arc_k10.py` has for them.
 
     Raises:
         ValueError: if the network is not one for ARC's grids, or naming the setting that is wrong.
@@ -101,8 +108,10 @@ class Solver:
                 f"{weights.source} is no network for ARC's grids ({network.tokens.vocab_size} tokens, "
                 f"{network.canvas.seq_len} cells): name another one"
             )
-        if own := sorted(set(settings) & set(OWN)):
-            raise ValueError(f"{own[0]} cannot be set here: the network's own settings and the puzzle decide it")
+        for name in sorted(settings.keys() - SETTINGS):
+            if name.split(".")[0] in EvalConfig.model_fields:  # any other name is refused below, with its nearest
+                remedy = f"use {INSTEAD[name]}" if name in INSTEAD else "leave it out, or run eval_arc_k10.py"
+                raise ValueError(f"{name} cannot be set for a single puzzle: {remedy}")
         self._weights, self._network = weights, network
         self._settings = self._defaults() | dict(settings)
         self._config(1, 0)  # refuses what is wrong before any puzzle is there

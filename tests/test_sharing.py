@@ -14,6 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from evaluators import tools
 from models.arch import ArchConfig
 from models.network import Network
 from models.puzzle_table import RowSummary
@@ -122,6 +123,25 @@ def test_the_hub_reads_the_card(shared: Path, evaluated: Path, tmp_path: Path) -
     assert told["weights"] == "averaged" and len(told["stages"]) == len(told["scores"]) == 1
 
 
+def test_no_path_of_this_machine_is_shared(shared: Path, evaluated: Path, small_data: Path, tmp_path: Path) -> None:
+    """Neither what an evaluation records nor what a recount of its predictions does."""
+    (predictions,) = evaluated.glob("evaluation_step_*/predictions.npz")
+    tools.recount(small_data, [predictions, predictions], tmp_path / "recounted", 2, "votes")
+    odd = json.loads((tmp_path / "recounted" / "scores.json").read_text())
+    odd["conditions"] |= {"elsewhere": {"deep": ["C:\\Users\\me\\runs\\a"]}, "ratio": 0.5, "canvases": [[4, 4]]}
+    (tmp_path / "odd.json").write_text(json.dumps(odd))
+    target = tmp_path / "told"
+    export.write_folder(shared, target, scores=[tmp_path / "recounted" / "scores.json", tmp_path / "odd.json"])
+    first, second = (score["conditions"] for score in json.loads((target / PROVENANCE).read_text())["scores"])
+    assert first["predictions"] == [f"{predictions.parent.name}/predictions.npz"] * 2
+    assert first["data_path"] == "/".join(small_data.parts[-2:]) and first["ranking"] == "votes"
+    assert second["elsewhere"] == {"deep": ["runs/a"]} and second["canvases"] == [[4, 4]] and second["ratio"] == 0.5
+    for file in (PROVENANCE, "README.md"):
+        text = (target / file).read_text()
+        assert str(tmp_path.parent) not in text and str(small_data.parent.parent) not in text and "Users" not in text
+    assert f"`{small_data.name}`, " in (target / "README.md").read_text()
+
+
 class FakeHub:
     """Keeps what it is given in a folder, as the hub would."""
 
@@ -164,6 +184,31 @@ def test_a_hub_that_refuses_leaves_the_folder(
     said = capsys.readouterr().err
     assert ended.value.code == 2 and said.count("\n") == 1
     assert "someone/tiny was not uploaded (ConnectionError: no route)" in said and (tmp_path / "a" / MODEL).exists()
+    assert "repeat the command, which uploads that folder" in said
+    monkeypatch.setattr(hub_package, "HfApi", FakeHub)
+    FakeHub.root, FakeHub.calls = tmp_path / "hub", []
+    written = (tmp_path / "a" / MODEL).stat()
+    export.main()  # the second attempt uploads what the first one has written
+    assert "https://hub/someone/tiny" in capsys.readouterr().out
+    assert (tmp_path / "a" / MODEL).stat().st_ino == written.st_ino
+    assert (tmp_path / "hub/someone/tiny" / MODEL).read_bytes() == (tmp_path / "a" / MODEL).read_bytes()
+
+    def refused(*more: str) -> str:
+        monkeypatch.setattr(sys, "argv", [*command, *more])
+        with pytest.raises(SystemExit):
+            export.main()
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and f"hf upload USER/NAME {tmp_path / 'a'}" in said
+        return said
+
+    assert "its README.md is not what would be written now" in refused("--licence", "mit")
+    assert "its README.md is not what" in refused("--raw")
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    assert "its notes.txt is not what" in refused()
+    (tmp_path / "a" / "notes.txt").unlink()
+    (tmp_path / "a" / ROWS).write_bytes(b"damaged")
+    assert f"its {ROWS} is not what" in refused()
+    assert len(FakeHub.calls) == 1 and sorted(path.name for path in tmp_path.iterdir()) == ["a", "hub"]
     for name in ("no-owner", "a/b/c", "a/b c"):
         monkeypatch.setattr(sys, "argv", [*command[:-1], name])
         command[2] = str(tmp_path / "b")
@@ -235,7 +280,11 @@ def test_files_of_the_published_code_are_shared_too(
     assert not (tmp_path / "a").exists()
     export.write_folder(file, tmp_path / "a", arch=arch, data=small_data)
     assert sharing.read_config(tmp_path / "a") == sharing.read_config(shared)
-    assert "has no record of its data" in (tmp_path / "a" / "README.md").read_text()
+    card = (tmp_path / "a" / "README.md").read_text()
+    assert "has no record of its data" in card
+    assert f"`{MODEL}`: the weights (averaged or raw: not recorded), float32" in card
+    assert json.loads((tmp_path / "a" / PROVENANCE).read_text())["weights"] == "unknown"
+    assert checkpoint.load_weights(tmp_path / "a").record["weights"] == "unknown"
     with pytest.raises(ValueError, match="exists: name another folder"):
         export.write_folder(file, tmp_path / "a", arch=arch, data=small_data)
 

@@ -18,6 +18,7 @@ from models.arch import ArchConfig
 from tests.conftest import ROOT, run_script
 from training import export
 from training.checkpoint import load_weights
+from training.config import EvalConfig
 from training.sharing import NetworkConfig
 
 QUICK: dict[str, Any] = {"augmentations": 4, "finetune_steps": 20}
@@ -122,13 +123,34 @@ def test_what_cannot_be_solved_is_refused_in_a_sentence(small_run: Path) -> None
         Solver.load(small_run, lrr=1)
     with pytest.raises(ValueError, match="global_batch_size='many'"):
         Solver.load(small_run, global_batch_size="many")
-    with pytest.raises(ValueError, match="data_paths cannot be set here"):
-        Solver.load(small_run, data_paths=["data/x"])
     weights = load_weights(small_run)
     sudoku = export.network_config(weights).model_dump() | {"arch": ArchConfig(puzzle_emb_ndim=0)}
     sudoku["tokens"]["vocab_size"] = 11
     with pytest.raises(ValueError, match="is no network for ARC's grids"):
         Solver(weights, NetworkConfig.model_validate(sudoku), {})
+
+
+def test_settings_that_would_do_nothing_are_refused(small_run: Path) -> None:
+    """Every setting of a run is either of use here or refused, those with another name here by that name."""
+    for name in sorted(EvalConfig.model_fields.keys() - solver_module.SETTINGS):
+        with pytest.raises(ValueError, match=f"^{name} cannot be set for a single puzzle: [^\n]+$"):
+            Solver.load(small_run, **{name: 1})
+    for name, said in (
+        ("seed", "use the argument seed of predict, or --seed of solve.py"),
+        ("vote_augmentations", "--augmentations of solve.py"),
+        ("train_augmentations", "--augmentations of solve.py"),
+        ("attempts", "--attempts of solve.py"),
+        ("epochs", "--steps of solve.py"),
+        ("deadline", "leave it out, or run eval_arc_k10.py"),
+        ("arch.H_cycles", "arch.H_cycles cannot be set for a single puzzle"),
+    ):
+        with pytest.raises(ValueError) as error:
+            Solver.load(small_run, **{name: 1})
+        assert said in str(error.value)
+    defaults = EvalConfig.model_validate({"arch": ArchConfig(), "data_paths": ["x"]}).model_dump()
+    used = {name: defaults[name] for name in solver_module.SETTINGS}
+    config = Solver.load(small_run, **used)._config(10, 0)
+    assert config.model_dump(include=set(used)) == used
 
 
 def test_the_rates_are_those_of_the_last_training_unless_they_are_set(small_run: Path) -> None:
@@ -149,7 +171,7 @@ def test_one_command_from_a_file_to_a_picture(small_run: Path, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     assert out.read_bytes().startswith(b"\x89PNG")
-    told = json.loads((tmp_path / "answer.json").read_text())
+    told = json.loads((tmp_path / "answer.attempts.json").read_text())
     assert told["puzzle"] == "mine" and told["conditions"]["steps"] == "80"
     best = told["attempts"][0][0]
     shown = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
@@ -178,6 +200,8 @@ def test_a_file_that_cannot_be_solved_leaves_nothing(
         ("several.json", ("--task", "c"), "has no task c"),
         ("colour.json", (), "the colour 11"),
         ("several.json", ("--task", "a", "--settings", "steps"), "write it as key=value"),
+        ("several.json", ("--task", "a", "--settings", "canvases=[["), "cannot be read: quote lists"),
+        ("several.json", ("--task", "a", "--settings", "deadline=17:30"), "deadline cannot be set"),
     ):
         command = ["solve.py", str(tmp_path / name), "--weights", str(small_run), "--out", str(out), *more]
         monkeypatch.setattr(sys, "argv", command)
@@ -185,4 +209,28 @@ def test_a_file_that_cannot_be_solved_leaves_nothing(
             solve.main()
         printed = capsys.readouterr().err
         assert ended.value.code == 2 and said in printed and printed.count("\n") == 1, printed
-    assert not out.exists() and not out.with_suffix(".json").exists()
+    assert {path.name for path in tmp_path.iterdir()} == set(files)
+
+
+def test_the_puzzle_itself_is_not_overwritten(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("PIL", reason="pillow is not installed")
+    text = json.dumps(copying())
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.json", "mine.attempts.json", "mine.png"):
+        Path(name).write_text(text)
+    Path("link.json").symlink_to("mine.png")
+    common = ("--weights", str(small_run), "--out", "mine.png", "--augmentations", "0", "--steps", "0")
+    for name in ("mine.attempts.json", str(tmp_path / "mine.attempts.json"), "mine.png", "link.json"):
+        monkeypatch.setattr(sys, "argv", ["solve.py", name, *common])
+        with pytest.raises(SystemExit) as ended:
+            solve.main()
+        printed = capsys.readouterr().err
+        assert ended.value.code == 2 and printed.count("\n") == 1
+        assert f"--out mine.png would overwrite the puzzle {name}: give another name to one of them" in printed
+    assert Path("mine.attempts.json").read_text() == Path("mine.png").read_text() == text
+    monkeypatch.setattr(sys, "argv", ["solve.py", "mine.json", *common])
+    solve.main()
+    assert Path("mine.json").read_text() == text
+    assert json.loads(Path("mine.attempts.json").read_text())["puzzle"] == "mine"

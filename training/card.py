@@ -185,8 +185,10 @@ def _slug(text: str) -> str:
 
 
 def _files(config: NetworkConfig, provenance: Provenance) -> str:
+    known = provenance.weights != "unknown"
+    weights = f"the {provenance.weights} weights" if known else "the weights (averaged or raw: not recorded)"
     lines = [
-        f"* `{MODEL}`: the {provenance.weights} weights, float32",
+        f"* `{MODEL}`: {weights}, float32",
         "* `config.json`: architecture, tokens, canvas",
         "* `provenance.json`: data, recipes, scores, keys of the tasks seen, checksums",
     ]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,7 @@ def write_folder(
     arch: Sequence[str] = (),
     data: Path | None = None,
     scores: Sequence[Path] = (),
+    again: bool = False,
 ) -> NetworkConfig:
     """Writes the network alone, with what it takes to use it (`training.sharing`).
 
@@ -82,6 +84,7 @@ def write_folder(
         arch: `arch=NAME` and `arch.KEY=VALUE`, for a source that does not record its network.
         data: a data set like the one trained on, for a source that does not record its canvas.
         scores: `scores.json` of evaluations to tell besides that of the checkpoint itself.
+        again: a target that an equal call has written is left as it is.
 
     Raises:
         ValueError: if something that is needed is not known, or `target` exists.
@@ -93,22 +96,23 @@ def write_folder(
         raise ValueError(f"{weights.source} is not of this network: " + "; ".join(problems))
     record, folder = weights.record, Path(weights.source)
     is_averaged = averaged and "ema.safetensors" in record.get("files", {})
+    told = "averaged" if is_averaged else "raw" if record else "unknown"
     step = record.get("step")
     own = sorted(folder.parent.glob(f"evaluation_step_{step}/{SCORES}"))
     stages = [dict(stage) for stage in record.get("stages", [])]
     if stages and step is not None:
         stages[-1]["step"] = step
     provenance = Provenance(
-        weights=record.get("weights", "averaged" if is_averaged else "raw"),
+        weights=record.get("weights", told),
         step=step,
-        stages=stages,
-        scores=[*record.get("scores", []), *(_scores(path) for path in [*own, *scores])],
+        stages=_with_short_paths(stages),
+        scores=_with_short_paths([*record.get("scores", []), *(_scores(path) for path in [*own, *scores])]),
         task_keys=record.get("task_keys", {}),
         git=record.get("git"),
     )
     parameters = sum(parameter.numel() for parameter in network.parameters())
     text = card(name or target.resolve().name, config, provenance, parameters, licence)
-    sharing.write(target, weights.network, weights.row_summary(), config, provenance, text)
+    sharing.write(target, weights.network, weights.row_summary(), config, provenance, text, again)
     return config
 
 
@@ -160,17 +164,25 @@ def _metadata(weights: Weights, data: Path | None) -> Any:
 
 
 def _scores(path: Path) -> dict[str, Any]:
-    """An evaluation's metrics and their conditions, in which no path tells more than its last two names."""
+    """An evaluation's metrics and their conditions."""
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         conditions = metrics.pop("conditions")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} is no scores.json of an evaluation ({error}): name one") from None
-    for key in ("data_path", "load_checkpoint"):
-        if isinstance(conditions.get(key), str):
-            conditions[key] = "/".join(Path(conditions[key]).parts[-2:])
     kept = {key: value for key, value in conditions.items() if key not in ("data", "puzzles")}
     return {"metrics": metrics, "conditions": kept}
+
+
+def _with_short_paths(value: Any) -> Any:
+    """The same, in which no path tells more of a machine than its last two names."""
+    if isinstance(value, dict):
+        return {key: _with_short_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_short_paths(inner) for inner in value]
+    if isinstance(value, str) and re.search(r"[/\\]", value):
+        return "/".join([name for name in re.split(r"[/\\]", value) if name][-2:])
+    return value
 
 
 def main() -> None:
@@ -208,7 +220,8 @@ def _run(given: argparse.Namespace) -> str:
     push, private = options.pop("push"), options.pop("private")
     if push:
         hub.check(push)
-    write_folder(given.checkpoint, given.target, not given.raw, **options)
+    # What an upload that failed has left need not be written again.
+    write_folder(given.checkpoint, given.target, not given.raw, **options, again=bool(push))
     size = sum(path.stat().st_size for path in given.target.iterdir())
     said = f"{given.target}: {', '.join(sorted(path.name for path in given.target.iterdir()))}; {size / 1e6:,.1f} MB"
     return said + (f"\n{hub.push(given.target, push, private)}" if push else "")

@@ -40,6 +40,6 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
         first = str(error).strip().splitlines()[:1] or [""]
         raise ValueError(
             f"{repository} was not uploaded ({type(error).__name__}: {first[0]}): {folder} stays as it is; log in by "
-            "hf auth login or HF_TOKEN, and try again"
+            "hf auth login or HF_TOKEN, and repeat the command, which uploads that folder"
         ) from None
     return str(commit)

@@ -106,7 +106,9 @@ class Provenance(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    weights: Literal["averaged", "raw"] = Field(description="averaged: by EMA over the last steps")
+    weights: Literal["averaged", "raw", "unknown"] = Field(
+        description="averaged: by EMA over the last steps; unknown: of a file that does not say"
+    )
     step: int | None = Field(None, description="of the last stage")
     stages: list[dict[str, Any]] = Field(default_factory=list, description="runs, the first one first: data, recipe")
     scores: list[dict[str, Any]] = Field(default_factory=list, description="each with its conditions")
@@ -127,15 +129,20 @@ def write(
     config: NetworkConfig,
     provenance: Provenance,
     card: str,
+    again: bool = False,
 ) -> None:
     """Writes the folder, whole or not at all.
 
+    Args:
+        again: a folder that holds just this already is left as it is.
+
     Raises:
-        ValueError: if there is something at its place.
+        ValueError: if there is something else at its place.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken and not (again and is_folder(folder)):
         raise ValueError(f"{folder} exists: name another folder or remove it")
-    folder = folder.resolve()
+    given, folder = folder, folder.resolve()
     staging = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -152,10 +159,25 @@ def write(
         told = provenance.model_copy(update={"files": listed})
         (staging / PROVENANCE).write_text(told.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (staging / CARD).write_text(card, encoding="utf-8")
-        files.install(staging, folder)
-    except BaseException:
+        if not taken:
+            files.install(staging, folder)
+        elif differing := _differing(staging, folder):
+            raise ValueError(
+                f"{given} exists, and its {differing} is not what would be written now: name another folder, remove "
+                f"this one, or upload it as it is by hf upload USER/NAME {given}"
+            )
+    finally:
         shutil.rmtree(staging, ignore_errors=True)
-        raise
+
+
+def _differing(one: Path, other: Path) -> str:
+    """The first file, by name, that only one of two folders has or that differs; empty if there is none."""
+    names = {path.name for folder in (one, other) for path in folder.iterdir()}
+    for name in sorted(names):
+        here, there = one / name, other / name
+        if not (here.is_file() and there.is_file() and files.sha256(here) == files.sha256(there)):
+            return name
+    return ""
 
 
 def read_config(folder: Path) -> NetworkConfig:
