@@ -173,12 +173,11 @@ def _parse_program(script: str | None, words: list[str], module: str = "") -> No
 
 
 def _parse_pip(words: list[str]) -> None:
-    names = [re.split(r"[<>=\[]", dependency)[0] for dependency in PROJECT["dependencies"]]
-    if words[0] == "download":
-        named = [word for word in words[1:] if word in names or word.replace("-", "_") in names]
-        missing = {"torch", "numpy", *named} ^ set(names)
-        if missing:
-            raise ValueError(f"the dependencies of pyproject.toml and of the command differ in {sorted(missing)}")
+    if words[0] == "wheel":  # for a machine that has PyTorch and NumPy
+        named = {word.strip("\"'") for word in words[1:] if not word.startswith("-")}
+        needed = {wanted for wanted in PROJECT["dependencies"] if not re.match(r"(torch|numpy)\b", wanted)}
+        if differ := named ^ needed:
+            raise ValueError(f"the dependencies of pyproject.toml and of the command differ in {sorted(differ)}")
         return
     extras = {extra for group in re.findall(r"\.\[([\w,]+)\]", " ".join(words)) for extra in group.split(",")}
     if unknown := extras - set(PROJECT["optional-dependencies"]):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,80 @@ import pytest
 from tests.conftest import ROOT, SMALL, random_task, run_script, write_kaggle
 
 NOTEBOOK = ROOT / "examples" / "kaggle_arc_agi_2.ipynb"
+
+
+FAILS = """
+import json, os, sys
+from pathlib import Path
+
+settings = dict(word.split("=", 1) for word in sys.argv[1:])
+run = Path(settings["checkpoint_path"])
+run.mkdir()
+(run / "submission_kaggle.json").write_text(os.environ["FIRST"])
+sys.exit("out of memory")
+"""
+
+
+def code_cells() -> list[str]:
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_what_it_installs_is_what_the_project_needs_and_kaggle_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRM_REPOSITORY", str(ROOT))
+    monkeypatch.setenv("TRM_WHEELS", str(tmp_path))
+    settings, installation, *_ = code_cells()
+    ran: list[list[str]] = []
+    names: dict[str, object] = {}
+    exec(settings, names)
+    names["run"] = lambda *command: ran.append([str(word) for word in command])
+    exec(installation, names)
+    (words,) = ran
+    assert words[1:4] == ["-m", "pip", "install"]
+    after = words.index("--find-links") + 1
+    assert "--no-index" in words and words[after] == str(tmp_path)
+    installed = set(words[after + 1 :])
+    needed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+    assert {wanted.split(">=")[0] for wanted in needed - installed} == {"torch", "numpy"}
+    assert installed - needed == {f"numpy=={np.__version__}"}  # the one that is there
+
+
+@pytest.mark.parametrize("scoring", [False, True])
+@pytest.mark.parametrize("valid", [False, True])
+def test_a_failure_on_the_way_keeps_the_submission(scoring: bool, valid: bool, tmp_path: Path) -> None:
+    """Fine-tuning that fails when its first submission is there: a dry run fails after it, the scoring run does not."""
+    repository, work = tmp_path / "repository", tmp_path / "work"
+    for folder in (repository, work):
+        folder.mkdir()
+    for name in ("dataset", "evaluators", "models", "training", "utils", "pyproject.toml"):
+        (repository / name).symlink_to(ROOT / name)
+    (repository / "build_dataset.py").write_text("")
+    (repository / "eval_arc_k10.py").write_text(FAILS)
+    challenge = {"a": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}]}}
+    for subset in ("evaluation", "test"):
+        (tmp_path / f"arc-agi_{subset}_challenges.json").write_text(json.dumps(challenge))
+    first = json.dumps({"a" if valid else "b": [{"attempt_1": [[3]], "attempt_2": [[3]]}]})
+    settings = {"TRM_COMPETITION": tmp_path, "TRM_REPOSITORY": repository, "TRM_WORK": work, "FIRST": first}
+    settings |= {"TRM_WHEELS": tmp_path / "none", "TRM_MORE": "epochs=1"}
+    if scoring:
+        settings["KAGGLE_IS_COMPETITION_RERUN"] = "1"
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n\n".join(code_cells())],
+        env={**os.environ, **{key: str(value) for key, value in settings.items()}},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert "out of memory" in ran.stderr
+    assert (work / "submission.json").read_text() == first
+    assert ("is valid: 1 tasks" in ran.stdout) is valid
+    assert (ran.returncode == 0) is scoring, ran.stderr[-3000:]
+    assert "fine-tuning ended with status 1, the check of the submission with" in (
+        ran.stdout if scoring else ran.stderr
+    )
 
 
 @pytest.mark.slow
@@ -35,9 +110,6 @@ def test_the_notebook_leaves_a_submission(scoring: bool, small_data: Path, tmp_p
     for path in competition.glob("arc_*"):
         path.rename(path.with_name(path.name.replace("arc_", "arc-agi_", 1)))
     assert prefix.parent == competition
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    script = tmp_path / "cells.py"
-    script.write_text("\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
     settings = {
         **{"TRM_COMPETITION": competition, "TRM_REPOSITORY": ROOT, "TRM_CHECKPOINT": checkpoint, "TRM_WORK": work},
         **{"TRM_WHEELS": tmp_path / "none", "TRM_AUGMENTATIONS": 3, "TRM_MINUTES": 0.3, "TRM_DRY_MINUTES": 0.3},
@@ -46,7 +118,7 @@ def test_the_notebook_leaves_a_submission(scoring: bool, small_data: Path, tmp_p
     if scoring:
         settings["KAGGLE_IS_COMPETITION_RERUN"] = "1"
     ran = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, "-c", "\n\n".join(code_cells())],
         env={**os.environ, **{key: str(value) for key, value in settings.items()}, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

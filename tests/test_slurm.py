@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from torch.distributed.launcher.api import LaunchConfig
 
 from tests.conftest import ROOT, SMALL
 from utils.runlog import read_metrics
@@ -76,6 +78,24 @@ def test_a_job_whose_time_is_up_saves_is_requeued_and_goes_on(small_data: Path, 
     again.send_signal(signal.SIGTERM)
     said, _ = again.communicate(timeout=120)
     assert f"resumed from {saved}" in said
+
+
+def test_every_pytorch_takes_the_options_and_the_ranks_have_time_to_save(tmp_path: Path) -> None:
+    """The time to save is a variable: a PyTorch before 2.12 would refuse an option for it."""
+    torchrun = stand_ins(tmp_path / "bin") / "torchrun"
+    torchrun.write_text('#!/bin/bash\necho "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT" "$@"\n')
+    said, _ = start(tmp_path, tmp_path, 29474).communicate(timeout=60)
+    seconds, *words = said.split()
+    assert seconds == "240"
+    options = {word.split("=")[0] for word in words[: words.index("pretrain_no_eval.py")]}
+    assert options == {
+        *("--nnodes", "--nproc-per-node", "--max-restarts", "--rdzv-backend", "--rdzv-id", "--rdzv-endpoint"),
+        *("--log-dir", "--tee", "--local-ranks-filter"),
+    }
+    with mock.patch.dict(os.environ, TORCH_ELASTIC_SHUTDOWN_TIMEOUT=seconds):
+        config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=1)
+    if hasattr(config, "shutdown_timeout"):  # from 2.12 on
+        assert config.shutdown_timeout == 240
 
 
 @pytest.mark.slow
