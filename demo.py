@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from training.checkpoint import latest
 from utils.runlog import read_metrics
@@ -46,11 +47,17 @@ def stage(number: int, what: str, *command: str) -> float:
     return time.monotonic() - started
 
 
+def whole_lines(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The training lines of a log but a last one that stands for a few steps alone, which is mostly noise."""
+    lines = [line for line in log if "lm_loss" in line]
+    every = lines[0]["step"]
+    return lines[:-1] if len(lines) > 1 and lines[-1]["step"] % every else lines
+
+
 def table(seconds: list[float], pretrained: Path, fine_tuned: Path) -> str:
     """What the run reached, and where its files are."""
     pretraining, fine_tuning = (
-        [line for line in read_metrics(ROOT / folder / "metrics.jsonl") if "lm_loss" in line]
-        for folder in (pretrained, fine_tuned)
+        whole_lines(read_metrics(ROOT / folder / "metrics.jsonl")) for folder in (pretrained, fine_tuned)
     )
     folder = max((ROOT / fine_tuned).glob("evaluation_step_*"), key=lambda path: int(path.name.rpartition("_")[2]))
     scores = json.loads((folder / "scores.json").read_text())
@@ -76,6 +83,7 @@ def table(seconds: list[float], pretrained: Path, fine_tuned: Path) -> str:
         f"submission     {(folder / 'submission.json').relative_to(ROOT)} (10 attempts), submission_kaggle.json (2)",
         f"checkpoints    {latest(pretrained)}, {latest(fine_tuned)}",
         f"curves         {pretrained / 'metrics.jsonl'}, {fine_tuned / 'metrics.jsonl'}",
+        f"to look at     {fine_tuned / 'report.html'}",
     ]
     return "\n".join(lines)
 

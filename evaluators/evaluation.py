@@ -75,8 +75,8 @@ class Evaluation:
             )
         if shown:
             self._run.say(
-                f"load_checkpoint has seen the demonstrations of {shown} of the {len(scored)} tasks that are scored: "
-                "its scores are not held out"
+                f"load_checkpoint has seen the demonstrations, not the test outputs, of {shown} of the {len(scored)} "
+                "tasks that are scored: they are not new to it"
             )
 
     def training_split(self) -> Split:

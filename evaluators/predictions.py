@@ -102,7 +102,9 @@ def _load(path: Path, dtypes: Mapping[str, type]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             loaded = {name: arrays[name] for name in dtypes}
     except Exception as error:  # whatever the readers of archives and headers stumble over
-        raise ValueError(f"{path} is not a file of predictions ({error}): predict again") from None
+        raise ValueError(
+            f"{path} is not a file of predictions ({error}): name RUN/evaluation_step_N/predictions.npz"
+        ) from None
     count = len(loaded["tokens"])
     if any(loaded[name].dtype != dtype or len(loaded[name]) != count for name, dtype in dtypes.items()):
         raise ValueError(f"{path} holds arrays of other types or lengths than predictions have: predict again")

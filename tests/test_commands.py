@@ -172,7 +172,7 @@ def test_links_lead_somewhere(path: Path) -> None:
         ("curl", "somewhere"),
         ("sbatch", "examples/slurm/pretrain.sbatch", "lrr=3"),
         ("pip", "install", "-e", ".[nothing]"),
-        ("pip", "download", "--dest", "wheels", "numba"),
+        ("pip", "wheel", "--wheel-dir", "wheels", "numba"),
     ],
 )
 def test_a_wrong_command_is_noticed(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:

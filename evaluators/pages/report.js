@@ -191,6 +191,7 @@ function filters() {
     const count = name === "all" ? data.tasks.length : data.tasks.filter((t) => statusOf(t) === name).length;
     const button = make("button", `${name} ${count}`);
     button.type = "button";
+    if (name === "solved") button.title = "tasks with the truth among the attempts shown for each test input";
     button.dataset.filter = name;
     button.addEventListener("click", () => { filter = name; pressed(); listTasks(); });
     return button;
