@@ -126,6 +126,7 @@ def _worker() -> None:
     spent = best(ours(size, device, compiled=False, share=1 / distributed.world_size()), device)
     if distributed.is_main():
         print(spent, flush=True)
+    distributed.teardown()
     distributed.barrier()
     distributed.teardown()
 
