@@ -50,7 +50,7 @@ def evaluated(shared: Path, small_data: Path, tmp_path_factory: pytest.TempPathF
     assert done.returncode == 0, done.stderr
     assert re.search(r"weights of .*tiny, puzzle rows set to the mean of \d+ trained rows", done.stdout)
     assert "settings differ from its own (arch.H_cycles: 2 there, 1 here)" in done.stdout
-    assert "has seen the demonstrations of 2 of the 2 tasks" in done.stdout
+    assert "has seen the demonstrations, not the test outputs, of 2 of the 2 tasks" in done.stdout
     return run
 
 
