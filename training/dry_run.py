@@ -62,9 +62,10 @@ def describe(run: Run, state: TrainState, plan: Plan, predictions: int = 0) -> s
     return "\n".join(lines)
 
 
-def _memory(run: Run, parts: Sequence[Part], state: TrainState) -> list[str]:
+def _reckoned(run: Run, parts: Sequence[Part], state: TrainState) -> costs.Memory:
+    """The memory of a device with these parts under the run's settings."""
     config = run.config
-    memory = costs.step_memory(
+    return costs.step_memory(
         config.arch,
         parts,
         state.shape.num_puzzle_identifiers,
@@ -74,6 +75,10 @@ def _memory(run: Run, parts: Sequence[Part], state: TrainState) -> list[str]:
         vocab=state.shape.vocab_size,
         at_once=[Part(lane.canvas.cells, lane.chunk_size / run.world_size) for lane in state.lanes],
     )
+
+
+def _memory(run: Run, parts: Sequence[Part], state: TrainState) -> list[str]:
+    memory = _reckoned(run, parts, state)
     shares = ", ".join(f"{name.replace('_', ' ')} {value / 1e9:.2f}" for name, value in vars(memory).items())
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     host = memory.saved + (ranks_here * memory.total if run.device.type == "cpu" else 0)
@@ -118,14 +123,7 @@ def matrix_product_flops(device: torch.device, arch: ArchConfig, seconds: float 
 def _disk(run: Run, state: TrainState, parts: Sequence[Part], intervals: int) -> str:
     config = run.config
     everywhere = [Part(cells, examples * run.world_size) for cells, examples in parts]
-    memory = costs.step_memory(
-        config.arch,
-        everywhere,
-        state.shape.num_puzzle_identifiers,
-        ema=config.ema,
-        ema_rows=config.ema and config.ema_puzzle_rows,
-        vocab=state.shape.vocab_size,
-    )
+    memory = _reckoned(run, everywhere, state)
     size = memory.weights / 2 + memory.moments + memory.average + memory.puzzle_rows + memory.carry / 2
     most = intervals + config.keep_last + 1  # one more while it is written
     existing = next(path for path in (run.directory.resolve(), *run.directory.resolve().parents) if path.exists())
