@@ -27,7 +27,7 @@ from pathlib import Path
 from argdantic import ArgParser
 from pydantic import BaseModel
 
-from dataset import arc, boards
+from dataset.build import arc, grid_puzzles
 from dataset.storage import Manifest
 from utils.progress import counter
 
@@ -35,8 +35,16 @@ EXIT_BAD_INPUT = 2
 
 KINDS: dict[str, tuple[type[BaseModel], Callable[..., Manifest], str]] = {
     "arc": (arc.ArcSettings, arc.build, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
-    "sudoku": (boards.SudokuSettings, boards.build_sudoku, "Sudoku boards with exactly one solution -> a data set."),
-    "maze": (boards.MazeSettings, boards.build_maze, "Mazes with a long way from start to goal -> a data set."),
+    "sudoku": (
+        grid_puzzles.SudokuSettings,
+        grid_puzzles.build_sudoku,
+        "Sudoku boards with exactly one solution -> a data set.",
+    ),
+    "maze": (
+        grid_puzzles.MazeSettings,
+        grid_puzzles.build_maze,
+        "Mazes with a long way from start to goal -> a data set.",
+    ),
 }
 
 

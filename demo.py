@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoint import latest
-from utils.runlog import read_metrics
+from utils.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parent
 DATA = Path("data/demo")

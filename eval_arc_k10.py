@@ -14,27 +14,30 @@ Settings: config/cfg_eval.yaml.
 from __future__ import annotations
 
 from evaluators.evaluation import Evaluation
-from training import dry_run, entry, session
-from training.budget import Budget
 from training.config import EvalConfig
-from training.loop import Plan, train
+from training.launch.cli import run_script
+from training.launch.dry_run import describe_dry_run
+from training.launch.run import build_state, open_data, open_run, start
+from training.loop import train
+from training.optim.schedule import Plan
+from utils.timers import Budget
 
 
 def main(config: EvalConfig) -> None:
     budget = Budget.of(config.time_budget, config.deadline)
-    run = session.open_run(config)
+    run = open_run(config)
     evaluation = Evaluation(run, config)
     if budget is not None and not config.dry_run:
         evaluation.submit_inputs()  # before anything that takes long, or fails
-    data = session.open_data(run, [evaluation.training_split()])
+    data = open_data(run, [evaluation.training_split()])
     plan = Plan.of(data.sampler, config.num_intervals)
     run.say(f"{plan.total_steps} steps of fine-tuning, {evaluation.split.num_examples} test examples to predict")
 
-    state = session.build_state(run, data)
+    state = build_state(run, data)
     if config.dry_run:
-        run.say(dry_run.describe(run, state, plan, evaluation.split.num_examples))
+        run.say(describe_dry_run(run, state, plan, evaluation.split.num_examples))
         return
-    run.say(session.start(run, state))
+    run.say(start(run, state))
     run.say(plan.outlook(state.step))
     evaluation.warn_of_seen_tasks()
     evaluation.submit_inputs()
@@ -54,4 +57,4 @@ def main(config: EvalConfig) -> None:
 
 
 if __name__ == "__main__":
-    entry.run("cfg_eval", EvalConfig, main)
+    run_script("cfg_eval", EvalConfig, main)

@@ -11,22 +11,25 @@ Plain `python pretrain_no_eval.py ...` runs the same lines on one device.  Setti
 from __future__ import annotations
 
 from dataset.storage import open_split
-from training import dry_run, entry, session
 from training.config import PretrainConfig
-from training.loop import Plan, train
+from training.launch.cli import run_script
+from training.launch.dry_run import describe_dry_run
+from training.launch.run import build_state, open_data, open_run, start
+from training.loop import train
+from training.optim.schedule import Plan
 
 
 def main(config: PretrainConfig) -> None:
-    run = session.open_run(config)
-    data = session.open_data(run, [open_split(path, "train") for path in config.data_paths])
+    run = open_run(config)
+    data = open_data(run, [open_split(path, "train") for path in config.data_paths])
     plan = Plan.of(data.sampler, config.num_intervals)
     run.say(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} interval(s)")
 
-    state = session.build_state(run, data)
+    state = build_state(run, data)
     if config.dry_run:
-        run.say(dry_run.describe(run, state, plan))
+        run.say(describe_dry_run(run, state, plan))
         return
-    run.say(session.start(run, state))
+    run.say(start(run, state))
     run.say(plan.outlook(state.step))
 
     # Saving is the last thing of an interval and the first thing a reader looks for, so it is part of the loop.
@@ -35,4 +38,4 @@ def main(config: PretrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    entry.run("cfg_pretrain", PretrainConfig, main)
+    run_script("cfg_pretrain", PretrainConfig, main)

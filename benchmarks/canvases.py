@@ -23,13 +23,14 @@ import numpy as np
 import torch
 
 from benchmarks.run import hardware
-from dataset.canvases import place_all
-from dataset.lanes import demand_of
+from dataset.canvas import place_all
+from dataset.sampling.bucket_streams import demand_of
 from dataset.storage import open_split
 from models.arch import ArchConfig
+from training.buckets.data import TrainingData
+from training.buckets.slots import Part
 from training.config import PretrainConfig
-from training.data import TrainingData
-from training.lanes import Part, example_cost
+from training.cost_model import example_cost
 from training.state import TrainState
 from training.step import train_step
 

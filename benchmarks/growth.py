@@ -1,4 +1,4 @@
-"""How time per step and memory grow with canvas, batch, puzzles and ranks, beside what `training.costs` predicts.
+"""How time per step and memory grow with canvas, batch, puzzles and ranks, beside what `training.cost_model` predicts.
 
     python -m benchmarks.growth RESULT.json [--plot docs/growth.png]     # measures, or draws again with --only-plot
 
@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.steps import SMALL, Size, arch_of, batch_of, ours, state_of
+from benchmarks.sections.steps import SMALL, Size, arch_of, batch_of, ours, state_of
 from benchmarks.timing import best
 from models.puzzle_table import PuzzleTable
-from training import costs
-from training.costs import Machine, Part
-from training.lanes import whole
+from training import cost_model
+from training.buckets.slots import whole
+from training.cost_model import Machine, Part
 from training.step import train_step
 from utils import distributed
 
@@ -78,12 +78,13 @@ def _series(sizes: dict[int, Size], device: torch.device, anchor: int) -> list[P
 
 def predicted(sizes: dict[int, Size], measured: dict[int, float], anchor: int) -> list[Point]:
     """Measured times beside the model's, whose fixed part and rate come from the first of the sizes and the anchor."""
-    flop = {at: costs.step_flop(arch_of(size), part_of(size)) for at, size in sizes.items()}
+    flop = {at: cost_model.step_flop(arch_of(size), part_of(size)) for at, size in sizes.items()}
     first = next(iter(sizes))
     flops = (flop[anchor] - flop[first]) / (measured[anchor] - measured[first])
     machine = Machine(flops, fixed=measured[anchor] - flop[anchor] / flops)
     return [
-        Point(at, measured[at], costs.step_seconds(arch_of(size), part_of(size), machine)) for at, size in sizes.items()
+        Point(at, measured[at], cost_model.step_seconds(arch_of(size), part_of(size), machine))
+        for at, size in sizes.items()
     ]
 
 

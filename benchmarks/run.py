@@ -2,8 +2,8 @@
 
     python -m benchmarks.run [--only step,parts,predict,data,votes,checkpoint,growth] [--cpu-time] [--profile FILE]
 
-A table, then one line of JSON.  Absolute times of shared machines do not compare, so the step is measured against a
-plain reference (tests/reference.py, weights cast at each use, the optimizer of adam-atan2-pytorch) in the same run.
+A table, then one line of JSON.  Absolute times of shared machines do not compare, so the step is measured against
+a plain reference (benchmarks/reference.py, weights cast at each use, adam-atan2-pytorch) in the same run.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
-from benchmarks import ceilings, checkpoints, data, growth, steps, timing, votes
-from utils.runlog import git_commit
+from benchmarks import growth, timing
+from benchmarks.sections import ceilings, checkpoints, data, steps, votes
+from utils.run_directory import git_commit
 
 SECTIONS: dict[str, Callable[[torch.device], dict[str, Any]]] = {
     "ceilings": ceilings.measure,

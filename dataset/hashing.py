@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numba import njit
 
@@ -21,3 +23,9 @@ def splitmix64(x: np.uint64) -> np.uint64:
     z = (z ^ (z >> _S30)) * _MIX_1
     z = (z ^ (z >> _S27)) * _MIX_2
     return z ^ (z >> _S31)
+
+
+def task_seed(seed: int, task_id: str) -> np.uint64:
+    """A generator's seed that depends on nothing but the two."""
+    digest = hashlib.sha256(f"{seed}:{task_id}".encode()).digest()
+    return np.uint64(int.from_bytes(digest[:8], "little"))

@@ -11,7 +11,7 @@ import numpy as np
 
 from dataset.storage import PuzzleCatalog
 from evaluators import scores, submission
-from evaluators.predictions import Predictions
+from evaluators.inference.predictions import Predictions
 from evaluators.scores import TestTasks
 from evaluators.voting import Votes, count_votes
 from utils.files import write_atomically

@@ -11,20 +11,22 @@ import numpy as np
 from dataset import storage
 from dataset.storage import Split
 from evaluators import arc, exact, report, scores
-from evaluators.ladder import Ladder
-from evaluators.predict import gather_trace, in_rounds, predict_in_rounds, seconds_to_predict
-from evaluators.predictions import Predictions
-from evaluators.runners import Traced
+from evaluators import time_split as budgets
+from evaluators.inference.canvas_choice import Ladder
+from evaluators.inference.engine import Traced
+from evaluators.inference.gather import gather_trace, in_rounds
+from evaluators.inference.predict import predict_in_rounds, seconds_to_predict
+from evaluators.inference.predictions import Predictions
 from evaluators.scores import is_done
+from evaluators.time_split import Shares
 from evaluators.voting import count_votes
-from training import budget as budgets
-from training import initialise
-from training.budget import Budget, Shares
+from training import checkpoint
 from training.config import EvalConfig
-from training.session import Run
+from training.launch.run import Run
 from training.state import TrainState
 from utils import distributed
 from utils.files import write_atomically
+from utils.timers import Budget
 
 
 class Evaluation:
@@ -65,7 +67,7 @@ class Evaluation:
         """Says which of the tasks to score the checkpoint has been trained on, whatever they were called there."""
         manifest = storage.open_manifest(self._path)
         scored = {key for key, how in manifest.task_keys.items() if how == "demonstrations"} if manifest else set()
-        seen = initialise.seen_tasks(self._config)
+        seen = checkpoint.seen_tasks(self._config)
         whole = sum(seen.get(key) == "whole" for key in scored)
         shown = sum(seen.get(key) == "demonstrations" for key in scored)
         if whole:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dataset.storage import Split
-from evaluators.predictions import Predictions
+from evaluators.inference.predictions import Predictions
 from evaluators.scores import SCORES
 from utils.files import write_atomically
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluators import report
+from evaluators.report import page as report
 from evaluators.scores import evaluations
 from utils.files import write_atomically
 

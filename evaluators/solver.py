@@ -22,21 +22,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dataset import planning, storage, tasks, writing
+from dataset import storage, tasks
+from dataset.build import distinct_augmentations
 from dataset.encoding import VOCAB_SIZE
 from dataset.storage import PuzzleCatalog
 from dataset.tasks import Task
-from evaluators import report
-from evaluators.ladder import Ladder
-from evaluators.predict import gather_trace, predict_in_rounds
-from evaluators.runners import Traced
+from evaluators.inference.canvas_choice import Ladder
+from evaluators.inference.engine import Traced
+from evaluators.inference.gather import gather_trace
+from evaluators.inference.predict import predict_in_rounds
+from evaluators.report import page as report
 from evaluators.voting import Candidate, Votes, count_votes
-from training.checkpoint import Weights, load_weights
-from training.config import EvalConfig, validate
-from training.data import TrainingData
-from training.export import network_config
-from training.initialise import initialise_network, initialise_rows
-from training.sharing import NetworkConfig
+from training.buckets.data import TrainingData
+from training.checkpoint import (
+    NetworkConfig,
+    Weights,
+    initialise_network,
+    initialise_rows,
+    load_weights,
+    network_config,
+)
+from training.config import EvalConfig
+from training.launch.overrides import validate
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed
@@ -225,11 +232,11 @@ class Solver:
 
 def _write(data: Path, task: Task, augmentations: int, seed: int, side: int) -> None:
     """A data set of one task: its demonstrations to train on, its test inputs to predict."""
-    writing.write(
+    storage.write(
         data,
         [task],
         {task.id},
-        [planning.choose(task, augmentations, seed)],
+        [distinct_augmentations.choose(task, augmentations, seed)],
         fmt="compact",
         side=side,
         seed=seed,

@@ -18,7 +18,7 @@ from typing import Any
 from dataset.storage import open_catalog, open_test_tasks
 from dataset.tasks import load_challenges, parse_grid
 from evaluators import arc, scores, submission
-from evaluators.predictions import Predictions
+from evaluators.inference.predictions import Predictions
 from evaluators.voting import RANKINGS, count_votes
 
 

@@ -6,65 +6,19 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataset.batches import BatchSampler
-from training.budget import Clock
+from training.buckets.data import TrainingData
 from training.checkpoint import CheckpointWriter
-from training.data import TrainingData
+from training.optim.schedule import Plan
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed
-from utils.agreement import Agreement, StopSignals
+from utils.consensus import Agreement, StopSignals
+from utils.metrics_log import MetricsLog
 from utils.progress import Progress
-from utils.runlog import MetricsLog
-
-
-@dataclass
-class Plan:
-    """The steps of a run, counted by the sampler's own arithmetic."""
-
-    interval_steps: list[int]
-
-    @classmethod
-    def of(cls, sampler: BatchSampler, num_intervals: int) -> Plan:
-        steps = [sampler.num_steps(interval) for interval in range(num_intervals)]
-        if num_intervals and min(steps) == 0:
-            raise ValueError(
-                f"one interval of {sampler.epochs_per_interval} epochs has fewer examples than one batch of "
-                f"{sampler.global_batch_size}: lower global_batch_size or raise eval_interval"
-            )
-        return cls(steps)
-
-    @property
-    def total_steps(self) -> int:
-        return sum(self.interval_steps)
-
-    def outlook(self, step: int) -> str:
-        """What is left after `step` steps, in words."""
-        left = self.total_steps - step
-        if left > 0:
-            return f"{left} steps to make; the first, on each canvas, takes longer where it is compiled"
-        return f"nothing left to train: all {self.total_steps} steps are made"
-
-    def locate(self, step: int) -> tuple[int, int]:
-        """The interval and the step within it that come after `step` steps.
-
-        Raises:
-            ValueError: if the plan has fewer steps.
-        """
-        if step > self.total_steps:
-            raise ValueError(
-                f"{step} steps are made, {self.total_steps} were asked for: "
-                "raise epochs, or choose another checkpoint_path"
-            )
-        for interval, length in enumerate(self.interval_steps):
-            if step < length:
-                return interval, step
-            step -= length
-        return len(self.interval_steps), 0
+from utils.timers import Alarm, Clock
 
 
 class Interrupted(Exception):
@@ -153,28 +107,6 @@ def train(
             interval, position = interval + 1, 0
             yield state.step
     writer.close()
-
-
-class Alarm:
-    """Counts how often `minutes` have passed, so that rank 0's clock can decide for all (None: never)."""
-
-    def __init__(self, minutes: float | None) -> None:
-        self._seconds = None if minutes is None else 60 * minutes
-        self._since = time.monotonic()
-        self._count = self._heard = 0
-
-    def rung(self) -> int:
-        """How often it has rung on this rank; 0 on all but rank 0."""
-        if self._seconds is not None and distributed.is_main() and time.monotonic() - self._since > self._seconds:
-            self._count += 1
-            self._since = time.monotonic()
-        return self._count
-
-    def is_new(self, rung: int) -> bool:
-        """Whether it has rung again since the last time this was asked, by the count that all have agreed on."""
-        new = rung > self._heard
-        self._heard = max(rung, self._heard)
-        return new
 
 
 def current_lr(state: TrainState) -> float:

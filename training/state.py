@@ -2,66 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from dataset.canvases import Canvas, whole_canvas
+from dataset.data_shape import DataShape
 from models.act import ACTStep, PredictStep
 from models.arch import ArchConfig
 from models.ema import EMA
 from models.losses import IGNORE
 from models.network import Network
 from models.puzzle_table import PuzzleTable
-from training import kernels
+from training.buckets.slots import Lanes
 from training.config import RunConfig
-from training.guard import Guard
-from training.lanes import Lanes
 from training.metrics import MetricSums
-from training.optimizers import build_optimizer
+from training.optim.nonfinite import Guard
+from training.optim.optimizers import build_optimizer
+from training.prepare import cpu_kernels
 from utils import collectives
-
-
-@dataclass(frozen=True)
-class DataShape:
-    """What the network must know of its data sets.
-
-    canvases: on which it computes, small ones first; by default the whole one.
-    shares: of the training examples on each, where there are several.
-    """
-
-    vocab_size: int
-    seq_len: int
-    num_puzzle_identifiers: int
-    ignore_label_id: int | None
-    row_stride: int | None = None
-    canvases: tuple[Canvas, ...] = ()
-    shares: tuple[float, ...] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        metadata: Any,
-        num_puzzle_identifiers: int,
-        canvases: tuple[Canvas, ...] = (),
-        shares: tuple[float, ...] | None = None,
-    ) -> DataShape:
-        """Of a split's metadata and the number of identifiers over all data sets."""
-        return cls(
-            metadata.vocab_size,
-            metadata.seq_len,
-            num_puzzle_identifiers,
-            metadata.ignore_label_id,
-            metadata.row_stride,
-            canvases,
-            shares,
-        )
-
-    @property
-    def whole(self) -> Canvas:
-        return whole_canvas(self.seq_len)
 
 
 class TrainState:
@@ -77,7 +34,7 @@ class TrainState:
     def __init__(self, config: RunConfig, shape: DataShape, device: torch.device) -> None:
         arch: ArchConfig = config.arch
         self.config, self.shape, self.device = config, shape, device
-        kernels.install(device)
+        cpu_kernels.install(device)
         generator = torch.Generator().manual_seed(config.seed)  # every rank draws the same weights
         stride = shape.row_stride or shape.whole.width
         self.network = Network(arch, shape.vocab_size, shape.seq_len, generator, stride).to(device)

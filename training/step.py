@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataset.batches import Batch
+from dataset.sampling.joined import Batch
 from models.act import Carry, Slots, refill_data
-from training.lanes import Part
-from training.schedule import lr_factor
+from training.buckets.slots import Part
+from training.optim.schedule import lr_factor
 from training.state import TrainState
 from utils import collectives, distributed
 
@@ -48,7 +48,7 @@ def train_step(state: TrainState, parts: Sequence[Part], total_steps: int) -> No
         total_steps: the planned steps of the run, for the schedule.
 
     Where a gradient is not finite nothing is updated and the slots of these parts take new examples
-    (`training.guard`).
+    (`training.optim.nonfinite`).
     The metrics go to `state.sums`.
     """
     config, arch = state.config, state.config.arch

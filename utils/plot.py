@@ -20,7 +20,7 @@ import numpy as np
 
 from utils.curves import CURVES, Points, curves
 from utils.files import write_atomically
-from utils.runlog import read_metrics
+from utils.metrics_log import read_metrics
 
 COLOURS = ("#0b62a8", "#d1495b", "#2a9d5c", "#b8860b", "#7a4fb5", "#159a9c", "#8c564b", "#555555")
 """Told apart by those who see red and green alike, too, as far as four; further runs differ in their dashes."""

@@ -12,6 +12,8 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
+from utils import distributed
+
 _WINDOW = 8  # the rate is that of the last so many reports
 
 
@@ -178,3 +180,18 @@ def clock_time(seconds: float) -> str:
     days, rest = divmod(whole, 86400)
     text = f"{rest // 3600}:{rest % 3600 // 60:02}:{rest % 60:02}"
     return f"{days}d {text}" if days else text
+
+
+def speaker() -> Callable[[str], None]:
+    """What prints a line on rank 0 and nothing elsewhere."""
+    return say if distributed.is_main() else _say_nothing
+
+
+def say(text: str) -> None:
+    """Prints a line above a progress bar, at once."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def _say_nothing(text: str) -> None:
+    pass

@@ -1,0 +1,87 @@
+"""Batches of an evaluation: every example once, in a fixed order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset.canvas import Canvas
+
+if TYPE_CHECKING:
+    from dataset.storage import Split
+from dataset.sampling.joined import Batch, JoinedSplits
+
+
+class EvalBatches:
+    """All examples in order, each exactly once over all ranks, without random offsets.
+
+    A rank gets its contiguous slice of every global batch; the last one is filled up with blank rows.  All ranks make
+    the same number of steps.
+
+    Args:
+        splits: what to read; several are joined.
+        batch_size: examples per step over all ranks, rounded up to a multiple of their number.
+        examples: int [N], which ones and in which order; None for all.
+        canvas: show the top-left part of the whole canvas alone, which must hold the inputs.  Labels are left out then:
+            they may be larger.
+
+    Yields:
+        (int64 [B] index of each example, -1 for a blank row; the batch), B = batch_size / world_size.
+    """
+
+    def __init__(
+        self,
+        splits: Sequence[Split],
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        examples: NDArray[Any] | None = None,
+        canvas: Canvas | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"the batch size must be at least 1, got {batch_size}")
+        assert 0 <= rank < world_size, (rank, world_size)
+        self.data = JoinedSplits(splits)
+        self._examples = np.arange(self.data.num_examples) if examples is None else np.asarray(examples, dtype=np.int64)
+        outside = (self._examples < 0) | (self._examples >= self.data.num_examples)
+        if np.any(outside):
+            raise ValueError(
+                f"example {self._examples[outside][0]} does not exist: there are {self.data.num_examples} examples"
+            )
+        whole = self.data.metadata.canvas
+        self._canvas = None if canvas == whole else canvas
+        self._cells = (canvas or whole).cells
+        self._rank = rank
+        self._share = math.ceil(batch_size / world_size)
+        self.stride = self._share * world_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._examples) / self.stride)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+        for step in range(len(self)):
+            first = step * self.stride + self._rank * self._share
+            yield self._padded(self._examples[first : first + self._share])
+
+    def _padded(self, examples: NDArray[np.int64]) -> tuple[NDArray[np.int64], Batch]:
+        metadata = self.data.metadata
+        B, N = self._share, len(examples)
+        indices = np.full(B, -1, dtype=np.int64)
+        inputs = np.full((B, self._cells), metadata.pad_id, dtype=np.uint8)
+        unlabelled = metadata.pad_id if metadata.ignore_label_id is None else metadata.ignore_label_id
+        labels = np.full((B, self._cells), unlabelled, dtype=np.uint8)
+        identifiers = np.full(B, metadata.blank_identifier_id, dtype=np.int32)
+        if N:
+            indices[:N] = examples
+            if self._canvas is None:
+                inputs[:N], labels[:N] = self.data.read(examples)
+            else:
+                shown = self.data.read(examples)[0].reshape(N, *metadata.canvas)
+                inputs[:N] = shown[:, : self._canvas.height, : self._canvas.width].reshape(N, -1)
+            puzzles = np.searchsorted(self.data.example_starts, examples, side="right") - 1
+            identifiers[:N] = self.data.puzzle_identifiers[puzzles]
+        return indices, Batch(inputs, labels, identifiers)

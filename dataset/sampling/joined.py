@@ -1,0 +1,154 @@
+"""Joins the splits of several data sets and defines a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset.canvas import Canvas
+
+if TYPE_CHECKING:
+    from dataset.storage import Split
+
+
+_MUST_AGREE = ("seq_len", "row_stride", "vocab_size", "pad_id", "ignore_label_id", "blank_identifier_id")
+
+
+@dataclass
+class Batch:
+    """Examples side by side, in host memory.
+
+    inputs: uint8 [B, S] tokens.
+    labels: uint8 [B, S] tokens, the data set's ignore id where there is nothing to learn.
+    puzzle_identifiers: int32 [B], the blank identifier for padding.
+    """
+
+    inputs: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    puzzle_identifiers: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def rows(self, first: int, end: int) -> Batch:
+        """Some of the examples, without a copy."""
+        return Batch(self.inputs[first:end], self.labels[first:end], self.puzzle_identifiers[first:end])
+
+
+class JoinedSplits:
+    """Several splits as one, their groups, puzzles and examples counted through.
+
+    group_starts: int64 [G + 1], the first puzzle of each group and the end.
+    example_starts: int64 [P + 1], the first example of each puzzle and the end.
+    puzzle_identifiers: int32 [P].
+    group_weights: float64 [G], visits of each group per epoch; None: one each.
+    num_puzzle_identifiers: how many rows a table for all of them needs.
+
+    Raises:
+        ValueError: if there is no split, if they differ in canvas or tokens, or if two of them give the same
+            identifier to their puzzles (they would train one row of the puzzle table for both).
+    """
+
+    def __init__(self, splits: Sequence[Split]) -> None:
+        if not splits:
+            raise ValueError("no data: name at least one data set in data_paths")
+        self.splits = list(splits)
+        self.metadata = self.splits[0].metadata
+        _check_agreement(self.splits)
+        self.num_puzzle_identifiers = max(int(split.metadata.num_puzzle_identifiers) for split in self.splits)
+        self.group_starts = _chain([split.group_indices for split in self.splits])
+        self.example_starts = _chain([split.puzzle_indices for split in self.splits])
+        self.puzzle_identifiers = np.concatenate(
+            [np.asarray(split.puzzle_identifiers, dtype=np.int32) for split in self.splits]
+        )
+        self.group_weights = _joined_weights(self.splits)
+        ends = np.cumsum([int(split.puzzle_indices[-1]) for split in self.splits])
+        self._split_starts = np.concatenate([[0], ends]).astype(np.int64)
+
+    @property
+    def num_examples(self) -> int:
+        return int(self._split_starts[-1])
+
+    def read(
+        self,
+        examples: NDArray[np.int64],
+        visit_seeds: NDArray[np.uint64] | None = None,
+        canvas: Canvas | None = None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Inputs and labels, each uint8 [N, S], of examples [N] counted through all splits."""
+        if len(self.splits) == 1:
+            return self._checked(*self.splits[0].read(examples, visit_seeds, canvas))
+        inputs = np.empty((len(examples), (canvas or self.metadata.canvas).cells), dtype=np.uint8)
+        labels = np.empty_like(inputs)
+        for i, rows in self._owners(examples):
+            seeds = None if visit_seeds is None else visit_seeds[rows]
+            inputs[rows], labels[rows] = self.splits[i].read(examples[rows] - self._split_starts[i], seeds, canvas)
+        return self._checked(inputs, labels)
+
+    def extents(self, examples: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Height and width of the canvas that each example [N] needs, int16 [N, 2]."""
+        found = np.empty((len(examples), 2), dtype=np.int16)
+        for i, rows in self._owners(examples):
+            found[rows] = self.splits[i].extents(examples[rows] - self._split_starts[i])
+        return found
+
+    def _owners(self, examples: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Each split that has some of the examples, and which of them."""
+        owner = np.searchsorted(self._split_starts, examples, side="right") - 1
+        for i in np.unique(owner):
+            yield int(i), np.flatnonzero(owner == i)
+
+    def _checked(
+        self, inputs: NDArray[np.uint8], labels: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The rows, if the network has an embedding for every token of theirs; on a GPU none would end in a riddle."""
+        largest = max(int(inputs.max(initial=0)), int(labels.max(initial=0)))
+        if largest >= self.metadata.vocab_size:
+            raise ValueError(
+                f"the data hold token {largest}, but dataset.json names a vocabulary of {self.metadata.vocab_size}: "
+                "build the data set anew"
+            )
+        return inputs, labels
+
+
+def _chain(starts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """Several lists of starts (each with its end) as one."""
+    chained = [np.zeros(1, dtype=np.int64)]
+    for part in starts:
+        chained.append(chained[-1][-1] + np.asarray(part[1:], dtype=np.int64))
+    return np.concatenate(chained)
+
+
+def _joined_weights(splits: Sequence[Split]) -> NDArray[np.float64] | None:
+    if all(split.group_weights is None for split in splits):
+        return None
+    every = (np.ones(len(s.group_indices) - 1) if s.group_weights is None else s.group_weights for s in splits)
+    return np.concatenate(list(every))
+
+
+def _check_agreement(splits: Sequence[Split]) -> None:
+    first = splits[0].metadata
+    for i, split in enumerate(splits[1:], start=1):
+        for name in _MUST_AGREE:
+            if getattr(split.metadata, name) != getattr(first, name):
+                raise ValueError(
+                    f"data sets that are trained together must agree in {name}: the first has {getattr(first, name)}, "
+                    f"number {i + 1} of data_paths has {getattr(split.metadata, name)}"
+                )
+    if len(splits) == 1:
+        return
+    used = np.empty(0, dtype=np.int32)
+    for i, split in enumerate(splits):
+        identifiers = np.unique(np.asarray(split.puzzle_identifiers))
+        identifiers = identifiers[identifiers != first.blank_identifier_id]
+        shared = np.intersect1d(used, identifiers, assume_unique=True)
+        if len(shared):
+            raise ValueError(
+                f"number {i + 1} of data_paths has puzzle identifiers of an earlier one (such as {shared[0]}): "
+                f"build it with --puzzle-identifiers-start {int(np.max(used)) + 1} or higher"
+            )
+        used = np.union1d(used, identifiers)

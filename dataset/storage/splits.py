@@ -1,0 +1,233 @@
+"""The train or the test split of a data set: an interface and its compact and expanded forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numba
+import numpy as np
+
+from dataset import encoding
+from dataset.canvas import Canvas
+from dataset.storage.schema import EXPANDED_IS_WHOLE, SplitMetadata
+
+
+class Split:
+    """The examples of one split, by number.
+
+    group_indices int [G + 1]: first puzzle of each group; puzzle_indices int [P + 1]: first example of each puzzle;
+    puzzle_identifiers int32 [P].  group_weights float64 [G]: visits of each group per epoch; None: one each.
+    """
+
+    metadata: SplitMetadata
+    group_indices: np.ndarray
+    puzzle_indices: np.ndarray
+    puzzle_identifiers: np.ndarray
+    group_weights: np.ndarray | None = None
+
+    @property
+    def num_examples(self) -> int:
+        return int(self.puzzle_indices[-1])
+
+    def read(
+        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and labels, uint8 [N, cells] each, of `examples` int64 [N].
+
+        Args:
+            visit_seeds: uint64 [N], equal for the examples of one visit of a puzzle: all but one of them are shifted
+                at random, as a pure function of the seed.  None: no shifts.  Expanded data keep theirs.
+            canvas: the part of the whole canvas to show, which must hold the examples (`extents`).
+        """
+        raise NotImplementedError
+
+    def extents(self, examples: np.ndarray) -> np.ndarray:
+        """Height and width of the canvas that each of `examples` int64 [N] needs, int16 [N, 2].
+
+        Raises:
+            ValueError: if the data set's format does not know.
+        """
+        raise NotImplementedError
+
+    def restricted_to(self, identifiers: np.ndarray) -> Split:
+        """The same split with only those groups that hold one of `identifiers`."""
+        wanted = np.isin(np.asarray(self.puzzle_identifiers), identifiers)
+        return RestrictedSplit(self, np.flatnonzero(_of_groups(self.group_indices, wanted)))
+
+    def first_puzzles(self, count: int) -> Split:
+        """The same split with only the first `count` puzzles of each group, the un-augmented one first."""
+        return RestrictedSplit(self, np.flatnonzero(self.rounds() < count))
+
+    def rounds(self) -> np.ndarray:
+        """The place of each puzzle in its group, int64 [P]: 0 for the un-augmented one."""
+        starts = np.asarray(self.group_indices, dtype=np.int64)
+        return np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
+
+
+def _of_groups(group_indices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Whether each puzzle's group holds a wanted puzzle, bool [P]."""
+    starts = np.asarray(group_indices)
+    totals = np.concatenate(([0], np.cumsum(wanted)))
+    return np.repeat(totals[starts[1:]] > totals[starts[:-1]], np.diff(starts))
+
+
+@dataclass
+class CompactSplit(Split):
+    """Examples made as they are read."""
+
+    metadata: SplitMetadata
+    grids: np.ndarray
+    pairs: np.ndarray
+    augmentations: np.ndarray
+    first_pair: np.ndarray = field(repr=False)  # per group
+    group_examples: np.ndarray = field(repr=False)  # examples of each puzzle of a group
+    first_row: np.ndarray = field(repr=False)  # first augmentation row of each group
+    group_indices: np.ndarray = field(repr=False)
+    identifiers_start: int = 1
+    shifted: bool = True
+    group_weights: np.ndarray | None = field(default=None, repr=False)
+
+    @cached_property
+    def puzzle_indices(self) -> np.ndarray:  # type: ignore[override]
+        per_puzzle = np.repeat(self.group_examples, np.diff(self.group_indices))
+        return np.concatenate(([0], np.cumsum(per_puzzle))).astype(np.int32)
+
+    @cached_property
+    def puzzle_identifiers(self) -> np.ndarray:  # type: ignore[override]
+        puzzles = np.arange(self.group_indices[-1])
+        group = np.searchsorted(self.group_indices, puzzles, side="right") - 1
+        rows = self.first_row[group] + puzzles - self.group_indices[group]
+        return (rows + self.identifiers_start).astype(np.int32)
+
+    @cached_property
+    def _first_example(self) -> np.ndarray:
+        return np.asarray(self.puzzle_indices[self.group_indices[:-1]], dtype=np.int64)
+
+    def read(
+        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        examples = _checked(examples, self.num_examples)
+        whole = self.metadata.canvas
+        if canvas is None:
+            canvas = whole
+        elif len(examples) and (self.extents(examples) > canvas).any():
+            raise ValueError(f"an example does not fit a canvas of {canvas}: choose a larger one")
+        inputs = np.empty((len(examples), canvas.cells), dtype=np.uint8)
+        labels = np.empty_like(inputs)
+        seeds = visit_seeds if self.shifted and visit_seeds is not None else np.empty(0, dtype=np.uint64)
+        assert len(seeds) in (0, len(examples)), (len(seeds), len(examples))
+        encoding.encode_examples(
+            self.grids,
+            self.pairs,
+            self.augmentations,
+            self._first_example,
+            self.group_examples,
+            self.first_pair,
+            self.first_row,
+            examples,
+            seeds,
+            whole.height,
+            canvas.height,
+            canvas.width,
+            inputs,
+            labels,
+        )
+        return inputs, labels
+
+    def extents(self, examples: np.ndarray) -> np.ndarray:
+        found = np.empty((len(examples), 2), dtype=np.int16)
+        encoding.extents_of(
+            self.pairs,
+            self.augmentations,
+            self._first_example,
+            self.group_examples,
+            self.first_pair,
+            self.first_row,
+            _checked(examples, self.num_examples),
+            self.metadata.canvas.height,
+            found,
+        )
+        return found
+
+
+@dataclass
+class ExpandedSplit(Split):
+    """Examples that lie written out; several sets are one after the other."""
+
+    metadata: SplitMetadata
+    inputs: list[np.ndarray]
+    labels: list[np.ndarray]
+    group_indices: np.ndarray
+    puzzle_indices: np.ndarray
+    puzzle_identifiers: np.ndarray
+    group_weights: np.ndarray | None = None
+
+    def read(
+        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if canvas not in (None, self.metadata.canvas):
+            raise ValueError(EXPANDED_IS_WHOLE)
+        examples = _checked(examples, self.num_examples)
+        inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
+        labels = np.empty_like(inputs)
+        first = 0
+        for part_inputs, part_labels in zip(self.inputs, self.labels, strict=True):
+            _gather(part_inputs, examples, first, inputs)
+            _gather(part_labels, examples, first, labels)
+            first += len(part_inputs)
+        return inputs, labels
+
+    def extents(self, examples: np.ndarray) -> np.ndarray:
+        raise ValueError(EXPANDED_IS_WHOLE)
+
+
+def _checked(examples: np.ndarray, num_examples: int) -> np.ndarray:
+    """The kernels read without bounds checks, so the numbers of examples are checked here."""
+    examples = np.asarray(examples, dtype=np.int64)
+    if len(examples) and not 0 <= examples.min() <= examples.max() < num_examples:
+        raise IndexError(f"examples {examples.min()}..{examples.max()} are not all in 0..{num_examples - 1}")
+    return examples
+
+
+@numba.njit(nogil=True, cache=True)
+def _gather(rows, examples, first, out):  # type: ignore[no-untyped-def]
+    """Copies those rows that lie in this part, which begins at example `first`; waiting for the disk holds no GIL."""
+    for n in range(len(examples)):
+        i = examples[n] - first
+        if 0 <= i < len(rows):
+            out[n] = rows[i]
+
+
+class RestrictedSplit(Split):
+    """Some puzzles of another split, int64 in rising order; groups without any are left out."""
+
+    def __init__(self, base: Split, puzzles: np.ndarray) -> None:
+        self.base = base
+        group_starts, puzzle_starts = np.asarray(base.group_indices), np.asarray(base.puzzle_indices)
+        groups = np.searchsorted(group_starts, puzzles, side="right") - 1
+        per_group = np.bincount(groups, minlength=len(group_starts) - 1)
+        sizes = puzzle_starts[puzzles + 1] - puzzle_starts[puzzles]
+        self.group_indices = np.concatenate(([0], np.cumsum(per_group[per_group > 0]))).astype(np.int32)
+        self.puzzle_indices = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
+        self.puzzle_identifiers = np.asarray(base.puzzle_identifiers)[puzzles]
+        self.group_weights = None if base.group_weights is None else base.group_weights[per_group > 0]
+        self.metadata = base.metadata.model_copy(
+            update={
+                "total_groups": int((per_group > 0).sum()),
+                "total_puzzles": len(puzzles),
+                "mean_puzzle_examples": float(sizes.mean()) if len(sizes) else 0.0,
+            }
+        )
+        self._shift = puzzle_starts[puzzles] - self.puzzle_indices[:-1]
+
+    def _of_base(self, examples: np.ndarray) -> np.ndarray:
+        return examples + self._shift[np.searchsorted(self.puzzle_indices, examples, side="right") - 1]
+
+    def read(
+        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self.base.read(self._of_base(examples), visit_seeds, canvas)
+
+    def extents(self, examples: np.ndarray) -> np.ndarray:
+        return self.base.extents(self._of_base(examples))

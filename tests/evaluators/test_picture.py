@@ -1,0 +1,97 @@
+"""evaluators/picture.py: the PNG of a task shows the values of its page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluators import picture
+from evaluators.report import page as report
+from evaluators.voting import Candidate
+from tests.conftest import run_script
+
+PALETTE = {name: tuple(bytes.fromhex(value[1:])) for name, value in report.palette().items()}
+OFFICIAL = ["000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25"]
+
+
+def described(attempts: list[list[list[int]]], truth: list[list[int]] | None = None) -> dict[str, Any]:
+    test = {"input": [[5, 5]]} | ({} if truth is None else {"output": truth})
+    task = {"train": [{"input": [[1, 2], [3, 4]], "output": [[7]]}], "test": [test]}
+    votes = [Candidate(np.array(grid, np.uint8), 3 - n, 0.5, 1.0) for n, grid in enumerate(attempts)]
+    (found,) = report.describe({"name": task}, {("name", 0): votes}, {}, attempts=2)
+    return found
+
+
+def drawn(task: dict[str, Any], folder: Path) -> np.ndarray:
+    picture.draw_task(task, folder / "task.png")
+    with Image.open(folder / "task.png") as image:
+        assert image.format == "PNG"
+        return np.array(image.convert("RGB"))
+
+
+def places(image: np.ndarray, colour: str) -> int:
+    return int((image == PALETTE[colour]).all(-1).sum())
+
+
+def test_the_ten_colours_are_the_official_ones() -> None:
+    assert [report.palette()[f"c{colour}"] for colour in range(10)] == [f"#{value}" for value in OFFICIAL]
+
+
+def test_every_grid_is_drawn_in_its_colours(tmp_path: Path) -> None:
+    image = drawn(described([[[8, 8], [8, 9]]]), tmp_path)
+    cell = (picture.LARGEST_CELL - 1) ** 2
+    counts = {colour: places(image, f"c{colour}") for colour in range(1, 10)}
+    assert counts == {1: cell, 2: cell, 3: cell, 4: cell, 5: 2 * cell, 6: 0, 7: cell, 8: 3 * cell, 9: cell}
+
+
+def test_differences_are_marked_and_the_right_answer_framed(tmp_path: Path) -> None:
+    truth = [[8, 8], [8, 9]]
+    right, wrong = drawn(described([truth], truth), tmp_path), drawn(described([[[8, 8], [8, 6]]], truth), tmp_path)
+    other = drawn(described([[[8, 8]]], truth), tmp_path)
+    # the frame, and the word above it
+    assert places(right, "good") > 2 * places(wrong, "good") + 500
+    assert 0 < places(wrong, "c6") < (picture.LARGEST_CELL - 1) ** 2, "the mark covers a part of its cell"
+    assert places(right, "c9") == 2 * places(wrong, "c9")
+    assert places(other, "c8") == (3 + 2) * (picture.LARGEST_CELL - 1) ** 2, "shapes differ: nothing is marked"
+
+
+def test_differences_are_those_of_the_text() -> None:
+    assert report.differing("12/34", "12/35") == {(1, 1)}
+    assert report.differing("12/34", "12/34") == set()
+    assert report.differing("12/34", "1234") == set() == report.differing("", "1") == report.differing("1", None)
+
+
+def test_without_an_answer_the_picture_says_so(tmp_path: Path) -> None:
+    assert described([])["test"][0]["summary"].endswith("the input itself is submitted")
+    assert len(drawn(described([]), tmp_path)) > 100
+
+
+def test_a_hostile_name_is_only_drawn(tmp_path: Path) -> None:
+    for name in ("a\nb", "\ud800", "../" * 5000, ""):
+        assert drawn(described([]) | {"id": name}, tmp_path).shape[1] == picture.WIDTH
+
+
+def test_a_missing_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ValueError, match=r"pip install -e \"\.\[pictures\]\""):
+        picture.draw_task(described([]), tmp_path / "task.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_puzzle_of_a_data_set(small_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "puzzle.png"
+    done = run_script("-m", "evaluators.picture", str(small_data), "train0", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    with Image.open(out) as image:
+        assert image.size[0] == picture.WIDTH
+    task = report.described_puzzle(small_data, "train0")
+    assert task["id"] == "train0" and len(task["train"]) == 4 and "e" in task["train"][0]["input"]
+    for name in ("nowhere", "train0|||t9|||0123456789"):
+        done = run_script("-m", "evaluators.picture", str(small_data), name, "--out", str(tmp_path / "no.png"))
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and name in done.stderr
+    assert not (tmp_path / "no.png").exists()

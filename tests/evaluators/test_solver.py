@@ -1,0 +1,236 @@
+"""evaluators/solver.py and solve.py: a puzzle from a dictionary, or a file, to ranked attempts and a picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import solve
+from evaluators import solver as solver_module
+from evaluators.solver import Solver
+from evaluators.voting import Candidate
+from models.arch import ArchConfig
+from tests.conftest import ROOT, run_script
+from training import checkpoint
+from training.checkpoint import NetworkConfig, load_weights
+from training.config import EvalConfig
+from training.export import folder
+
+QUICK: dict[str, Any] = {"augmentations": 4, "finetune_steps": 20}
+RATE: dict[str, Any] = {"lr": 5e-3, "global_batch_size": 8}
+"""With these a network that knows nothing learns at least to draw grids."""
+
+
+def copying(seed: int = 0, side: int = 3) -> dict[str, Any]:
+    """A puzzle whose every output is its input."""
+    rng = np.random.default_rng(seed)
+    grids = [rng.integers(0, 10, (side, side)).tolist() for _ in range(6)]
+    train = [{"input": grid, "output": grid} for grid in grids[:4]]
+    return {"train": train, "test": [{"input": grid} for grid in grids[4:]]}
+
+
+def plain(attempts: list[list[Candidate]]) -> list[list[tuple[Any, int, float]]]:
+    return [[(c.grid.tolist(), c.votes, c.mean_halt) for c in candidates] for candidates in attempts]
+
+
+def test_attempts_are_ranked_typed_and_the_same_again(small_run: Path, tmp_path: Path) -> None:
+    task = copying()
+    attempts = Solver.load(small_run, **RATE).predict(task, **QUICK)
+    assert len(attempts) == 2
+    for candidates in attempts:
+        assert candidates and sum(c.votes for c in candidates) <= 5
+        assert [c.votes for c in candidates] == sorted((c.votes for c in candidates), reverse=True)
+        assert all(c.grid.dtype == np.uint8 and c.grid.ndim == 2 and c.grid.max() <= 9 for c in candidates)
+        assert all(0 <= c.mean_halt <= 1 for c in candidates)
+    folder.write_folder(small_run, tmp_path / "shared")
+    solver = Solver.load(tmp_path / "shared", **RATE)
+    assert plain(solver.predict(copying(1), **QUICK)) != plain(attempts)
+    assert plain(solver.predict(task, **QUICK)) == plain(attempts)  # whatever was solved before
+    assert plain(solver.predict(task, seed=1, **QUICK)) != plain(attempts)
+    assert plain(solver.predict(task, augmentations=4, finetune_steps=0)) != plain(attempts)
+
+
+def test_arrays_are_taken_and_test_outputs_not_looked_at(small_run: Path) -> None:
+    solver, task = Solver.load(small_run, **RATE), copying()
+    wanted = plain(solver.predict(task, **QUICK))
+    arrays = {
+        side: [{key: np.array(grid) for key, grid in pair.items()} for pair in pairs] for side, pairs in task.items()
+    }
+    assert plain(solver.predict(arrays, **QUICK)) == wanted
+    for pair in task["test"]:
+        pair["output"] = [[7] * 9] * 9  # larger than the canvas, too
+    assert plain(solver.predict(task, **QUICK)) == wanted
+
+
+@pytest.mark.slow
+def test_fine_tuning_learns_the_puzzle(small_run: Path) -> None:
+    """Copying the input; without fine-tuning the right answer is nowhere among the candidates."""
+    task = copying()
+    truths = [pair["input"] for pair in task["test"]]
+    solver = Solver.load(small_run, lr=5e-3, global_batch_size=16)
+    for steps, wanted in ((0, False), (150, True)):
+        attempts = solver.predict(task, augmentations=8, finetune_steps=steps)
+        found = [
+            truth in [c.grid.tolist() for c in candidates] for truth, candidates in zip(truths, attempts, strict=True)
+        ]
+        assert found == [wanted, wanted]
+    assert any(truth == candidates[0].grid.tolist() for truth, candidates in zip(truths, attempts, strict=True))
+
+
+def test_a_small_puzzle_is_computed_on_a_small_canvas(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(solver_module, "train_step", lambda state, parts, total: seen.append(state.shape.canvases))
+    Solver.load(small_run, canvases="fitted", **RATE).predict(copying(side=2), **QUICK)
+    assert len(seen) == 20 and any(canvas.cells < 36 for canvas in seen[0])
+    monkeypatch.undo()
+    attempts = Solver.load(small_run, canvases="fitted", **RATE).predict(copying(side=2), **QUICK)
+    assert len(attempts) == 2
+
+
+def test_what_is_shown_of_a_puzzle(small_run: Path) -> None:
+    task = copying()
+    task["test"][0]["output"] = task["test"][0]["input"]
+    found = Solver.load(small_run, **RATE).solve(task, name="mine", **QUICK)
+    described = found.described(attempts=2)
+    assert described["id"] == "mine" and len(described["train"]) == 4
+    known, unknown = described["test"]
+    assert known["truth"] is not None and known["status"] in ("solved", "wrong cells", "wrong shape")
+    assert unknown["truth"] is None and unknown["status"] == "unknown"
+    assert len(known["steps"]) == 3  # halt_max_steps
+
+
+def test_what_cannot_be_solved_is_refused_in_a_sentence(small_run: Path) -> None:
+    solver = Solver.load(small_run)
+    large = copying(side=7)
+    for task, said in (
+        (large, "puzzle has a grid of 7 cells in a row, the network's canvas is 6 x 6"),
+        ({"test": [{"input": [[1]]}]}, "puzzle has no 'train'"),
+        (copying() | {"test": []}, "test is empty"),
+        (copying() | {"test": [{"input": [[1, 2], [3]]}]}, "ragged"),
+        (copying() | {"test": [{"input": [[10]]}]}, "the colour 10"),
+    ):
+        with pytest.raises(ValueError) as error:
+            solver.predict(task, **QUICK)
+        assert said in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="must not be negative"):
+        solver.predict(copying(), finetune_steps=-1)
+    with pytest.raises(ValueError, match="did you mean 'lr'"):
+        Solver.load(small_run, lrr=1)
+    with pytest.raises(ValueError, match="global_batch_size='many'"):
+        Solver.load(small_run, global_batch_size="many")
+    weights = load_weights(small_run)
+    sudoku = checkpoint.network_config(weights).model_dump() | {"arch": ArchConfig(puzzle_emb_ndim=0)}
+    sudoku["tokens"]["vocab_size"] = 11
+    with pytest.raises(ValueError, match="is no network for ARC's grids"):
+        Solver(weights, NetworkConfig.model_validate(sudoku), {})
+
+
+def test_settings_that_would_do_nothing_are_refused(small_run: Path) -> None:
+    """Every setting of a run is either of use here or refused, those with another name here by that name."""
+    for name in sorted(EvalConfig.model_fields.keys() - solver_module.SETTINGS):
+        with pytest.raises(ValueError, match=f"^{name} cannot be set for a single puzzle: [^\n]+$"):
+            Solver.load(small_run, **{name: 1})
+    for name, said in (
+        ("seed", "use the argument seed of predict, or --seed of solve.py"),
+        ("vote_augmentations", "--augmentations of solve.py"),
+        ("train_augmentations", "--augmentations of solve.py"),
+        ("attempts", "--attempts of solve.py"),
+        ("epochs", "--steps of solve.py"),
+        ("deadline", "leave it out, or run eval_arc_k10.py"),
+        ("arch.H_cycles", "arch.H_cycles cannot be set for a single puzzle"),
+    ):
+        with pytest.raises(ValueError) as error:
+            Solver.load(small_run, **{name: 1})
+        assert said in str(error.value)
+    defaults = EvalConfig.model_validate({"arch": ArchConfig(), "data_paths": ["x"]}).model_dump()
+    used = {name: defaults[name] for name in solver_module.SETTINGS}
+    config = Solver.load(small_run, **used)._config(10, 0)
+    assert config.model_dump(include=set(used)) == used
+
+
+def test_the_rates_are_those_of_the_last_training_unless_they_are_set(small_run: Path) -> None:
+    recipe = load_weights(small_run).record["stages"][-1]["recipe"]
+    config = Solver.load(small_run)._config(100, 0)
+    assert (config.lr, config.puzzle_emb_lr, config.ema) == (recipe["lr"], recipe["puzzle_emb_lr"], False)
+    assert config.arch.H_cycles == 2 and config.lr_warmup_steps == 20
+    assert Solver.load(small_run, lr=0.5)._config(100, 0).lr == 0.5
+
+
+def test_one_command_from_a_file_to_a_picture(small_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="pillow is not installed")
+    puzzle, out = tmp_path / "mine.json", tmp_path / "answer.png"
+    puzzle.write_text(json.dumps(copying()))
+    done = run_script(
+        *("solve.py", str(puzzle), "--weights", str(small_run), "--out", str(out), "--augmentations", "4"),
+        *("--steps", "80", "--settings", "lr=5e-3", "global_batch_size=8"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes().startswith(b"\x89PNG")
+    told = json.loads((tmp_path / "answer.attempts.json").read_text())
+    assert told["puzzle"] == "mine" and told["conditions"]["steps"] == "80"
+    best = told["attempts"][0][0]
+    shown = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert [[int(digit) for digit in row] for row in shown[: len(best["grid"])]] == best["grid"]
+    assert f"test input 1: {best['votes']} of " in done.stdout
+
+
+def test_a_file_that_cannot_be_solved_leaves_nothing(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = json.loads((ROOT / "examples/mirror.json").read_text())
+    files = {
+        "broken.json": '{"train": [',
+        "list.json": "[1, 2]",
+        "several.json": json.dumps({"a": task, "b": task}),
+        "colour.json": json.dumps(task).replace("8", "11"),
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    out = tmp_path / "answer.png"
+    for name, more, said in (
+        ("none.json", (), "there is no file"),
+        ("broken.json", (), "is not JSON"),
+        ("list.json", (), "has no 'train'"),
+        ("several.json", (), "holds 2 tasks: choose one by --task, such as --task a"),
+        ("several.json", ("--task", "c"), "has no task c"),
+        ("colour.json", (), "the colour 11"),
+        ("several.json", ("--task", "a", "--settings", "steps"), "write it as key=value"),
+        ("several.json", ("--task", "a", "--settings", "canvases=[["), "cannot be read: quote lists"),
+        ("several.json", ("--task", "a", "--settings", "deadline=17:30"), "deadline cannot be set"),
+    ):
+        command = ["solve.py", str(tmp_path / name), "--weights", str(small_run), "--out", str(out), *more]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            solve.main()
+        printed = capsys.readouterr().err
+        assert ended.value.code == 2 and said in printed and printed.count("\n") == 1, printed
+    assert {path.name for path in tmp_path.iterdir()} == set(files)
+
+
+def test_the_puzzle_itself_is_not_overwritten(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("PIL", reason="pillow is not installed")
+    text = json.dumps(copying())
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.json", "mine.attempts.json", "mine.png"):
+        Path(name).write_text(text)
+    Path("link.json").symlink_to("mine.png")
+    common = ("--weights", str(small_run), "--out", "mine.png", "--augmentations", "0", "--steps", "0")
+    for name in ("mine.attempts.json", str(tmp_path / "mine.attempts.json"), "mine.png", "link.json"):
+        monkeypatch.setattr(sys, "argv", ["solve.py", name, *common])
+        with pytest.raises(SystemExit) as ended:
+            solve.main()
+        printed = capsys.readouterr().err
+        assert ended.value.code == 2 and printed.count("\n") == 1
+        assert f"--out mine.png would overwrite the puzzle {name}: give another name to one of them" in printed
+    assert Path("mine.attempts.json").read_text() == Path("mine.png").read_text() == text
+    monkeypatch.setattr(sys, "argv", ["solve.py", "mine.json", *common])
+    solve.main()
+    assert Path("mine.json").read_text() == text
+    assert json.loads(Path("mine.attempts.json").read_text())["puzzle"] == "mine"

@@ -1,0 +1,101 @@
+"""What every program of this project does alike: help, exit status, silence where nothing is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.builders.commands import PROJECT, execute
+from tests.conftest import ROOT, SMALL, run_script
+
+SCRIPTS = ("build_dataset.py", "pretrain_no_eval.py", "eval_arc_k10.py", "demo.py")
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("benchmarks", "dataset", "evaluators", "training", "utils")
+    for path in (ROOT / folder).rglob("*.py")
+    if "__main__" in path.read_text(encoding="utf-8") and "def main" in path.read_text(encoding="utf-8")
+)
+PROGRESS = re.compile(r"(train|predict) \d+/\d+ \(.*%\)( \| .*)?")
+
+
+@pytest.mark.parametrize("program", [*SCRIPTS, *MODULES])
+def test_every_program_helps(program: str) -> None:
+    """--help ends well and shows the command itself."""
+    words = [program] if program in SCRIPTS else ["-m", program]
+    assert program in execute(["python", *words, "--help"])
+
+
+def test_the_programs_are_found() -> None:
+    assert {"dataset.statistics", "evaluators.tools", "evaluators.report", "training.export"} <= set(MODULES)
+
+
+def test_help_shows_what_a_run_would_have() -> None:
+    said = execute(["python", "eval_arc_k10.py", "--help"])
+    assert 'data_paths=["data/arc-agi-2"]' in said and "eval_interval=10000 " in said and 'evaluators=["arc"]' in said
+    assert "--hydra-help" in said and "demo_finetune" in said
+    said = execute(["python", "build_dataset.py", "--help"])
+    assert "build_dataset.py sudoku" in said and "build_dataset.py maze" in said
+
+
+def test_hydras_options_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "lr: 0.25" in execute(["python", "pretrain_no_eval.py", "+experiment=arc2", "lr=0.25", "--cfg", "job"])
+    assert "hydra.cc" in execute(["python", "pretrain_no_eval.py", "--hydra-help"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_normal_run_is_quiet(small_data: Path, tmp_path: Path) -> None:
+    """Built, trained eager and compiled, evaluated on two ranks: no warning of Python, PyTorch or Hydra, no colours and
+    no moving bars where nobody looks, and of every rank's standard error nothing but how far it is."""
+    rebuilt = run_script(
+        *("build_dataset.py", "maze", "--size", "9", "--subsample-size", "20", "--test-size", "5"),
+        *("--output-dir", str(tmp_path / "maze")),
+    )
+    tiny = ("arch.L_layers=1", "arch.H_cycles=1", "arch.L_cycles=1", "arch.halt_max_steps=2", "arch.puzzle_emb_len=16")
+    small = [word for word in SMALL if word.split("=")[0] not in ("compile", "arch.forward_dtype")]
+    common = (f"data_paths=[{small_data}]", "epochs=2", "eval_interval=2", "ema=True", *small, *tiny)
+    run, starting = tmp_path / "run", ("eval_arc_k10.py", f"load_checkpoint={tmp_path / 'run'}")
+    eager = run_script("pretrain_no_eval.py", *common, f"checkpoint_path={run}", "compile=false")
+    compiled = run_script("pretrain_no_eval.py", *common, f"checkpoint_path={tmp_path / 'compiled'}", "compile=true")
+    evaluated = run_script(*starting, *common, f"checkpoint_path={tmp_path / 'eval'}", "compile=false", ranks=2)
+    for done in (rebuilt, eager, compiled, evaluated):
+        assert done.returncode == 0, done.stderr
+        assert "warn" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
+        assert not re.search(r"\x1b|\r", done.stdout + done.stderr)
+        others = [line for line in done.stderr.splitlines() if not PROGRESS.fullmatch(line)]
+        assert others == []
+
+
+def test_the_default_installation_has_what_is_imported() -> None:
+    """Every package that a program imports at its start is a dependency; every dependency is imported somewhere."""
+    listing = (
+        "import importlib, json, sys\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "print(json.dumps(list(sys.modules)))"
+    )
+    started = [script.removesuffix(".py") for script in SCRIPTS]
+    done = subprocess.run(
+        [sys.executable, "-c", listing, *started, "evaluators.report", "evaluators.tools", "training.export"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+    assert not loaded & {"matplotlib", "huggingface_hub", "pytest", "hypothesis", "adam_atan2_pytorch"}
+    imported = {"hydra-core": "hydra", "pyyaml": "yaml"}
+    sources = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("dataset", "evaluators", "models", "training", "utils", ".")
+        for path in (ROOT / folder).glob("*.py")
+    )
+    for dependency in PROJECT["dependencies"]:
+        name = re.split(r"[<>=]", dependency)[0]
+        package = imported.get(name, name)
+        assert re.search(rf"^\s*(import|from) {package}\b", sources, re.MULTILINE), f"nothing needs {name}"

@@ -1,0 +1,154 @@
+"""What only a GPU can show: `make gpu`.  Skipped where there is none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dataset.data_shape import DataShape
+from dataset.sampling.joined import Batch
+from tests.conftest import ROOT, SMALL
+from training import checkpoint
+from training.buckets.slots import whole
+from training.config import PretrainConfig
+from training.state import TrainState
+from training.step import train_step
+from utils.metrics_log import read_metrics
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+C, PUZZLES, B = 900, 50, 8
+CUDA = torch.device("cuda", 0)
+
+
+def state_of(device: torch.device, **settings: Any) -> TrainState:
+    arch = {
+        **{
+            "hidden_size": 128,
+            "num_heads": 4,
+            "H_cycles": 2,
+            "L_cycles": 2,
+            "puzzle_emb_ndim": 128,
+            "puzzle_emb_len": 4,
+        },
+        **{"halt_max_steps": 4, "forward_dtype": "bfloat16"},
+    }
+    config = PretrainConfig(
+        **{
+            "arch": arch | settings.pop("arch", {}),
+            **{"data_paths": ["none"], "global_batch_size": B, "epochs": 1, "compile": False, "ema": True, "lr": 1e-3},
+            **{"lr_warmup_steps": 0, **settings},
+        }
+    )
+    return TrainState(config, DataShape(12, C, PUZZLES, 0), device)
+
+
+def batch_of(step: int) -> Batch:
+    rng = np.random.default_rng(step)
+    inputs, labels = rng.integers(0, 12, (2, B, C)).astype(np.uint8)
+    return Batch(inputs, labels, rng.integers(1, PUZZLES, B).astype(np.int32))
+
+
+def losses_of(state: TrainState, steps: int) -> list[float]:
+    found = []
+    for step in range(steps):
+        train_step(state, whole(batch_of(step)), total_steps=100)
+        found.append(state.sums.reduce()["lm_loss"])
+    state.guard.raise_if_bad()
+    return found
+
+
+def test_a_step_is_that_of_a_cpu() -> None:
+    exact = {"arch": {"forward_dtype": "float32"}}
+    torch.set_float32_matmul_precision("highest")
+    cpu, gpu = (losses_of(state_of(device, **exact), 6) for device in (torch.device("cpu"), CUDA))
+    assert gpu == pytest.approx(cpu, rel=2e-3)
+
+
+@pytest.mark.parametrize("arch", [{}, {"mlp_t": True}, {"name": "hrm", "H_layers": 1}, {"name": "trm_hier6"}])
+def test_compiled_bfloat16_learns_as_eager_does(arch: dict[str, Any]) -> None:
+    eager, compiled = (losses_of(state_of(CUDA, arch=arch, compile=c), 8) for c in (False, True))
+    assert compiled == pytest.approx(eager, rel=3e-2)
+
+
+def test_activations_computed_again_take_less_memory_and_change_little() -> None:
+    found = []
+    for again in (False, True):
+        torch.cuda.reset_peak_memory_stats(CUDA)
+        before = torch.cuda.memory_allocated(CUDA)
+        losses = losses_of(state_of(CUDA, compile=True, activation_checkpointing=again), 6)
+        found.append((losses, torch.cuda.max_memory_allocated(CUDA) - before))
+    (plain, held), (again_losses, held_again) = found
+    assert again_losses == pytest.approx(plain, rel=3e-2)
+    assert held_again < 0.8 * held
+
+
+def test_no_step_waits_for_the_device_and_none_recompiles() -> None:
+    state = state_of(CUDA, compile=True)
+    for step in range(4):
+        train_step(state, whole(batch_of(step)), total_steps=100)
+    torch.cuda.synchronize()
+    torch._dynamo.config.error_on_recompile = True
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(4, 12):
+            train_step(state, whole(batch_of(step)), total_steps=100)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        torch._dynamo.config.error_on_recompile = False
+    state.guard.raise_if_bad()
+
+
+def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    straight = state_of(CUDA)
+    wanted = losses_of(straight, 8)
+    half = state_of(CUDA)
+    losses_of(half, 4)
+    path = checkpoint.save(half, tmp_path, {})
+    resumed = state_of(CUDA)
+    checkpoint.restore(resumed, path)
+    found = []
+    for step in range(4, 8):
+        train_step(resumed, whole(batch_of(step)), total_steps=100)
+        found.append(resumed.sums.reduce()["lm_loss"])
+    assert found == pytest.approx(wanted[4:], rel=1e-2)
+
+
+def test_scripts_run_under_torchrun(small_data: Path, tmp_path: Path) -> None:
+    """NCCL on one GPU: pretraining, then fine-tuning to a submission."""
+    settings = [s for s in SMALL if not s.startswith(("device", "compile", "arch.forward_dtype"))]
+    for command in (
+        ("pretrain_no_eval.py", "epochs=8", f"checkpoint_path={tmp_path / 'p'}"),
+        (
+            "eval_arc_k10.py",
+            "epochs=4",
+            "eval_interval=4",
+            f"load_checkpoint={tmp_path / 'p'}",
+            f"checkpoint_path={tmp_path / 'e'}",
+        ),
+    ):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1", *command),
+                *(f"data_paths=[{small_data}]", "device=cuda", "ema=True", *settings),
+            ],
+            cwd=ROOT,
+            env={**os.environ},
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert np.isfinite(read_metrics(tmp_path / "p" / "metrics.jsonl")[-1]["lm_loss"])
+    assert (tmp_path / "e" / "submission.json").is_file()

@@ -1,0 +1,92 @@
+"""config/experiment: every recipe composes, says what it must, and makes a step."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from dataset.data_shape import DataShape
+from dataset.sampling.joined import Batch
+from training.buckets.slots import whole
+from training.config import EvalConfig, PretrainConfig, RunConfig
+from training.launch.cli import CONFIG_DIR, GROUPS
+from training.launch.overrides import check_overrides, validate
+from training.state import TrainState
+from training.step import train_step
+
+RECIPES = sorted(path.stem for path in (Path(CONFIG_DIR) / "experiment").glob("*.yaml"))
+SMALL = (
+    *("arch.hidden_size=32", "arch.num_heads=2", "arch.forward_dtype=float32", "global_batch_size=4", "compile=false"),
+    *("lr_warmup_steps=0", "arch.L_layers=1", "arch.expansion=1", "device=cpu"),
+)
+
+
+def header(name: str) -> str:
+    lines = (Path(CONFIG_DIR) / "experiment" / f"{name}.yaml").read_text().splitlines()
+    return "\n".join(line for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
+
+
+def script_of(name: str) -> tuple[str, type[RunConfig]]:
+    """The script that the recipe's own command names."""
+    command = re.search(rf"(pretrain_no_eval|eval_arc_k10)\.py \+experiment={name}\b", header(name))
+    assert command is not None, f"{name} does not open with its command"
+    return {"pretrain_no_eval": ("cfg_pretrain", PretrainConfig), "eval_arc_k10": ("cfg_eval", EvalConfig)}[command[1]]
+
+
+def composed(name: str, *overrides: str) -> Any:
+    config_name, model = script_of(name)
+    chosen = [f"+experiment={name}", *overrides]
+    check_overrides(chosen, model, GROUPS)
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return validate(compose(config_name, overrides=chosen), model)
+
+
+def test_there_are_the_recipes_that_users_look_for() -> None:
+    assert {"nvarc_pretrain", "nvarc_finetune", "arc1", "arc2", "sudoku_mlp", "sudoku_attention", "maze"} <= set(
+        RECIPES
+    )
+    assert {"finetune_4xl4", "demo", "demo_finetune", "sudoku_small"} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_say_what_they_are(name: str) -> None:
+    said = re.sub(r"\s*#\s*", " ", header(name))
+    for word in ("Hardware:", "Duration", "core", "Rates: adam-atan2", "Differs from"):
+        assert word.lower() in said.lower(), word
+    convention = 1.27 if "adam-atan2-pytorch" in said else 1.0
+    assert composed(name).atan2_scale == convention
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_make_a_step(name: str) -> None:
+    config = composed(name, *SMALL)
+    assert config.arch.hidden_size == 32  # an override on top of a recipe wins
+    state = TrainState(config, DataShape(12, 36, 5, 0), torch.device("cpu"))
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.integers(1, 12, (2, 4, 36)).astype(np.uint8)
+    before = {name: p.detach().clone() for name, p in state.network.named_parameters()}
+    train_step(state, whole(Batch(inputs, labels, np.array([0, 1, 2, 3], dtype=np.int32))), total_steps=10)
+    state.guard.raise_if_bad()
+    assert np.isfinite(state.sums.reduce()["lm_loss"])
+    assert any(not torch.equal(p, before[name]) for name, p in state.network.named_parameters())
+
+
+def test_published_settings_of_the_recipes() -> None:
+    pretrain = composed("nvarc_pretrain")
+    assert (pretrain.global_batch_size, pretrain.lr, pretrain.arch.L_cycles, pretrain.num_intervals) == (
+        3072,
+        3e-4,
+        4,
+        10,
+    )
+    finetune = composed("nvarc_finetune")
+    assert (finetune.epochs, finetune.arch.halt_max_steps, finetune.rows_from) == (2000, 10, "mean")
+    mlp, attention, maze = (composed(name) for name in ("sudoku_mlp", "sudoku_attention", "maze"))
+    assert mlp.arch.mlp_t and not attention.arch.mlp_t and attention.arch.pos_encodings == "rope"
+    assert (mlp.weight_decay, mlp.puzzle_emb_lr, maze.arch.L_cycles, mlp.arch.L_cycles) == (1.0, 1e-4, 4, 6)

@@ -1,0 +1,180 @@
+"""training/config.py, schedule.py and the YAML files: what is accepted, what is refused, in which words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.config import EvalConfig, PretrainConfig, RunConfig
+from training.launch.cli import CONFIG_DIR, GROUPS, for_hydra
+from training.launch.overrides import check_overrides, known_keys, settings_of, validate
+from training.optim.schedule import lr_factor
+
+PUBLISHED_PRETRAINING = (
+    *("arch=trm", "data_paths=[DIR]", "arch.L_layers=2", "arch.H_cycles=3", "arch.L_cycles=4", "ema=True"),
+    *("evaluators=[]", "lr=0.0003", "+checkpoint_path=./checkpoint", "global_batch_size=3072", "eval_interval=1000"),
+    "epochs=10000",
+)
+PUBLISHED_FINE_TUNING = (
+    *("arch=trm", "data_paths=[DIR]", "arch.L_layers=2", "arch.H_cycles=4", "arch.L_cycles=4"),
+    *("arch.halt_max_steps=10", "+load_checkpoint=./checkpoint/step_220708", "eval_interval=2000", "epochs=2000"),
+    *("global_batch_size=128", "ema=True", "+checkpoint_path=./checkpoint-eval", "lr_warmup_steps=200", "lr=0.0001"),
+)
+
+
+def composed(name: str, model: type[RunConfig], *overrides: str) -> Any:
+    check_overrides(list(overrides), model, GROUPS)
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return validate(compose(name, overrides=for_hydra(list(overrides))), model)
+
+
+def test_published_commands_compose_as_they_stand() -> None:
+    pretraining = composed("cfg_pretrain", PretrainConfig, *PUBLISHED_PRETRAINING)
+    assert (pretraining.num_intervals, pretraining.epochs_per_interval) == (10, 1000)
+    assert (pretraining.arch.H_cycles, pretraining.arch.L_cycles, pretraining.lr) == (3, 4, 3e-4)
+    assert pretraining.checkpoint_path == "./checkpoint"
+    fine_tuning = composed("cfg_eval", EvalConfig, *PUBLISHED_FINE_TUNING)
+    assert fine_tuning.load_checkpoint == "./checkpoint/step_220708"
+    assert fine_tuning.rows_from == "mean"
+
+
+def test_keys_need_no_plus() -> None:
+    plain = [override.lstrip("+") for override in PUBLISHED_FINE_TUNING]
+    assert composed("cfg_eval", EvalConfig, *plain) == composed("cfg_eval", EvalConfig, *PUBLISHED_FINE_TUNING)
+
+
+def test_defaults_are_the_published_ones() -> None:
+    config = composed("cfg_pretrain", PretrainConfig)
+    got = config.model_dump()
+    wanted = {
+        **{"global_batch_size": 768, "epochs": 100_000, "eval_interval": 10_000, "lr": 1e-4, "lr_min_ratio": 1.0},
+        **{"lr_warmup_steps": 2000, "puzzle_emb_lr": 1e-2, "weight_decay": 0.1, "puzzle_emb_weight_decay": 0.1},
+        **{"seed": 0, "ema_rate": 0.999, "beta1": 0.9, "beta2": 0.95},
+    }
+    assert {key: got[key] for key in wanted} == wanted
+    arch = {
+        **{"hidden_size": 512, "num_heads": 8, "expansion": 4, "halt_max_steps": 16, "halt_exploration_prob": 0.1},
+        **{"puzzle_emb_ndim": 512, "puzzle_emb_len": 16, "pos_encodings": "rope", "forward_dtype": "bfloat16"},
+        **{"H_cycles": 3, "L_cycles": 6, "L_layers": 2},
+    }
+    assert {key: got["arch"][key] for key in arch} == arch
+
+
+def test_yaml_and_models_name_the_same_defaults() -> None:
+    """What the YAML files spell out is what the models say, so that neither is a trap."""
+    config = composed("cfg_pretrain", PretrainConfig).model_dump()
+    defaults = {
+        name: field.get_default(call_default_factory=True) for name, field in PretrainConfig.model_fields.items()
+    }
+    for name in set(config) - {"arch", "data_paths", "eval_interval"}:
+        assert config[name] == defaults[name], name
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("lrr=0.1", "there is no setting 'lrr': did you mean 'lr'"),
+        ("+arch.hiden_size=3", "did you mean 'arch.hidden_size'"),
+        ("+hidden_size=3", "did you mean 'arch.hidden_size'"),
+        ("global_batch_sise=3", "did you mean 'global_batch_size'"),
+        ("epochs=-1", "epochs=-1"),
+        ("lr=0", "lr=0"),
+        ("arch.H_cycles=2.5", "arch.H_cycles=2.5"),
+        ("evaluators=[arc]", "pretraining does not evaluate"),
+        ("epochs=15000", "epochs=15000 is not a multiple of eval_interval=10000"),
+        ("epochs=0", "leaves nothing to train"),
+        ("arch=trn", "arch=trn does not exist: did you mean arch=trm?"),
+        ("+experiment=arc3", "did you mean experiment=arc"),
+        ("epochs", "'epochs' is no setting: write it as key=value"),
+    ],
+)
+def test_refusals_name_the_key_and_the_remedy(override: str, said: str) -> None:
+    with pytest.raises(ValueError) as error:
+        composed("cfg_pretrain", PretrainConfig, override)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("epochs=0", "eval_interval=1"), "name it by load_checkpoint"),
+        (("epochs=0", "load_checkpoint=x", "puzzle_rows=mean"), "which puzzle_rows=mean would undo"),
+        (("data_paths=[a,b]",), "evaluation takes one data set"),
+        (("evaluators=[arcc]",), "choose \\[arc\\], \\[exact\\]"),
+        (("early_exit=1",), "early_exit=1: write false, halt, or how many"),
+        (("early_exit=-3",), "early_exit=-3: write false"),
+        (("early_exit=soon",), "early_exit=soon: write false"),
+        (("ranking=best",), "ranking='best'"),
+        (("vote_steps=2", "evaluators=[exact]"), "set evaluators=\\[arc\\]"),
+        (("pool_checkpoints=2", "time_budget=3"), "a run in a given time makes one"),
+    ],
+)
+def test_evaluation_refusals(overrides: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        composed("cfg_eval", EvalConfig, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "means"), [("false", False), ("true", "halt"), ("halt", "halt"), ("2", 2), ("16", 16)]
+)
+def test_early_exit_is_a_switch_or_a_number(override: str, means: object) -> None:
+    found = composed("cfg_eval", EvalConfig, f"early_exit={override}").early_exit
+    assert found == means and type(found) is type(means)
+
+
+def test_every_field_says_what_it_is() -> None:
+    assert "arch.hidden_size" in known_keys(PretrainConfig)
+    silent = [key for key, field in settings_of(EvalConfig) if not field.description and key not in ("run_name",)]
+    assert silent == []
+    assert set(known_keys(PretrainConfig)) < set(known_keys(EvalConfig))
+
+
+@given(st.integers(1, 50), st.integers(1, 500), st.floats(0, 1))
+def test_schedule_warms_up_then_falls_to_its_end(warmup: int, more: int, ratio: float) -> None:
+    total = warmup + more
+    factors = [lr_factor(step, warmup, total, ratio) for step in range(1, total + 1)]
+    assert factors[: warmup - 1] == [step / warmup for step in range(1, warmup)]
+    assert factors[warmup - 1] == pytest.approx(1)
+    assert factors[-1] == pytest.approx(ratio, abs=1e-9)
+    assert all(a >= b - 1e-12 for a, b in zip(factors[warmup - 1 :], factors[warmup:], strict=False))
+    middle = lr_factor(warmup + more // 2, warmup, total, ratio)
+    if more % 2 == 0:
+        assert middle == pytest.approx((1 + ratio) / 2)
+    assert math.isfinite(middle)
+
+
+def test_a_tracker_is_chosen_by_its_name() -> None:
+    assert composed("cfg_pretrain", PretrainConfig).tracker is None
+    assert composed("cfg_eval", EvalConfig, "tracker=null").tracker is None
+    for override in ("tracker=wandb", "+tracker=wandb"):
+        tracker = composed("cfg_eval", EvalConfig, override, "tracker.project=mine").tracker
+        assert (tracker.name, tracker.mode, tracker.project) == ("wandb", "offline", "mine")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("tracker=wanbd",), "did you mean tracker=wandb?"),
+        (("tracker.mode=online",), "without a tracker: set tracker=wandb"),
+        (("tracker=wandb", "tracker.mod=online"), "did you mean 'tracker.mode'"),
+        (("tracker=wandb", "tracker.mode=on"), "tracker.mode='on'"),
+        (("tracker=tensorboard", "tracker.mode=online"), "tensorboard only writes files"),
+        (("tracker=trackio", "tracker.mode=online"), "set tracker.entity=USER/NAME"),
+        (("tracker=wandb", "tracker.entity=team"), "is for tracker.mode=online"),
+    ],
+)
+def test_tracker_refusals(overrides: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ValueError) as error:
+        composed("cfg_pretrain", PretrainConfig, *overrides)
+    assert said in str(error.value)
+
+
+def test_hydras_own_options_may_have_values() -> None:
+    check_overrides(["--cfg", "job", "-p", "arch", "lr=1e-3", "--multirun"], PretrainConfig, GROUPS)
+    with pytest.raises(ValueError, match="'job' is no setting"):
+        check_overrides(["--multirun", "job"], PretrainConfig, GROUPS)

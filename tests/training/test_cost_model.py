@@ -1,0 +1,88 @@
+"""training/cost_model.py: published figures, and what networks and steps really hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.arch import ArchConfig
+from models.network import Network
+from tests.training.test_step import batch_of, kept_bytes, state_of, trained
+from training import cost_model
+from training.cost_model import Machine, Part
+
+PUBLISHED = ArchConfig(H_cycles=3, L_cycles=4)
+
+
+def test_the_published_figures() -> None:
+    """15.9 GFLOP per application of two blocks over 916 places, 398 GFLOP per example and step at H3/L4."""
+    assert 2 * cost_model.block_flop(PUBLISHED, 916) == pytest.approx(15.9e9, rel=5e-3)
+    step = cost_model.step_flop(PUBLISHED, [Part(900, 1)])
+    assert step == pytest.approx(398e9, rel=5e-3)
+    assert cost_model.applications(PUBLISHED) == (30, 10)
+
+
+@pytest.mark.parametrize("name", ["trm", "trm_singlez", "trm_hier6", "hrm", "transformers_baseline"])
+@pytest.mark.parametrize("settings", [{}, {"mlp_t": True}, {"pos_encodings": "learned"}, {"no_ACT_continue": False}])
+def test_weights_and_products_are_counted_as_they_are(name: str, settings: dict[str, Any]) -> None:
+    """Against the network itself and PyTorch's own count of floating-point operations."""
+    arch = ArchConfig(
+        **{"name": name, "hidden_size": 32, "num_heads": 2, "H_cycles": 2, "L_cycles": 3, "H_layers": 2, "L_layers": 1},
+        **{"puzzle_emb_ndim": 32, "puzzle_emb_len": 2, "forward_dtype": "float32", **settings},
+    )
+    network = Network(arch, 12, 20)
+    assert sum(p.numel() for p in network.parameters()) == cost_model.weight_count(arch, 20)
+    latents = network.empty_latents(3, 20)
+    # The counter does not know the fused kernel of a CPU.
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        network(latents, torch.zeros(3, 20, dtype=torch.uint8), torch.zeros(3, 32))
+    assert counter.get_total_flops() == pytest.approx(cost_model.predict_flop(arch, [Part(20, 3)]), rel=0.01)
+
+
+def test_parts_of_several_lengths_add_up() -> None:
+    parts = [Part(900, 2), Part(100, 6)]
+    assert cost_model.step_flop(PUBLISHED, parts) == sum(cost_model.step_flop(PUBLISHED, [part]) for part in parts)
+    assert cost_model.step_flop(PUBLISHED, parts, recomputes=True) == pytest.approx(
+        cost_model.step_flop(PUBLISHED, parts) * 60 / 50, rel=1e-3
+    )
+    short, long = (cost_model.step_memory(PUBLISHED, [Part(cells, 8)], 1000) for cells in (100, 900))
+    both = cost_model.step_memory(PUBLISHED, [Part(100, 8), Part(900, 8)], 1000)
+    assert both.activations == short.activations + long.activations and both.weights == long.weights
+
+
+def test_memory_is_what_a_state_holds() -> None:
+    state = state_of()
+    held = trained(state, 1)
+    memory = cost_model.step_memory(state.config.arch, [Part(16, 4)], 20)
+    size = {part: 0 for part in ("network", "optimizer", "ema", "puzzle_table", "carry")}
+    for key, value in held.items():
+        part = key.split(".")[0]
+        if part in size and "init" not in key:
+            size[part] += value.numel() * value.element_size()
+    assert memory.weights / 2 == size["network"]
+    assert memory.moments == pytest.approx(size["optimizer"], abs=8)
+    assert memory.average == size["ema"] and memory.puzzle_rows == size["puzzle_table"]
+    assert memory.carry / 2 == pytest.approx(size["carry"], rel=0.02)
+
+
+@pytest.mark.slow
+def test_activations_are_what_the_compiled_step_keeps() -> None:
+    state = state_of(compile=True)
+    state.act_step.train()
+    kept = kept_bytes(state)
+    arch = state.config.arch
+    working = cost_model.weight_count(arch, 16) * cost_model.FLOAT
+    assert kept == pytest.approx(cost_model.step_memory(arch, [Part(16, 4)], 20).activations + working, rel=0.2)
+    assert batch_of(0).inputs.shape == (4, 16)
+
+
+def test_more_ranks_pay_for_the_wire_and_small_steps_for_launches() -> None:
+    machine = Machine(flops=1e15, share=0.5, launch=5e-6, link=1e11)
+    one, two = (cost_model.step_seconds(PUBLISHED, [Part(900, 384)], machine, ranks) for ranks in (1, 2))
+    sent = 4 * cost_model.weight_count(PUBLISHED, 900) + 4 * 512 * 384
+    assert two - one == pytest.approx(sent / 1e11)
+    assert cost_model.step_seconds(PUBLISHED, [Part(25, 1)], machine) == cost_model.launches(PUBLISHED) * 5e-6

@@ -1,0 +1,119 @@
+"""training/optim/: the package's optimizer to the bit, and no step at all where there is none."""
+
+from __future__ import annotations
+
+import adam_atan2_pytorch
+import pytest
+import torch
+from torch import nn
+
+from training.optim.nonfinite import Guard, NonFiniteError
+from training.optim.optimizers import AdamAtan2, OptimizerConfig, all_finite, build_optimizer
+
+YES, NO = torch.tensor(True), torch.tensor(False)
+
+
+def model_of() -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator))
+    return model
+
+
+def set_gradients(model: nn.Module, step: int) -> None:
+    generator = torch.Generator().manual_seed(100 + step)
+    for p in model.parameters():
+        p.grad = torch.randn(p.shape, generator=generator) * 10.0 ** (step % 5 - 2)
+
+
+@pytest.mark.parametrize(("scale", "decay"), [(1.27, 0.1), (1.0, 0.0)])
+def test_it_is_the_package_to_the_bit(scale: float, decay: float) -> None:
+    mine, theirs = model_of(), model_of()
+    config = OptimizerConfig(weight_decay=decay, beta1=0.9, beta2=0.95, atan2_scale=scale)
+    optimizer = AdamAtan2(dict(mine.named_parameters()), config)
+    package = adam_atan2_pytorch.AdamAtan2(theirs.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=decay, a=scale)
+    for step in range(30):
+        lr = 1e-2 * (step + 1) / 30
+        set_gradients(mine, step)
+        set_gradients(theirs, step)
+        optimizer.step(lr, YES)
+        for group in package.param_groups:
+            group["lr"] = lr
+        package.step()
+        for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(a, b), step
+    assert all(p.grad is None for p in mine.parameters())
+
+
+def test_where_it_may_not_step_nothing_changes() -> None:
+    model = model_of()
+    optimizer = AdamAtan2(dict(model.named_parameters()), OptimizerConfig())
+    set_gradients(model, 0)
+    optimizer.step(1e-2, YES)
+    before = {name: value.clone() for name, value in (*optimizer.state_dict().items(), *model.state_dict().items())}
+    for p in model.parameters():
+        p.grad = torch.full_like(p, float("nan"))
+    optimizer.step(1e-2, NO)
+    for name, value in (*optimizer.state_dict().items(), *model.state_dict().items()):
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_compiled_update_is_the_eager_one() -> None:
+    results = []
+    for compiled in (False, True):
+        model = model_of()
+        optimizer = AdamAtan2(dict(model.named_parameters()), OptimizerConfig(), compiled)
+        for step in range(4):
+            set_gradients(model, step)
+            optimizer.step(1e-2 / (step + 1), NO if step == 2 else YES)
+        results.append([*model.state_dict().values(), *optimizer.state_dict().values()])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_its_state_survives() -> None:
+    model, again = model_of(), model_of()
+    optimizers = [AdamAtan2(dict(m.named_parameters()), OptimizerConfig()) for m in (model, again)]
+    set_gradients(model, 0)
+    optimizers[0].step(1e-2, YES)
+    again.load_state_dict(model.state_dict())
+    optimizers[1].load_state_dict({name: value.clone() for name, value in optimizers[0].state_dict().items()})
+    for m, optimizer in zip((model, again), optimizers, strict=True):
+        set_gradients(m, 1)
+        optimizer.step(1e-2, YES)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    with pytest.raises(ValueError, match="does not match the network"):
+        optimizers[1].load_state_dict({"steps": torch.zeros(())})
+
+
+def test_frozen_parameters_have_no_optimizer() -> None:
+    model = model_of().requires_grad_(False)
+    assert build_optimizer(dict(model.named_parameters()), OptimizerConfig()) is None
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_one_bad_entry_is_found(bad: float) -> None:
+    tensors = [torch.zeros(3), torch.ones(2, 2)]
+    assert all_finite(tensors)
+    tensors[1][1, 0] = bad
+    assert not all_finite(tensors)
+
+
+def test_the_guard_stops_at_the_first_bad_step_for_good() -> None:
+    guard = Guard(torch.device("cpu"), skips=False)
+    good, bad = [torch.ones(2)], [torch.tensor([1.0, float("nan")])]
+    assert [bool(guard.check(step, g)) for step, g in ((1, good), (2, bad), (3, good), (4, bad))] == [
+        *(True, False, False, False)
+    ]
+    with pytest.raises(NonFiniteError, match="step 2 is not finite"):
+        guard.raise_if_bad()
+
+
+def test_the_guard_that_skips_goes_on() -> None:
+    guard = Guard(torch.device("cpu"), skips=True)
+    good, bad = [torch.ones(2)], [torch.tensor([1.0, float("nan")])]
+    assert [bool(guard.check(step, g)) for step, g in ((1, bad), (2, good), (3, bad))] == [False, True, False]
+    guard.raise_if_bad()
+    assert int(guard.skipped) == 2

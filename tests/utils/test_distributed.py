@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from utils import distributed
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHER_SETS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+TWO_RANKS = """
+import json, sys
+import torch
+import torch.distributed as dist
+from pathlib import Path
+from utils import distributed, runlog
+
+folder = Path(sys.argv[1])
+before = [distributed.rank(), distributed.world_size(), distributed.is_main()]
+device = distributed.setup("cpu", timeout_minutes=1)
+rank = distributed.rank()
+total = torch.tensor([rank + 1.0])
+dist.all_reduce(total)
+name = runlog.random_name()
+run = runlog.open_directory(folder / "run", name)
+runlog.describe(run, {"seed": 1})
+exists = (folder / "run").is_dir()
+run.metrics.write(1, {"loss": rank})
+run.say("a line of the run")
+found = {
+    "before": before,
+    "device": device.type,
+    "backend": dist.get_backend(),
+    "sum": total.item(),
+    "name": name,
+    "exists": exists,
+    "gathered": distributed.all_gather_object({"rank": rank}),
+    "from_0": distributed.broadcast_object(f"value of {rank}"),
+    "from_1": distributed.broadcast_object(f"value of {rank}", source=1),
+}
+distributed.barrier()
+distributed.teardown()
+found["after"] = [distributed.rank(), distributed.world_size(), dist.is_initialized()]
+(folder / f"{rank}.json").write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHER_SETS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("alone")
+def test_alone_everything_does_the_obvious_without_a_group() -> None:
+    assert distributed.setup("cpu") == torch.device("cpu")
+    assert not dist.is_initialized()
+    assert (distributed.rank(), distributed.local_rank(), distributed.world_size()) == (0, 0, 1)
+    assert distributed.is_main()
+    distributed.barrier()
+    value = object()
+    assert distributed.broadcast_object(value) is value
+    assert distributed.all_gather_object(value) == [value]
+    distributed.teardown()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert distributed.setup("auto").type == "cpu"
+    with pytest.raises(ValueError, match="device=cuda, but PyTorch finds no CUDA device"):
+        distributed.setup("cuda")
+
+
+@pytest.mark.usefixtures("alone")
+def test_half_a_launcher_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ValueError, match="WORLD_SIZE=4, but MASTER_ADDR, MASTER_PORT not set"):
+        distributed.setup("cpu")
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip(LAUNCHER_SETS, ("2", "3", "2", "localhost", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert not distributed.is_main()
+    with pytest.raises(ValueError, match="2 GPUs and at least 3 ranks: start torchrun with --nproc-per-node 2"):
+        distributed.setup("auto")
+
+
+def test_two_ranks_under_torchrun(tmp_path: Path) -> None:
+    script = tmp_path / "two_ranks.py"
+    script.write_text(TWO_RANKS)
+    environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_SETS}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path],
+        env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for rank, found in enumerate(ranks):
+        assert found["before"] == [rank, 2, rank == 0]
+        assert found["device"] == "cpu"
+        assert found["backend"] == "gloo"
+        assert found["sum"] == 3.0
+        assert found["gathered"] == [{"rank": 0}, {"rank": 1}]
+        assert (found["from_0"], found["from_1"]) == ("value of 0", "value of 1")
+        assert found["exists"]
+        assert found["after"] == [rank, 2, False]
+    assert ranks[0]["name"] == ranks[1]["name"]
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == '{"step": 1, "loss": 0}\n'
+    assert done.stdout.count("a line of the run") == 1
+
+
+COMPILED_RANKS = """
+import functools, sys
+from pathlib import Path
+import torch
+from models.act import ACTStep, Slots, initial_carry
+from models.arch import ArchConfig
+from models.network import Network
+from utils import collectives, distributed
+
+collectives.DistributedDataParallel = functools.partial(collectives.DistributedDataParallel, bucket_cap_mb=0.02)
+device = distributed.setup("cpu", timeout_minutes=2)
+arch = ArchConfig(hidden_size=32, num_heads=4, H_cycles=2, L_cycles=2, puzzle_emb_ndim=32, puzzle_emb_len=2,
+                  halt_max_steps=3, forward_dtype="float32", expansion=1.0, no_ACT_continue=False)
+found = []
+for compiled in (False, True):
+    step = ACTStep(Network(arch, 12, 20, torch.Generator().manual_seed(0)), ignore_label=0).train()
+    if compiled:
+        step.compile(backend="aot_eager", dynamic=False)
+    module = collectives.data_parallel(step, device)
+    generator = torch.Generator().manual_seed(distributed.rank())
+    slots = Slots(torch.randint(0, 12, (3, 20), generator=generator).to(torch.uint8),
+                  torch.randint(0, 12, (3, 20), generator=generator).to(torch.uint8),
+                  torch.arange(3, dtype=torch.int32))
+    carry = initial_carry(step.network, slots)
+    for _ in range(2):
+        rows = torch.randn(3, 32, generator=generator).requires_grad_()
+        carry, loss, _, _ = module(carry, slots, rows)
+        loss.backward()
+    named = {name: p.grad for name, p in step.network.named_parameters()} | {"rows": rows.grad}
+    assert all(gradient is not None for gradient in named.values()), [n for n, g in named.items() if g is None]
+    found.append(named)
+for name, gradient in found[0].items():
+    error = float((gradient - found[1][name]).abs().max() / gradient.abs().max())
+    assert error < 1e-4, (name, error)
+(Path(sys.argv[1]) / f"{distributed.rank()}.ok").write_text(str(len(found[0])))
+distributed.teardown()
+"""
+
+
+@pytest.mark.slow
+def test_compiled_ranks_have_the_eager_gradients(tmp_path: Path) -> None:
+    """Of every weight and of the puzzle rows, though the gradients travel in several buckets."""
+    script = tmp_path / "ranks.py"
+    script.write_text(COMPILED_RANKS)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=2",
+            str(script),
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.glob("*.ok")) == ["0.ok", "1.ok"]
+
+
+def test_ranks_that_are_started_again_meet_in_a_place_of_their_own() -> None:
+    """Over one store, as torchrun keeps it, with what ranks that died at any point have left in it."""
+    store = dist.TCPStore("localhost", 0, is_master=True, timeout=timedelta(seconds=20))
+
+    def client() -> dist.TCPStore:
+        return dist.TCPStore("localhost", store.port, is_master=False, timeout=timedelta(seconds=20))
+
+    def start(ranks: int) -> set[int]:
+        with ThreadPoolExecutor(ranks) as pool:
+            return set(pool.map(lambda rank: distributed.meet(client(), rank, ranks, 20), reversed(range(ranks))))
+
+    generations = [start(3), start(3), start(2), start(4)]
+    assert all(len(agreed) == 1 for agreed in generations)
+    store.set("hello/1", "of one that died before it was answered")
+    with pytest.raises(TimeoutError, match=r"of 2 ranks \[1\] did not come within 0 s"):
+        distributed.meet(client(), 0, 2, 0.1)
+    generations += [start(2), start(3)]
+    numbers = [number for agreed in generations for number in agreed]
+    assert numbers == sorted(set(numbers)) and len(numbers) == 6

@@ -1,0 +1,97 @@
+"""Installs what makes a CPU fast: the attention kernel (models/attention.cpp), compiled for this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models import attention
+from training.prepare import cpp_extension
+
+SOURCE = Path(attention.__file__).with_suffix(".cpp")
+NEEDS = "avx512_bf16"
+TILES = "amx_bf16"
+
+
+def install(device: torch.device) -> None:
+    """Attends by our own kernel on a CPU that has the instructions where there is a compiler; else changes nothing."""
+    if device.type == "cpu" and attention.installed() is None:
+        attention.use(load())
+
+
+@functools.cache
+def load(tiles: bool = True) -> NativeAttention | None:
+    """The kernel, or None where it cannot be had.
+
+    Args:
+        tiles: use the tile unit where there is one.
+    """
+    flags = cpp_extension.cpu_flags()
+    if NEEDS not in flags:
+        return None
+    tiles = tiles and TILES in flags
+    library = cpp_extension.load(SOURCE, *(() if tiles else ("-mno-amx-bf16", "-mno-amx-tile")))
+    if library is None or library.prepare() != int(tiles):
+        return load(False) if tiles else None  # the system does not let us use the tile unit
+    return NativeAttention(library, tiles)
+
+
+class NativeAttention:
+    """`models.attention.Kernel` over the compiled library.
+
+    Args:
+        tiles: whether it uses the tile unit.  Without it PyTorch's forward pass is faster.
+    """
+
+    def __init__(self, library: ctypes.CDLL, tiles: bool) -> None:
+        self._library, self.tiles = library, tiles
+
+    def supports(self, S: int, K: int) -> bool:
+        return K % 32 == 0
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        q, k, v = (_packed(x) for x in (q, k, v))
+        if not self.tiles or q.shape[1] <= SHORT:
+            out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+            )
+            return out.transpose(1, 2).contiguous(), lse.contiguous()
+        B, S, N, K = q.shape
+        out, lse = q.new_empty(q.shape), q.new_empty(B, N, S, dtype=torch.float32)
+        self._library.attention_forward(*_at(q, k, v), _strides(q, k, v), *_at(out, lse), *_sizes(B, S, N, K))
+        return out, lse
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        operands = [_packed(x) for x in (grad, q, k, v, out)]
+        lse = lse.contiguous()
+        dq, dk, dv = (q.new_empty(q.shape) for _ in range(3))
+        self._library.attention_backward(*_at(*operands), _strides(*operands), *_at(lse, dq, dk, dv), *_sizes(*q.shape))
+        return dq, dk, dv
+
+
+SHORT = 100
+"""Sequences up to this length are padded too much for the forward kernel to be faster than PyTorch's."""
+
+
+def _packed(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _at(*tensors: Tensor) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(x.data_ptr()) for x in tensors]
+
+
+def _strides(*tensors: Tensor) -> ctypes.Array[ctypes.c_int64]:
+    strides = [step for x in tensors for step in x.stride()]
+    return (ctypes.c_int64 * len(strides))(*strides)
+
+
+def _sizes(*shape: int) -> Sequence[ctypes.c_int64 | int]:
+    return [*(ctypes.c_int64(size) for size in shape), torch.get_num_threads()]
