@@ -20,6 +20,7 @@ from training.launch.dry_run import describe_dry_run
 from training.launch.run import build_state, open_data, open_run, start
 from training.loop import train
 from training.optim.schedule import Plan
+from utils.cli import exit_with
 from utils.timers import Budget
 
 
@@ -57,4 +58,4 @@ def main(config: EvalConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script("cfg_eval", EvalConfig, main)
+    exit_with(run_script("cfg_eval", EvalConfig, main))

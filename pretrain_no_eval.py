@@ -17,6 +17,7 @@ from training.launch.dry_run import describe_dry_run
 from training.launch.run import build_state, open_data, open_run, start
 from training.loop import train
 from training.optim.schedule import Plan
+from utils.cli import exit_with
 
 
 def main(config: PretrainConfig) -> None:
@@ -38,4 +39,4 @@ def main(config: PretrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script("cfg_pretrain", PretrainConfig, main)
+    exit_with(run_script("cfg_pretrain", PretrainConfig, main))

@@ -11,14 +11,15 @@ from __future__ import annotations
 import argparse
 import io
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from utils.cli import command
 from utils.curves import CURVES, Points, curves
+from utils.errors import InputError, SettingError
 from utils.files import write_atomically
 from utils.metrics_log import read_metrics
 
@@ -44,12 +45,12 @@ def draw(
         smooth: lines of the log that a running mean is over.
 
     Raises:
-        ValueError: if there is nothing to draw, or Matplotlib is not installed.
+        InputError: if there is nothing to draw, or Matplotlib is not installed.
     """
     found = {run: curves(lines, names or CURVES, MOST_POINTS) for run, lines in runs.items()}
     shown = [name for name in names or CURVES if any(name in points for points in found.values())]
     if not shown:
-        raise ValueError(
+        raise InputError(
             f"{' and '.join(runs)} hold no curve" + (f" of {', '.join(names)}" if names else "") + ": a curve needs "
             "two lines of metrics.jsonl; train for longer or lower log_every"
         )
@@ -57,7 +58,7 @@ def draw(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError('curves need the package matplotlib: pip install -e ".[pictures]"') from None
+        raise InputError('curves need the package matplotlib: pip install -e ".[pictures]"') from None
 
     columns = min(len(shown), 2 if len(shown) in (2, 4) else 3)
     rows = math.ceil(len(shown) / columns)
@@ -129,21 +130,22 @@ def labels(paths: Sequence[Path]) -> list[str]:
         ends = ["/".join(part[-count:]) for part in parts]
         if len(set(ends)) == len(ends):
             return ends
-    raise ValueError(f"{paths[0]} is named twice: name each run once")
+    raise InputError(f"{paths[0]} is named twice: name each run once")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The log of a run.
 
     Raises:
-        ValueError: if there is none.
+        InputError: if there is none.
     """
     log = path if path.is_file() else path / "metrics.jsonl"
     if not log.is_file():
-        raise ValueError(f"{path} holds no metrics.jsonl: name the folder of a run")
+        raise InputError(f"{path} holds no metrics.jsonl: name the folder of a run")
     return read_metrics(log)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m utils.plot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -153,15 +155,11 @@ def main() -> None:
     parser.add_argument("--metrics", nargs="+", default=[], help="names as in metrics.jsonl, in this order")
     parser.add_argument("--smooth", type=int, default=1, help="lines of the log that a running mean is over")
     given = parser.parse_args()
-    try:
-        if given.smooth < 1:
-            raise ValueError(f"--smooth {given.smooth}: a mean is over at least 1 line")
-        folders = [path.parent if path.is_file() else path for path in given.runs]
-        logs = dict(zip(labels(folders), map(read, given.runs), strict=True))
-        panels = draw(logs, given.out, given.metrics, given.smooth)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    if given.smooth < 1:
+        raise SettingError(f"--smooth {given.smooth}: a mean is over at least 1 line")
+    folders = [path.parent if path.is_file() else path for path in given.runs]
+    logs = dict(zip(labels(folders), map(read, given.runs), strict=True))
+    panels = draw(logs, given.out, given.metrics, given.smooth)
     print(f"{given.out}: {panels} curves of {len(logs)} run(s)")
 
 
