@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from dataset.storage import open_catalog, open_split, open_test_tasks
 from evaluators import exact, report, scores, submission, tools
@@ -25,36 +24,18 @@ from evaluators.inference.predict import predict, predict_in_rounds
 from evaluators.inference.predictions import Predictions
 from evaluators.voting import count_votes
 from models.act import ACTStep, initial_carry
+from tests.builders.programs import start, wait_for
+from tests.builders.runs import LONG, last
+from tests.builders.states import STEPS, predicting_state
 from tests.conftest import SMALL, run_script
-from tests.training.test_faults import LONG, last, start, wait_for
-from training.config import PretrainConfig
 from training.state import TrainState
 from training.step import to_slots
 from utils.timers import Budget, Clock, parse_deadline
 
-STEPS = 4
-
 
 @pytest.fixture
 def state(small_data: Path) -> TrainState:
-    return state_for(small_data)
-
-
-def state_for(small_data: Path) -> TrainState:
-    """A network whose halting logit is sometimes positive, on the small data set."""
-    arch = {
-        **{"hidden_size": 16, "num_heads": 2, "H_cycles": 1, "L_cycles": 1, "puzzle_emb_ndim": 16, "puzzle_emb_len": 1},
-        **{"halt_max_steps": STEPS, "forward_dtype": "float32", "L_layers": 1, "expansion": 1.0},
-    }
-    config = PretrainConfig(arch=arch, data_paths=["x"], global_batch_size=8, epochs=1, compile=False)  # type: ignore[arg-type]
-    metadata = open_split(small_data, "test").metadata
-    state = TrainState(config, DataShape.of(metadata, metadata.num_puzzle_identifiers), torch.device("cpu"))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        state.network.q_head.weight.normal_(0, 0.5, generator=generator)
-        state.network.q_head.bias.zero_()
-        state.table.weights.normal_(0, 1, generator=generator)  # type: ignore[union-attr]
-    return state
+    return predicting_state(small_data)
 
 
 def step_by_step(state: TrainState, data: Path, steps: int = STEPS) -> tuple[np.ndarray, np.ndarray]:
