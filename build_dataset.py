@@ -30,7 +30,7 @@ from dataset.build import arc, grid_puzzles
 from dataset.storage import Manifest
 from utils.cli import command, raising_on_sigterm
 from utils.errors import SettingError
-from utils.progress import counter
+from utils.progress import progress_callback
 
 KINDS: dict[str, tuple[type[BaseModel], Callable[..., Manifest], str]] = {
     "arc": (arc.ArcSettings, arc.build, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
@@ -56,7 +56,7 @@ def parser_of(kind: str) -> ArgParser:
     def command(settings: BaseModel) -> None:
         started = time.perf_counter()
         folder = settings.output_dir  # type: ignore[attr-defined]
-        say_what_it_is(folder, build(settings, counter()), time.perf_counter() - started)
+        say_what_it_is(folder, build(settings, progress_callback()), time.perf_counter() - started)
 
     command.__annotations__["settings"] = model
     command.__doc__ = summary

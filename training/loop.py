@@ -15,7 +15,7 @@ from training.optim.schedule import Plan
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed
-from utils.consensus import Agreement, StopSignals
+from utils.consensus import FlagConsensus, StopSignals
 from utils.metrics_log import MetricsLog
 from utils.progress import Progress
 from utils.timers import Alarm, Clock
@@ -58,7 +58,7 @@ def train(
     with Progress(plan.total_steps, "train", unit="step", initial=state.step, items_per_step=B) as progress:
         while interval < len(plan.interval_steps):
             since, counted_from = time.perf_counter(), state.step
-            agreement, clock = Agreement(), Alarm(config.checkpoint_minutes)
+            agreement, clock = FlagConsensus(), Alarm(config.checkpoint_minutes)
             deadline = Clock(until, ahead=agreement.delay)
             with (
                 StopSignals() as stop,
@@ -76,9 +76,9 @@ def train(
                         rate = (state.step - counted_from) * B / (time.perf_counter() - since)
                         since, counted_from = time.perf_counter(), state.step
                         log.write(state.step, {**metrics, "lr": current_lr(state), "examples_per_second": rate})
-                        progress.note(f"loss {metrics['lm_loss']:.3f}, exact {metrics['exact_accuracy']:.1%}")
+                        progress.show(f"loss {metrics['lm_loss']:.3f}, exact {metrics['exact_accuracy']:.1%}")
                     late = int(deadline.is_up(compiled=state.lanes.opened > opened) and distributed.is_main())
-                    stopped_by, rung, is_over = agreement.offer(stop.received, clock.rung(), late) or (0, 0, 0)
+                    stopped_by, rung, is_over = agreement.exchange(stop.received, clock.rung(), late) or (0, 0, 0)
                     if state.step == sum(plan.interval_steps[: interval + 1]):
                         break  # saved below
                     every = config.checkpoint_steps
