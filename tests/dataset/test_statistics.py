@@ -14,6 +14,7 @@ from dataset.build.arc import ArcSettings
 from dataset.statistics.__main__ import text
 from dataset.statistics.measure import gather
 from dataset.tasks import Task
+from tests.builders.programs import run_process
 from tests.conftest import ROOT, random_task, run_script, write_kaggle
 
 
@@ -76,7 +77,7 @@ def test_a_test_task_that_is_trained_on_is_named(tmp_path: Path) -> None:
 def test_the_command_prints_and_draws(prefix: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     folder = build(prefix, tmp_path, "compact")
-    done = run_script("-W", "error", "-m", "dataset.statistics", str(folder), "--out", str(tmp_path / "x.png"))
+    done = run_process("-W", "error", "-m", "dataset.statistics", str(folder), "--out", str(tmp_path / "x.png"))
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     refused = run_script("-m", "dataset.statistics", str(folder), "--out", str(tmp_path / "x.doc"))

@@ -24,7 +24,7 @@ from evaluators.inference.predict import predict, predict_in_rounds
 from evaluators.inference.predictions import Predictions
 from evaluators.voting import count_votes
 from models.act import ACTStep, initial_carry
-from tests.builders.programs import start, wait_for
+from tests.builders.programs import run_process, start, wait_for
 from tests.builders.runs import LONG, last
 from tests.builders.states import STEPS, predicting_state
 from tests.conftest import SMALL, run_script
@@ -197,7 +197,7 @@ def test_time_counts_from_the_start_of_the_command(monkeypatch: pytest.MonkeyPat
             if launched:
                 patch.setenv(launched, "x")
             started = time.monotonic()
-            done = run_script("-c", code)
+            done = run_process("-c", code)
             took = time.monotonic() - started
         assert least <= float(done.stdout) <= took, done.stderr
         assert launched or float(done.stdout) < took - 0.9
