@@ -14,7 +14,6 @@ import torch
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from training import checkpoint
-from training.buckets.slots import whole
 from training.config import PretrainConfig
 from training.export import published_format
 from training.state import TrainState
@@ -48,7 +47,7 @@ def batch_of(step: int) -> Batch:
 def trained(steps: int = 3, **settings: Any) -> TrainState:
     state = state_of(**settings)
     for step in range(steps):
-        train_step(state, whole(batch_of(step)), total_steps=10)
+        train_step(state, batch_of(step), total_steps=10)
     return state
 
 
@@ -69,7 +68,7 @@ def test_a_restored_state_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> 
     resumed = state_of()
     assert checkpoint.restore(resumed, path)["note"] == "x"
     for step in range(3, 6):
-        train_step(resumed, whole(batch_of(step)), total_steps=10)
+        train_step(resumed, batch_of(step), total_steps=10)
     assert resumed.step == straight.step == 6
     assert_equal(resumed, straight)
 
@@ -170,7 +169,7 @@ def test_a_damaged_file_is_found_by_its_checksum(tmp_path: Path) -> None:
 def test_a_failed_save_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = trained(1)
     first = checkpoint.save(state, tmp_path, {})
-    train_step(state, whole(batch_of(1)), total_steps=10)
+    train_step(state, batch_of(1), total_steps=10)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

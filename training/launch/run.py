@@ -12,7 +12,7 @@ import torch
 from dataset import storage
 from dataset.storage import Split
 from training import checkpoint
-from training.buckets.data import TrainingData
+from training.buckets.data import TrainingData, open_training_data
 from training.config import RunConfig
 from training.state import TrainState
 from utils import distributed, metrics_log, progress, run_directory, trackers
@@ -107,16 +107,11 @@ def _described(path: str, manifest: storage.Manifest | None) -> dict[str, Any]:
 
 
 def open_data(run: Run, splits: Sequence[Split]) -> TrainingData:
-    """What the run trains on."""
-    data = TrainingData.open(run.config, splits)
-    if said := str(data):
-        run.say(said)
+    """Opens what the run trains on, and says which canvases it uses."""
+    data = open_training_data(run.config, splits)
+    if canvases := str(data):
+        run.say(canvases)
     return data
-
-
-def build_state(run: Run, data: TrainingData) -> TrainState:
-    """The train state for the data sets, with fresh weights."""
-    return TrainState(run.config, data.shape, run.device)
 
 
 def start(run: Run, state: TrainState) -> str:
