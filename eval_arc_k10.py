@@ -8,7 +8,7 @@ Trains and scores Sudoku and mazes too: evaluators=[exact].
 
 `epochs=0` evaluates the checkpoint as it is; `time_budget=MINUTES` fine-tunes for as long as prediction and writing
 leave and always ends in time.  Plain `python eval_arc_k10.py ...` runs the same lines on one device.
-Settings: config/cfg_eval.yaml.
+Settings: docs/settings.md.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
         ema=True evaluators=[] lr=0.0003 +checkpoint_path=./checkpoint global_batch_size=3072 \\
         eval_interval=1000 epochs=10000
 
-Plain `python pretrain_no_eval.py ...` runs the same lines on one device.  Settings: config/cfg_pretrain.yaml.
+Plain `python pretrain_no_eval.py ...` runs the same lines on one device.  Settings: docs/settings.md.
 """
 
 from __future__ import annotations

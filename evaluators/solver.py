@@ -42,7 +42,7 @@ from training.checkpoint import (
     load_weights,
     network_config,
 )
-from training.config import EvalConfig
+from training.config import EvalConfig, roles_of
 from training.launch.overrides import validate
 from training.prepare.prepare import prepare
 from training.state import TrainState
@@ -54,25 +54,9 @@ AUGMENTATIONS = 64
 STEPS = 200
 BATCH = 32
 
-SETTINGS = frozenset(
-    (
-        *("device", "compile", "activation_checkpointing", "global_batch_size", "micro_batch_size", "canvases"),
-        *("lr", "lr_min_ratio", "lr_warmup_steps", "weight_decay", "beta1", "beta2", "atan2_scale"),
-        *("puzzle_rows", "puzzle_emb_lr", "puzzle_emb_weight_decay", "freeze_trunk", "freeze_weights"),
-        *("ema", "ema_puzzle_rows", "ema_rate", "on_nonfinite"),
-        *("eval_batch_size", "eval_halt_max_steps", "eval_ema", "early_exit", "ranking", "vote_steps"),
-    )
-)
+ROLES = roles_of(EvalConfig)
+SETTINGS = frozenset(name for name, roles in ROLES.items() if roles.solver != "refused")
 """Settings of `eval_arc_k10.py` that a puzzle is solved with; the others are about runs, data sets and files."""
-
-INSTEAD = {
-    "seed": "the argument seed of predict, or --seed of solve.py",
-    "train_augmentations": "the argument augmentations of predict, or --augmentations of solve.py",
-    "vote_augmentations": "the argument augmentations of predict, or --augmentations of solve.py",
-    "epochs": "the argument finetune_steps of predict, or --steps of solve.py",
-    "attempts": "as many as you want of those that predict returns, or --attempts of solve.py",
-}
-"""What to use in place of a setting that has another name here."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +101,8 @@ class Solver:
                 f"{network.canvas.seq_len} cells): name another one"
             )
         for name in sorted(settings.keys() - SETTINGS):
-            if name.split(".")[0] in EvalConfig.model_fields:  # any other name is refused below, with its nearest
-                remedy = f"use {INSTEAD[name]}" if name in INSTEAD else "leave it out, or run eval_arc_k10.py"
+            if (roles := ROLES.get(name.split(".")[0])) is not None:  # another name is refused below, with its nearest
+                remedy = f"use {roles.instead}" if roles.instead else "leave it out, or run eval_arc_k10.py"
                 raise ValueError(f"{name} cannot be set for a single puzzle: {remedy}")
         self._weights, self._network = weights, network
         self._settings = self._defaults() | dict(settings)
@@ -193,9 +177,8 @@ class Solver:
         """The rates of the network's last training, a small batch, no average and no compilation: for a few steps these
         two cost more than they give."""
         stages = self._weights.record.get("stages", [])
-        kept = ("lr", "weight_decay", "beta1", "beta2", "atan2_scale", "puzzle_emb_lr", "puzzle_emb_weight_decay")
         told = stages[-1]["recipe"] if stages else {}
-        recipe = {name: value for name, value in told.items() if name in kept}
+        recipe = {name: value for name, value in told.items() if name in ROLES and ROLES[name].solver == "inherited"}
         if told.get("canvases") is not None:
             recipe["canvases"] = "fitted"  # to the puzzle
         return {**recipe, "lr_min_ratio": 0.1, "global_batch_size": BATCH, "device": "auto", "compile": False}
@@ -203,7 +186,9 @@ class Solver:
     def _config(self, steps: int, seed: int) -> EvalConfig:
         arch = self._network.arch.model_dump()
         settings = {"lr_warmup_steps": min(20, steps // 5), **self._settings, "seed": seed}
-        config = validate({"arch": arch, "data_paths": ["a puzzle"], "epochs": 1, **settings}, EvalConfig)
+        config = validate(
+            {"arch": arch, "data_paths": ["a puzzle"], "epochs": 1, "eval_interval": None, **settings}, EvalConfig
+        )
         # A visit is at least one example, so that so many visits of the one task fill the batches of all steps.
         return config.model_copy(update={"epochs": max(1, steps) * config.global_batch_size})
 

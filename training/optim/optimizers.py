@@ -5,27 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from training.config import OptimizerConfig
 from utils.errors import CheckpointError
-
-
-class OptimizerConfig(BaseModel):
-    """AdamAtan2 (arXiv 2407.05872) with decoupled weight decay p *= 1 - lr * weight_decay.
-
-    `atan2_scale` is the factor a of the step a * atan2(m, sqrt(v)).  The package `adam-atan2-pytorch`, with which the
-    published ARC-AGI-2 rates were tuned, takes 1.27; the CUDA package `adam-atan2` of the original papers takes 1 and
-    so makes about 22 % shorter steps.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    lr: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(0.1, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
-    atan2_scale: float = Field(1.27, gt=0)
 
 
 class AdamAtan2:
