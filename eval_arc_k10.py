@@ -22,6 +22,7 @@ from training.loop import train
 from training.optim.schedule import StepPlan
 from training.prepare.prepare import prepare
 from training.state import TrainState
+from utils.cli import exit_with
 from utils.timers import Deadline
 
 
@@ -60,4 +61,4 @@ def main(config: EvalConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script("cfg_eval", EvalConfig, main)
+    exit_with(run_script("cfg_eval", EvalConfig, main))

@@ -19,6 +19,7 @@ from training.loop import train
 from training.optim.schedule import StepPlan
 from training.prepare.prepare import prepare
 from training.state import TrainState
+from utils.cli import exit_with
 
 
 def main(config: PretrainConfig) -> None:
@@ -41,4 +42,4 @@ def main(config: PretrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script("cfg_pretrain", PretrainConfig, main)
+    exit_with(run_script("cfg_pretrain", PretrainConfig, main))

@@ -15,7 +15,7 @@ from training.optim.schedule import StepPlan
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed
-from utils.consensus import Agreement, StopSignals
+from utils.consensus import FlagConsensus, StopSignals
 from utils.metrics_log import MetricsLog
 from utils.progress import Progress
 from utils.timers import CheckpointTimer, StepTimer
@@ -129,7 +129,7 @@ class StopVotes:
 
     def __init__(self, state: TrainState, signals: StopSignals, until: float | None) -> None:
         self._state, self._signals = state, signals
-        self._consensus = Agreement()
+        self._consensus = FlagConsensus()
         self._checkpoints = CheckpointTimer(state.config.checkpoint_minutes)
         self._steps = StepTimer(until, ahead=self._consensus.delay)
         self._opened = state.carries.opened
@@ -140,7 +140,7 @@ class StopVotes:
         opened = self._state.carries.opened
         is_late = self._steps.is_up(compiled=opened > self._opened) and distributed.is_main()
         self._opened = opened
-        found = self._consensus.offer(self._signals.received, self._checkpoints.count(), int(is_late))
+        found = self._consensus.exchange(self._signals.received, self._checkpoints.count(), int(is_late))
         self.agreed = Agreed() if found is None else Agreed(*found)
 
     def checkpoint_is_due(self) -> bool:

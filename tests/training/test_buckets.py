@@ -16,8 +16,8 @@ import torch
 from dataset.canvas import Canvas
 from dataset.storage import open_split
 from models.arch import ArchConfig
+from tests.builders.states import BATCH, assert_equal, batch_of, state_of, tensors
 from tests.conftest import SMALL, run_script
-from tests.training.test_checkpoint import BATCH, assert_equal, batch_of, state_of, tensors
 from training import checkpoint
 from training.buckets.data import open_training_data
 from training.buckets.micro_batches import micro_batch_sizes

@@ -11,55 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from dataset.data_shape import DataShape
-from dataset.sampling.joined import Batch
+from tests.builders.states import PUZZLES, assert_equal, batch_of, state_of, tensors, trained
 from training import checkpoint
-from training.config import PretrainConfig
 from training.export import published_format
-from training.state import TrainState
 from training.step import exploration, train_step
-
-C, PUZZLES, BATCH = 16, 7, 4
-
-
-def state_of(**settings: Any) -> TrainState:
-    arch = {
-        **{"hidden_size": 16, "num_heads": 2, "H_cycles": 1, "L_cycles": 1, "puzzle_emb_ndim": 16, "puzzle_emb_len": 1},
-        **{"halt_max_steps": 3, "forward_dtype": "float32", "L_layers": 1, "expansion": 1.0},
-    }
-    config = PretrainConfig(
-        **{
-            "arch": arch | settings.pop("arch", {}),
-            **{"data_paths": ["none"], "global_batch_size": BATCH, "epochs": 1, "compile": False, "ema": True},
-            **{"lr": 1e-2, "lr_warmup_steps": 0},
-            **settings,
-        }
-    )
-    return TrainState(config, DataShape(12, C, PUZZLES, 0), torch.device("cpu"))
-
-
-def batch_of(step: int) -> Batch:
-    rng = np.random.default_rng(step)
-    inputs, labels = rng.integers(0, 12, (2, BATCH, C)).astype(np.uint8)
-    return Batch(inputs, labels, rng.integers(1, PUZZLES, BATCH).astype(np.int32))
-
-
-def trained(steps: int = 3, **settings: Any) -> TrainState:
-    state = state_of(**settings)
-    for step in range(steps):
-        train_step(state, batch_of(step), total_steps=10)
-    return state
-
-
-def tensors(state: TrainState) -> dict[str, torch.Tensor]:
-    return {f"{part}/{key}": value for part, named in state.state_dict().items() for key, value in named.items()}
-
-
-def assert_equal(a: TrainState, b: TrainState) -> None:
-    mine, theirs = tensors(a), tensors(b)
-    assert mine.keys() == theirs.keys()
-    for key, value in mine.items():
-        assert torch.equal(value, theirs[key]), key
 
 
 def test_a_restored_state_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:

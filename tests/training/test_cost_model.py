@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.arch import ArchConfig
 from models.network import Network
-from tests.training.test_step import kept_bytes, state_of, trained
+from tests.builders.states import kept_bytes, recurrent_state, tensors, train_on
 from training import cost_model
 from training.cost_model import Machine, Workload
 
@@ -54,12 +54,12 @@ def test_workloads_of_several_lengths_add_up() -> None:
 
 
 def test_memory_is_what_a_state_holds() -> None:
-    state = state_of()
-    held = trained(state, 1)
+    state = recurrent_state()
+    held = tensors(train_on(state, 1, total_steps=100))
     memory = cost_model.step_memory(state.config.arch, [Workload(16, 4)], 20)
     size = {part: 0 for part in ("network", "optimizer", "ema", "puzzle_table", "carry")}
     for key, value in held.items():
-        part = key.split(".")[0]
+        part = key.split("/")[0]
         if part in size and "init" not in key:
             size[part] += value.numel() * value.element_size()
     assert memory.weights / 2 == size["network"]
@@ -70,7 +70,7 @@ def test_memory_is_what_a_state_holds() -> None:
 
 @pytest.mark.slow
 def test_activations_are_what_the_compiled_step_keeps() -> None:
-    state = state_of(compile=True)
+    state = recurrent_state(compile=True)
     state.act_step.train()
     kept = kept_bytes(state)
     arch = state.config.arch

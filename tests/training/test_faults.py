@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,12 @@ import pytest
 import torch
 
 from dataset import storage
+from tests.builders.programs import start, wait_for
+from tests.builders.runs import LONG, last
+from tests.builders.states import assert_equal, batch_of, state_of, tensors, trained
 from tests.conftest import ROOT, SMALL, run_script
-from tests.training.test_checkpoint import assert_equal, batch_of, state_of, tensors, trained
 from training import checkpoint
-from training.checkpoint import CheckpointWriter, found, latest_whole, read_part, read_record
+from training.checkpoint import CheckpointWriter, found, read_part, read_record
 from training.metrics.throughput import MACHINE_METRICS
 from training.optim.nonfinite import NonFiniteError
 from training.step import train_step
@@ -28,30 +29,6 @@ from utils import files
 from utils.metrics_log import read_metrics
 
 RUN = ("ema=True", "eval_interval=8", "epochs=16", *SMALL)
-LONG = int(os.environ.get("TRM_LONG_TESTS", "0"))
-
-
-def start(*arguments: str, ranks: int = 1, more: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """A script in the background, in a process group of its own."""
-    command = [sys.executable]
-    if ranks > 1 or more:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *more]
-    return subprocess.Popen(
-        [*command, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.02)
 
 
 def lines(folder: Path) -> int:
@@ -59,14 +36,8 @@ def lines(folder: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def wait_until_logged(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_until_logged(folder: Path, count: int, process: Any) -> None:
     wait_for(lambda: lines(folder) >= count or process.poll() is not None)
-
-
-def last(folder: Path) -> Path:
-    path, problems = latest_whole(folder)
-    assert path is not None and not problems
-    return path
 
 
 def assert_same_run(folder: Path, straight: Path) -> None:

@@ -73,7 +73,7 @@ class MetricsReporter:
         words.append(f"grad norm {metrics['grad_norm']:.3g}")
         words += [f"MFU {speed['mfu']:.0%}"] if "mfu" in speed else []
         words += [f"{memory:.1f} GB", f"{speed['data_wait_fraction']:.0%} waiting for data"]
-        self._progress.note(", ".join(words))
+        self._progress.show(", ".join(words))
         if skipped := round(metrics["skipped_steps"]):
             self._print(
                 f"warning: {skipped} step(s) up to step {state.step} had a gradient that is not finite and were "
