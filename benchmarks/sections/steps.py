@@ -20,7 +20,7 @@ from models.act import initial_carry
 from models.arch import ArchConfig
 from models.losses import stablemax_nll
 from training import cost_model
-from training.config import PretrainConfig
+from training.config import TrainConfig
 from training.cost_model import Workload
 from training.prepare.prepare import prepare
 from training.state import TrainState
@@ -76,9 +76,8 @@ def batch_of(size: Size, seed: int = 0) -> Batch:
 
 
 def state_of(size: Size, device: torch.device, compiled: bool) -> TrainState:
-    config = PretrainConfig(
+    config = TrainConfig(
         arch=arch_of(size),
-        data_paths=["none"],
         global_batch_size=size.B,
         ema=True,
         compile=compiled,
