@@ -17,7 +17,7 @@ from evaluators.evaluation import Evaluation
 from training.config import EvalConfig
 from training.launch.cli import run_script
 from training.launch.dry_run import describe_dry_run
-from training.launch.run import open_data, open_run, start
+from training.launch.run import open_data, open_run, start_run
 from training.loop import train
 from training.optim.schedule import StepPlan
 from training.prepare.prepare import prepare
@@ -41,7 +41,7 @@ def main(config: EvalConfig) -> None:
     if config.dry_run:
         run.say(describe_dry_run(run, state, plan, evaluation.split.num_examples))
         return
-    run.say(start(run, state))
+    run.say(start_run(run, state))
     run.say(plan.summary(state.step))
     evaluation.warn_of_seen_tasks()
     evaluation.submit_inputs()

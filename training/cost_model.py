@@ -47,7 +47,7 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-"""Dense bfloat16 operations per second, from NVIDIA's data sheets, by words of the GPU's name; the first match counts."""
+"""Dense bfloat16 operations per second by words of the GPU's name, from NVIDIA's data sheets; the first match counts."""
 
 
 class Workload(NamedTuple):

@@ -16,7 +16,7 @@ from tests.builders.states import RECURRENT, kept_bytes
 from tests.conftest import SMALL, run_script
 from training.config import PretrainConfig
 from training.launch.dry_run import REACHED, describe_dry_run
-from training.launch.run import Run, open_data, open_run, start
+from training.launch.run import Run, open_data, open_run, start_run
 from training.loop import train
 from training.optim.schedule import StepPlan
 from training.state import TrainState
@@ -64,7 +64,7 @@ def test_the_size_that_is_said_is_that_of_the_checkpoint(
     run, data, plan, state = opened(small_data, tmp_path / "run", **settings)
     said = describe_dry_run(run, state, plan)
     assert not run.directory.exists()
-    start(run, state)
+    start_run(run, state)
     (step,) = train(state, data, plan, run.metrics, run.directory, run.record)
     written = sum(path.stat().st_size for path in (run.directory / f"step_{step}").glob("*.safetensors"))
     assert said_bytes("disk +SIZE a checkpoint, at most 4 at once", said) == pytest.approx(written, rel=0.05)
