@@ -33,7 +33,7 @@ before norms and the norm between them; of width F gate, up and their product.""
 LOSS_COPIES = 2
 """Float64 copies of the logits that the loss keeps."""
 
-PEAK_FLOPS = {
+PEAK_FLOPS = {  # the first match counts
     "B200": 2250e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -47,7 +47,7 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-"""Dense bfloat16 operations per second by words of the GPU's name, from NVIDIA's data sheets; the first match counts."""
+"""Dense bfloat16 operations per second by words of the GPU's name, from NVIDIA's data sheets."""
 
 
 class Workload(NamedTuple):
