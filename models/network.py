@@ -6,27 +6,17 @@ Dimensions: B slots, C canvas cells, P prefix tokens, S = P + C, D hidden, V voc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from models.arch import ArchConfig
-from models.layers import (
-    BlockWeights,
-    Embedding,
-    Linear,
-    Reasoner,
-    Rotary,
-    apply_block,
-    rotary,
-    rotary_2d,
-    truncated_normal,
-)
+from models.layers import Embedding, Linear, Reasoner, Rotary, rotary, rotary_2d, truncated_normal
 from models.recursion import RECURSIONS, Apply, Latents
 
 
@@ -74,11 +64,17 @@ class Network(nn.Module):
         self.q_head = nn.utils.skip_init(nn.Linear, D, 2)
         if arch.pos_encodings == "learned":
             self.embed_pos = Embedding(S, D)
-        stack = partial(Reasoner, hidden_size=D, expansion=arch.expansion, mlp_t_len=S if arch.mlp_t else None)
-        if arch.name != "transformers_baseline":
-            self.L_level = stack(arch.L_layers)
-        if arch.name in ("hrm", "transformers_baseline"):
-            self.H_level = stack(arch.H_layers)
+        build_level = partial(
+            Reasoner,
+            hidden_size=D,
+            num_heads=arch.num_heads,
+            expansion=arch.expansion,
+            eps=arch.rms_norm_eps,
+            mlp_t_len=S if arch.mlp_t else None,
+        )
+        # trm* have one network, L_level, for both levels; hrm has two; transformers_baseline has H_level alone.
+        self.L_level = None if arch.name == "transformers_baseline" else build_level(arch.L_layers)
+        self.H_level = build_level(arch.H_layers) if arch.name in ("hrm", "transformers_baseline") else None
         self.recursion = RECURSIONS[arch.name]
         for name in self.recursion.inits:
             self.register_buffer(name, torch.empty(D))
@@ -134,13 +130,7 @@ class Network(nn.Module):
     def embed(self, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Tensor:
         """e [B, S, D] from token ids [B, C] and puzzle rows [B, E] (None where the table has no width)."""
         dtype, P, D = self.arch.dtype, self.arch.prefix_len, self.arch.hidden_size
-        table = self.embed_tokens.embedding_weight.to(dtype)
-        if torch.compiler.is_compiling():
-            # The compiler's gradient of a look-up adds up a dozen rows in whatever order threads come; a product's has
-            # one order.
-            e = F.one_hot(inputs.to(torch.int64), self.vocab_size).to(dtype) @ table
-        else:
-            e = F.embedding(inputs.to(torch.int32), table)
+        e = self.embed_tokens(inputs, dtype)
         if P:
             if rows is None:
                 rows = e.new_zeros(len(e), 0)
@@ -172,32 +162,23 @@ class Network(nn.Module):
                 rope = rotary(positions, K, arch.rope_theta)
             else:
                 rope = rotary_2d(positions, K, arch.rope_theta, arch.prefix_len, self.row_stride)
-        levels = {name: self._applier(name, rope) for name in ("L_level", "H_level") if hasattr(self, name)}
-        f_L, f_H = (levels.get(name) or next(iter(levels.values())) for name in ("L_level", "H_level"))
+        levels = [self._cast_once(level, rope) for level in (self.L_level, self.H_level) if level is not None]
+        f_L, f_H = levels[0], levels[-1]  # one and the same, but for hrm
         latents = self.recursion.apply(latents, e, f_L, f_H, arch)
         z_H = latents[0]
-        logits = F.linear(z_H[:, arch.prefix_len :], self.lm_head.weight.to(arch.dtype))
-        q = F.linear(z_H[:, 0].to(torch.float32), self.q_head.weight, self.q_head.bias)
+        logits = self.lm_head(z_H[:, arch.prefix_len :])
+        q = self.q_head(z_H[:, 0].to(torch.float32))
         return Output(tuple(z.detach() for z in latents), logits, q[:, 0], q[:, 1])
 
-    def _applier(self, level: str, rope: Rotary | None) -> Apply:
-        """The level as a plain function over weights that are cast once."""
-        weights: Sequence[BlockWeights] = getattr(self, level).weights(self.arch.dtype)
-        arch = self.arch
+    def _cast_once(self, level: Reasoner, rope: Rotary | None) -> Apply:
+        """Returns `level` as a function f(h, injected) that uses weights cast here, however often it is called."""
+        weights = {name: weight.to(self.arch.dtype) for name, weight in level.named_parameters()}
 
         def f(h: Tensor, injected: Tensor | None) -> Tensor:
-            if injected is not None:
-                h = h + injected
-            for w in weights:
-                h = apply_block(
-                    h, w, num_heads=arch.num_heads, rope=rope, eps=arch.rms_norm_eps, over_sequence=arch.mlp_t
-                )
-            return h
+            return functional_call(level, weights, (h, injected, rope), tie_weights=False)
 
-        def recomputed(h: Tensor, injected: Tensor | None) -> Tensor:
-            """f, of which only what goes in is kept until the backward pass."""
-            if not torch.is_grad_enabled():
-                return f(h, injected)
+        def f_recomputed(h: Tensor, injected: Tensor | None) -> Tensor:
+            """Computes f; only what goes in is kept until the backward pass, which computes f again."""
             return checkpoint(f, h, injected, use_reentrant=False, preserve_rng_state=False)
 
-        return recomputed if self.recomputes else f
+        return f_recomputed if self.recomputes and torch.is_grad_enabled() else f
