@@ -1,4 +1,4 @@
-"""The settings of one network: what `arch.*` means on the command line and what a checkpoint carries."""
+"""The settings of one network: `arch.*` on the command line, and `arch` in a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,29 +19,38 @@ class ArchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Variant = Field("trm", description="the recursion")
+    name: Variant = Field("trm", description="which variant: how the network recurses")
     H_cycles: int = Field(3, ge=1, description="recursions that refine the answer z_H within one step")
     L_cycles: int = Field(6, ge=1, description="refinements of the reasoning z_L before each refinement of z_H")
-    H_layers: int = Field(0, ge=0, description="blocks of the separate answer network (hrm, transformers_baseline)")
-    L_layers: int = Field(2, ge=0, description="blocks of the shared network (trm*) or of the reasoning network (hrm)")
-    hidden_size: int = Field(512, ge=2, description="width D")
-    num_heads: int = Field(8, ge=1, description="attention heads")
-    expansion: float = Field(4.0, gt=0, description="inner width of the SwiGLU is about expansion * 2/3 * D")
+    H_layers: int = Field(
+        0, ge=0, description="number of blocks of the answer network; only hrm and transformers_baseline have one"
+    )
+    L_layers: int = Field(
+        2, ge=0, description="number of blocks of the shared network (trm*) or of the reasoning network (hrm)"
+    )
+    hidden_size: int = Field(512, ge=2, description="width D of the hidden states")
+    num_heads: int = Field(8, ge=1, description="number of attention heads")
+    expansion: float = Field(4.0, gt=0, description="the inner width of the SwiGLU is about expansion * 2/3 * D")
     pos_encodings: Literal["rope", "rope2d", "learned", "none"] = Field(
-        "rope", description="how places are told apart; rope2d turns by row and column apart"
+        "rope", description="how the network knows positions; rope2d rotates by row and by column separately"
     )
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary frequencies")
     rms_norm_eps: float = Field(1e-5, gt=0, description="added to the mean square in every norm")
-    mlp_t: bool = Field(False, description="mix positions by a SwiGLU over the sequence instead of by attention")
-    puzzle_emb_ndim: int = Field(512, ge=0, description="width of a puzzle's row in the table; 0 for no table")
-    puzzle_emb_len: int = Field(16, ge=0, description="prefix tokens P; 0 for ceil(puzzle_emb_ndim / D)")
-    halt_max_steps: int = Field(16, ge=1, description="most steps a slot spends on one example")
-    halt_exploration_prob: float = Field(0.1, ge=0, le=1, description="share of slots that may not halt early")
-    no_ACT_continue: bool = Field(True, description="halt on halt > 0; false: on halt > continue, with a target")
-    loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = Field(
-        "stablemax_cross_entropy", description="of the tokens"
+    mlp_t: bool = Field(False, description="replace attention by a SwiGLU over the sequence")
+    puzzle_emb_ndim: int = Field(512, ge=0, description="width of a puzzle's embedding; 0 turns puzzle embeddings off")
+    puzzle_emb_len: int = Field(16, ge=0, description="number of prefix tokens P; 0 computes ceil(puzzle_emb_ndim / D)")
+    halt_max_steps: int = Field(16, ge=1, description="the largest number of steps on one example")
+    halt_exploration_prob: float = Field(0.1, ge=0, le=1, description="fraction of slots that may not halt early")
+    no_ACT_continue: bool = Field(
+        True,
+        description="true: halt when the halt logit is above 0; false: when it exceeds the continue logit",
     )
-    forward_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of activations; weights are float32")
+    loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = Field(
+        "stablemax_cross_entropy", description="the loss of the tokens"
+    )
+    forward_dtype: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="the dtype of activations; weights are always float32"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> ArchConfig:
@@ -76,21 +85,21 @@ class ArchConfig(BaseModel):
 
     @property
     def prefix_len(self) -> int:
-        """P, the number of prefix tokens that hold the puzzle's row."""
+        """Returns P, the number of prefix tokens that carry the puzzle embedding."""
         fixed = self.puzzle_emb_len if self.name.startswith("trm") else 0
         return fixed or -(-self.puzzle_emb_ndim // self.hidden_size)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of activations and of the weights' working copies."""
+        """Returns the dtype of activations and of the weights' working copies."""
         return getattr(torch, self.forward_dtype)
 
     @property
     def halts_against_continue(self) -> bool:
-        """Whether a slot halts on halt > continue (else on halt > 0)."""
+        """Returns whether a slot halts when halt > continue, rather than when halt > 0."""
         return self.name in ("hrm", "transformers_baseline") or not self.no_ACT_continue
 
     @property
     def has_continue_target(self) -> bool:
-        """Whether the continue logit is trained, at the price of one more recursion per step."""
+        """Returns whether the continue logit is trained.  This costs one more recursion per step."""
         return self.name == "hrm" or (self.name.startswith("trm") and not self.no_ACT_continue)

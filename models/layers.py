@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import mix
+from models.attention import sdpa
 
 
 def truncated_normal(*shape: int, std: float, generator: torch.Generator | None = None) -> Tensor:
-    """A float32 normal draw cut at +-2 sigma of the underlying normal, scaled so that its own deviation is `std`.
+    """Draws from a normal cut at +-2 sigma, in float32, scaled so that the result has the deviation `std`.
 
-    `torch.nn.init.trunc_normal_` leaves 0.88 of the deviation that it is told.
+    `torch.nn.init.trunc_normal_` gives only 0.88 of the deviation that it is asked for.
     """
     density = math.exp(-2.0) / math.sqrt(2 * math.pi)
     kept = math.erf(math.sqrt(2.0))
@@ -40,18 +40,18 @@ class Rotary(NamedTuple):
 
 
 def rotary(positions: Tensor, head_dim: int, theta: float) -> Rotary:
-    """Rotary angles of integer `positions` [S] (RoFormer, arXiv 2104.09864), the halves of a head rotated."""
+    """Returns the angles of integer `positions` [S] (RoFormer, arXiv 2104.09864) that rotate the halves of a head."""
     angle = _angles(positions, head_dim, theta)
     angle = torch.cat((angle, angle), dim=-1)
     return Rotary(angle.cos(), angle.sin())
 
 
 def rotary_2d(positions: Tensor, head_dim: int, theta: float, prefix: int, row_stride: int) -> Rotary:
-    """Rotary angles that turn one half of the frequencies by a cell's row and the other by its column.
+    """Returns rotary angles that turn half of the frequencies by a cell's row and the other half by its column.
 
     Args:
-        positions: int [S], `prefix` + row_stride * row + column for a cell.  The prefix lies along the row above the
-            canvas.
+        positions: int [S], `prefix` + row_stride * row + column for a cell.  The prefix is in the row above
+            the canvas.
     """
     cell = positions - prefix
     row = torch.where(cell < 0, -1, cell // row_stride)
@@ -62,13 +62,13 @@ def rotary_2d(positions: Tensor, head_dim: int, theta: float, prefix: int, row_s
 
 
 def _angles(positions: Tensor, dims: int, theta: float) -> Tensor:
-    """positions [S] times the dims / 2 frequencies theta ** (-2 i / dims), float32 [S, dims / 2]."""
+    """Returns positions [S] times the dims / 2 frequencies theta ** (-2 i / dims), float32 [S, dims / 2]."""
     exponent = torch.arange(0, dims, 2, dtype=torch.float32, device=positions.device) / dims
     return torch.outer(positions.to(torch.float32), 1.0 / theta**exponent)
 
 
 def rotate(x: Tensor, rope: Rotary) -> Tensor:
-    """Applies rotary angles to x [B, S, N, K], in float32."""
+    """Rotates x [B, S, N, K] by rotary angles, in float32."""
     wide = x.to(torch.float32)
     first, second = wide.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
@@ -76,7 +76,7 @@ def rotate(x: Tensor, rope: Rotary) -> Tensor:
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last axis, computed in float32, without a learned scale."""
+    """Returns x / sqrt(mean(x^2) + eps) over the last axis, computed in float32, without a learned scale."""
     wide = x.to(torch.float32)
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 
@@ -130,7 +130,7 @@ class Attention(nn.Module):
         q, k, v = self.qkv_proj(h).view(B, S, 3, self.num_heads, D // self.num_heads).unbind(2)
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
-        return self.o_proj(mix(q, k, v).reshape(B, S, D))
+        return self.o_proj(sdpa(q, k, v).reshape(B, S, D))
 
 
 class SwiGLU(nn.Module):

@@ -30,18 +30,18 @@ class Output(NamedTuple):
 
 
 class Network(nn.Module):
-    """A tiny recursive model (arXiv 2510.04871) or one of its variants, one recursion per call.
+    """A tiny recursive model (arXiv 2510.04871) or one of its variants.  One call is one recursion.
 
-    The rows of the slots' puzzles are an input: the table that holds them lives outside (`models.puzzle_table`), so
-    that nothing that treats parameters (data parallelism, averaging, compilation, copies) ever touches it.
+    The puzzle rows of the slots are an input.  Their table is outside of the network (`models.puzzle_table`), so what
+    works on parameters (data parallelism, averaging, compilation, copies) never touches it.
 
     Args:
         arch: the architecture.
         vocab_size: number of tokens V.
-        seq_len: cells C of the whole canvas.  `mlp_t` and learned positions have weights of that size; a part of the
-            canvas can be computed by itself except with `mlp_t`.
-        generator: source of the initial weights.
-        row_stride: how far apart two cells of a column are in position; by default the width of a square canvas.
+        seq_len: cells C of the whole canvas.  `mlp_t` and learned positions have weights of that size.  Without
+            `mlp_t` the network can also compute a part of the canvas.
+        generator: the source of the initial weights.
+        row_stride: the distance in position between neighbours in a column; by default a square canvas's width.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Network(nn.Module):
         side = math.isqrt(seq_len)
         self._width = side if side * side == seq_len else seq_len  # of the whole canvas
         self.row_stride = row_stride or self._width
-        self.recomputes = False  # activations of each application of a level, in the backward pass
+        self.activation_checkpointing = False  # of each application of a level
         D, S = arch.hidden_size, arch.prefix_len + seq_len
         self.embed_tokens = Embedding(vocab_size, D)
         self.lm_head = Linear(D, vocab_size)
@@ -82,14 +82,14 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draws every weight anew (truncated normals at +-2 sigma with exact deviation).
+        """Draws every weight again, from truncated normals at +-2 sigma with exact deviation.
 
         | weight | deviation |
         |---|---|
         | linear layers, lm_head | 1 / sqrt(fan in) |
         | token and position embeddings | 1 / sqrt(D) |
         | initial latents | 1 |
-        | q_head | weight 0, bias -5: halting starts out as improbable |
+        | q_head | weight 0, bias -5, so that halting is improbable at the start |
         """
         draw = partial(truncated_normal, generator=generator)
         for module in self.modules():
@@ -105,30 +105,32 @@ class Network(nn.Module):
         self.q_head.bias.fill_(-5.0)
 
     def initial_latents(self) -> Latents:
-        """The vectors [D] that a fresh slot's latents are filled with, in the working dtype."""
+        """Returns the vector [D] that fills each latent of a fresh slot, in the working dtype."""
         return tuple(self.get_buffer(name).to(self.arch.dtype) for name in self.recursion.inits)
 
     def empty_latents(self, slots: int, seq_len: int, device: torch.device | str | None = None) -> Latents:
-        """Zero latents [slots, P + seq_len, D]; every slot is to be refilled before use."""
+        """Returns latents of zeros, each [slots, P + seq_len, D].  Refill every slot before use."""
         shape = (slots, self.arch.prefix_len + seq_len, self.arch.hidden_size)
         return tuple(torch.zeros(shape, dtype=self.arch.dtype, device=device) for _ in self.recursion.latents)
 
-    def places(self, height: int, width: int, device: torch.device | str | None = None) -> Tensor:
-        """The position of each of the S places of a canvas, int64 [P + height * width]: the prefix, then cell (row,
-        column) at P + row_stride * row + column, so that a cell is where it is on the whole canvas."""
+    def positions_of(self, height: int, width: int, device: torch.device | str | None = None) -> Tensor:
+        """Returns the position of each token of a canvas, int64 [P + height * width].
+
+        The prefix comes first.  Cell (row, column) has position P + row_stride * row + column, as on the whole canvas.
+        """
         P = self.arch.prefix_len
         rows = torch.arange(height, device=device).unsqueeze(1) * self.row_stride
         cells = (P + rows + torch.arange(width, device=device)).flatten()
         return torch.cat((torch.arange(P, device=device), cells))
 
     def _index(self, positions: Tensor) -> Tensor:
-        """The index on the whole canvas of places [S] that are given by their positions."""
+        """Returns the index on the whole canvas of each of `positions` [S]."""
         cell = positions - self.arch.prefix_len
         on_whole = self.arch.prefix_len + cell // self.row_stride * self._width + cell % self.row_stride
         return torch.where(cell < 0, positions, on_whole)
 
     def embed(self, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Tensor:
-        """e [B, S, D] from token ids [B, C] and puzzle rows [B, E] (None where the table has no width)."""
+        """Returns e [B, S, D] of token ids [B, C] and puzzle rows [B, E] (None without a table)."""
         dtype, P, D = self.arch.dtype, self.arch.prefix_len, self.arch.hidden_size
         e = self.embed_tokens(inputs, dtype)
         if P:
@@ -142,14 +144,14 @@ class Network(nn.Module):
         return math.sqrt(D) * e
 
     def forward(self, latents: Latents, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Output:
-        """One recursion from `latents`.
+        """Recurses once from `latents`.
 
         Args:
             latents: one [B, S, D] per latent of the variant.
             inputs: token ids [B, C], any integer dtype.
             rows: puzzle rows [B, E], or None without a table.
-            positions: int [S], the position of each place (`places`); their index by default, which is where they are
-                on a canvas that is `row_stride` wide.
+            positions: int [S], the position of each token (`positions_of`).  The default is the token's index, which is
+                right on a canvas that is `row_stride` wide.
         """
         arch = self.arch
         e = self.embed(inputs, rows, positions)
@@ -179,6 +181,8 @@ class Network(nn.Module):
 
         def f_recomputed(h: Tensor, injected: Tensor | None) -> Tensor:
             """Computes f; only what goes in is kept until the backward pass, which computes f again."""
+            if not torch.is_grad_enabled():
+                return f(h, injected)
             return checkpoint(f, h, injected, use_reentrant=False, preserve_rng_state=False)
 
-        return f_recomputed if self.recomputes and torch.is_grad_enabled() else f
+        return f_recomputed if self.activation_checkpointing else f

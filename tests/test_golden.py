@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.act import ACTStep, Carry, Slots, initial_carry, refill_data
+from models.act import ACTStep, Carry, Slots, initial_carry, refill
 from models.arch import ArchConfig
 from models.ema import EMA
 from models.losses import IGNORE, METRICS
@@ -159,9 +159,10 @@ def steps_of(case: Case) -> dict[str, torch.Tensor]:
     for i in range(case.spec["act_steps"]):
         at = f"step{i}/"
         batch = case.batch(i)
-        rows = table.gather(refill_data(carry, batch).puzzle_identifiers)
+        carry = refill(carry, batch, network.initial_latents())
+        rows = table.gather(carry.data.puzzle_identifiers)
         network.zero_grad()
-        carry, loss, metrics, out = step(carry, batch, rows)
+        carry, loss, metrics, out = step(carry, rows)
         missing = 0.0 if case.training else _unlabelled_halt_loss(carry.data.labels, out.q_halt)
         found |= {
             at + "loss": loss + 0.5 * missing,
@@ -216,9 +217,10 @@ def trajectory_of(case: Case) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     for i in range(case.spec["optimizer_steps"]):
         batch = case.batch(i)
-        identifiers = refill_data(carry, batch).puzzle_identifiers
+        carry = refill(carry, batch, network.initial_latents())
+        identifiers = carry.data.puzzle_identifiers
         rows = table.gather(identifiers)
-        carry, loss, _, _ = step(carry, batch, rows)
+        carry, loss, _, _ = step(carry, rows)
         (loss / batch_size).backward()
         factor = lr_factor(i + 1, hyper["lr_warmup_steps"], hyper["total_steps"], hyper["lr_min_ratio"])
         table.apply_gradients(identifiers, rows.grad, hyper["puzzle_emb_lr"] * factor, hyper["puzzle_emb_weight_decay"])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.act import ACTStep, Slots, initial_carry
+from models.act import ACTStep, Slots, initial_carry, refill
 from models.arch import ArchConfig
 from models.layers import Attention, Block, Linear, rms_norm, rotary, rotary_2d, rotate, truncated_normal
 from models.network import Network
@@ -253,9 +253,8 @@ def test_a_compiled_step_is_the_eager_step() -> None:
         carry = initial_carry(network, slots)
         losses = []
         for _ in range(3):
-            carry, loss, _, _ = step(
-                carry, slots, rows.clone().requires_grad_(), torch.tensor([0, 2, 0], dtype=torch.int32)
-            )
+            carry = refill(carry, slots, network.initial_latents())
+            carry, loss, _, _ = step(carry, rows.clone().requires_grad_(), torch.tensor([0, 2, 0], dtype=torch.int32))
             loss.backward()
             losses.append(loss.detach())
         results.append((torch.stack(losses), network.L_level.layers[0].mlp.down_proj.weight.grad))
@@ -271,15 +270,15 @@ def test_a_part_of_the_canvas_is_embedded_and_turned_as_on_the_whole_one(pos_enc
     apart = Network(arch, 12, 36, torch.Generator().manual_seed(0), row_stride=30)  # a small canvas as part of a large
     tokens = torch.randint(0, 12, (2, 6, 6), generator=torch.Generator().manual_seed(1))
     rows = torch.randn(2, 32, generator=torch.Generator().manual_seed(2))
-    part, whole = network.places(3, 4), network.places(6, 6)
+    part, whole = network.positions_of(3, 4), network.positions_of(6, 6)
     assert torch.equal(whole, torch.arange(2 + 36))  # on the whole canvas the position is the index
     assert part.tolist() == [0, 1, *(2 + 6 * row + column for row in range(3) for column in range(4))]
     on_whole = network.embed(tokens.flatten(1), rows, whole)
     on_part = network.embed(tokens[:, :3, :4].flatten(1), rows, part)
     assert torch.equal(on_part, on_whole[:, part])
     assert torch.equal(network.embed(tokens.flatten(1), rows), on_whole)
-    assert apart.places(2, 2).tolist() == [0, 1, 2, 3, 32, 33]
-    assert torch.equal(apart.embed(tokens[:, :3, :4].flatten(1), rows, apart.places(3, 4)), on_part)
+    assert apart.positions_of(2, 2).tolist() == [0, 1, 2, 3, 32, 33]
+    assert torch.equal(apart.embed(tokens[:, :3, :4].flatten(1), rows, apart.positions_of(3, 4)), on_part)
     if pos_encodings in ("rope", "rope2d"):
         turns = {"rope": lambda p: rotary(p, 16, 1e4), "rope2d": lambda p: rotary_2d(p, 16, 1e4, 2, 6)}[pos_encodings]
         assert torch.equal(turns(part).cos, turns(whole).cos[part])
@@ -316,7 +315,7 @@ def test_positions_change_the_answer_on_a_part_of_the_canvas(pos_encodings: str)
     tokens = torch.randint(0, 12, (1, 12), generator=torch.Generator().manual_seed(1))
     rows = torch.zeros(1, 32)
     latents = tuple(z + 0.1 for z in network.empty_latents(1, 12))
-    tall, wide = (network(latents, tokens, rows, network.places(*size)).logits for size in ((4, 3), (3, 4)))
+    tall, wide = (network(latents, tokens, rows, network.positions_of(*size)).logits for size in ((4, 3), (3, 4)))
     assert not torch.allclose(tall, wide, atol=1e-3)
 
 
@@ -361,11 +360,11 @@ class Casts(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("recomputes", [False, True])
-def test_each_weight_is_cast_once_in_a_step(recomputes: bool) -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_each_weight_is_cast_once_in_a_step(checkpointing: bool) -> None:
     """Although a step applies it many times, and again in the backward pass with activation checkpointing."""
     network = build(arch_of(H_cycles=3, forward_dtype="bfloat16"))
-    network.recomputes = recomputes
+    network.activation_checkpointing = checkpointing
     with Casts() as casts:
         train_once(network)
     weights = {n: p for n, p in network.named_parameters() if not n.startswith("q_head")}

@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 from dataset.batches import Batch
 from dataset.canvases import Canvas
 from dataset.lanes import Position
-from models.act import ACTStep, Slots, initial_carry
+from models.act import ACTStep, Slots, initial_carry, refill
 from training.config import PretrainConfig
 from training.lanes import Part, whole
 from training.state import DataShape, TrainState
@@ -79,7 +79,7 @@ def kept_bytes(state: TrainState) -> int:
     rows = torch.zeros(B, 32, requires_grad=True)
     step: ACTStep = state.act_step
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = step(initial_carry(state.network, slots), slots, rows)
+        result = step(refill(initial_carry(state.network, slots), slots, state.network.initial_latents()), rows)
     assert result[1].requires_grad
     return sum(seen.values())
 

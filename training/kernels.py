@@ -20,8 +20,8 @@ TILES = "amx_bf16"
 
 def install(device: torch.device) -> None:
     """Attends by our own kernel on a CPU that has the instructions where there is a compiler; else changes nothing."""
-    if device.type == "cpu" and attention.installed() is None:
-        attention.use(load())
+    if device.type == "cpu" and attention.installed_kernel() is None:
+        attention.install_kernel(load())
 
 
 @functools.cache

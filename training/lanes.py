@@ -142,7 +142,7 @@ class Lanes:
                     "micro_batch_size to a multiple of their number that divides global_batch_size"
                 )
         self.lanes = [
-            Lane(canvas, size, network.places(*canvas, device=device))
+            Lane(canvas, size, network.positions_of(*canvas, device=device))
             for canvas, size in zip(canvases, sizes, strict=True)
         ]
         self.rota = (

@@ -81,7 +81,7 @@ class TrainState:
         generator = torch.Generator().manual_seed(config.seed)  # every rank draws the same weights
         stride = shape.row_stride or shape.whole.width
         self.network = Network(arch, shape.vocab_size, shape.seq_len, generator, stride).to(device)
-        self.network.recomputes = config.activation_checkpointing
+        self.network.activation_checkpointing = config.activation_checkpointing
         if config.freeze_weights:
             self.network.requires_grad_(False)
         ignore = IGNORE if shape.ignore_label_id is None else shape.ignore_label_id

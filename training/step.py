@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dataset.batches import Batch
-from models.act import Carry, Slots, refill_data
+from models.act import Carry, Slots, refill
 from training.lanes import Part
 from training.schedule import lr_factor
 from training.state import TrainState
@@ -125,12 +125,12 @@ def _advance(state: TrainState, part: Part, explore: np.ndarray | None) -> Advan
         explore: of the part's slots over all ranks, see `exploration`.
     """
     slots = to_slots(part.batch, state.device)
-    carry = state.lanes.carry_for(part, slots)
+    carry = refill(state.lanes.carry_for(part, slots), slots, state.network.initial_latents())
     min_halt_steps = None if explore is None else to_device(collectives.local_slice(explore), state.device)
-    identifiers = refill_data(carry, slots).puzzle_identifiers
+    identifiers = carry.data.puzzle_identifiers
     rows = state.table.gather(identifiers) if state.table is not None else None
     positions = state.lanes.lanes[part.lane].positions
-    after, loss, metrics, _ = state.module(carry, slots, rows, min_halt_steps, positions)
+    after, loss, metrics, _ = state.module(carry, rows, min_halt_steps, positions)
     if loss.requires_grad:
         (loss * (distributed.world_size() / state.config.global_batch_size)).backward()
     if rows is None:

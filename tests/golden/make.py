@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dataset.tasks import Task
-from models.act import ACTStep, Carry, Slots
+from models.act import ACTStep, Carry, Slots, refill
 from models.arch import ArchConfig
 from models.network import Network
 from tests.conftest import run_script, write_kaggle
@@ -125,9 +125,10 @@ def sample(name: str, gradient: Tensor) -> dict[str, Tensor]:
 def compute(case: str) -> dict[str, Tensor]:
     """Returns what one ACT training step of a case computes: outputs, carry, loss, metrics and gradients."""
     network, carry, following, rows = start_of(case)
+    carry = refill(carry, following, network.initial_latents())
     rows.requires_grad_()
-    positions = network.places(SIDE, SIDE - 1) if case in PART_OF_CANVAS else None
-    after, loss, metrics, out = ACTStep(network, IGNORE).train()(carry, following, rows, None, positions)
+    positions = network.positions_of(SIDE, SIDE - 1) if case in PART_OF_CANVAS else None
+    after, loss, metrics, out = ACTStep(network, IGNORE).train()(carry, rows, None, positions)
     loss.backward()
     assert rows.grad is not None
     found = {"logits": out.logits, "q_halt": out.q_halt, "q_continue": out.q_continue, "loss": loss, "metrics": metrics}
