@@ -47,7 +47,7 @@ def runner_for(
         steps: that an example takes at most.  use_ema: use the averaged puzzle rows where there are any.
         vote_steps: of each example its answers after so many of its last steps are predictions.
     """
-    positions = state.network.places(*canvas, device=state.device)
+    positions = state.network.positions_of(*canvas, device=state.device)
     if early_exit:
         return _Refilled(state, positions, steps, use_ema, vote_steps, early_exit)
     return _Together(state, positions, steps, use_ema, vote_steps)
@@ -61,7 +61,7 @@ def _initial(state: TrainState, slots: int, cells: int) -> Latents:
 def _rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tensor | None:
     if state.table is None:
         return None
-    return state.table.averaged(identifiers) if use_ema else state.table.weights[identifiers.to(torch.int64)]
+    return state.table.gather_averaged(identifiers) if use_ema else state.table.weights[identifiers.to(torch.int64)]
 
 
 class _Together:

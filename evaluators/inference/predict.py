@@ -99,7 +99,7 @@ def predict_in_rounds(
     """
     ladder = ladder or Ladder((split.metadata.canvas,))
     order, first_round = in_rounds(split)
-    averaged = state.ema.applied() if use_ema and state.ema is not None else nullcontext()
+    averaged = state.ema.apply() if use_ema and state.ema is not None else nullcontext()
     steps = max_steps or state.config.arch.halt_max_steps
     clock, agreement, collected = BatchTimer(until, ladder.slowest), FlagConsensus(every=1), _Collected(split, ladder)
     ladder.repeated = 0

@@ -90,7 +90,7 @@ class Weights:
 
     def row_summary(self) -> RowSummary | None:
         """Mean and spread of the trained rows; None where no row was trained."""
-        return self.summary if self.puzzle_rows is None else RowSummary.of(self.puzzle_rows)
+        return self.summary if self.puzzle_rows is None else RowSummary.from_rows(self.puzzle_rows)
 
 
 def resolve(path: Path) -> Path:
@@ -151,7 +151,7 @@ def _averaged_rows(table: dict[str, Tensor], record: dict[str, Any]) -> Tensor:
     """The rows' average at the checkpoint's step."""
     average = RowAverage(table["weights"], float(record.get("config", {}).get("ema_rate", 0.999)))
     average.load_state_dict(table)
-    return average.rows(torch.arange(len(table["weights"])))
+    return average.gather(torch.arange(len(table["weights"])))
 
 
 def published_name(key: str) -> str:
