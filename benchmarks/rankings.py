@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from evaluators.tools import compare, comparison_table
+from evaluators.tools import compare, format_comparison
 from utils.run_directory import git_commit
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(comparison_table(rows))
+    print(format_comparison(rows))
     sizes = {str(path): path.stat().st_size for path in given.predictions}
     print(json.dumps({"git": git_commit(), "data": str(given.data), "bytes": sizes, "results": rows}))
 

@@ -19,6 +19,20 @@ VOCAB_SIZE = COLOUR_0 + NUM_COLOURS
 MAX_GRID = 30
 BLANK_IDENTIFIER = 0
 
+ARC_COLOURS = (
+    "#000000",
+    "#0074D9",
+    "#FF4136",
+    "#2ECC40",
+    "#FFDC00",
+    "#AAAAAA",
+    "#F012BE",
+    "#FF851B",
+    "#7FDBFF",
+    "#870C25",
+)
+"""How the colours 0 to 9 are drawn, as ARC's own pages draw them."""
+
 
 def encode_grid(grid: np.ndarray, side: int, row: int = 0, col: int = 0) -> np.ndarray:
     """`grid` [h, w] at (row, col) of a canvas, as tokens uint8 [side * side].  Plain; below is the fast way.

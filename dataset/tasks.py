@@ -197,8 +197,8 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
     return tasks
 
 
-def load_challenges(path: Path) -> dict[str, Any]:
-    """One of Kaggle's challenges files as {id: {"train": .., "test": ..}}, checked.
+def load_challenges(path: Path) -> dict[str, Task]:
+    """The tasks of one of Kaggle's challenges files by id, checked.
 
     Raises:
         ValueError: naming the file and the task.
@@ -207,7 +207,7 @@ def load_challenges(path: Path) -> dict[str, Any]:
     if not separator or rest:
         raise ValueError(f"{path} is no challenges file: its name must end in _challenges.json")
     folder, _, name = prefix.rpartition("/")
-    return {task.id: task.to_json() for task in load_kaggle(*split_name(folder, name))}
+    return {task.id: task for task in load_kaggle(*split_name(folder, name))}
 
 
 def split_name(folder: str, name: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 from dataset.sampling.sampler import BatchSampler
 
@@ -38,6 +39,10 @@ class Plan:
     @property
     def total_steps(self) -> int:
         return sum(self.interval_steps)
+
+    def ends_interval(self, step: int) -> bool:
+        """Returns whether an interval ends after `step` steps; a plan without intervals ends at step 0."""
+        return step in (list(accumulate(self.interval_steps)) or [0])
 
     def outlook(self, step: int) -> str:
         """What is left after `step` steps, in words."""
