@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluators.report import page as report
+from evaluators.report import saved_run as report
 from tests.conftest import run_script
 from utils import plot
 from utils.curves import CURVES, curves
