@@ -202,10 +202,10 @@ class Evaluation:
         scorer, folder = self._test.scorer, evaluation_folder(self._directory, state.step)
         if scorer is None:
             return None
-        conditions = self._conditions(state.step)
-        if distributed.from_main(lambda: is_evaluated(folder, conditions)):
+        conditions = distributed.from_main(lambda: self._find_conditions(folder, state.step))
+        if conditions is None:
             return None
-        earlier = self._load_pooled(conditions["pooled"]) if distributed.is_main() else []
+        earlier = [Predictions.load(path) for path in self._pooled_files(conditions)] if distributed.is_main() else []
         result: EvaluationResult | None = None
         for snapshot in predict_in_rounds(
             state,
@@ -230,15 +230,16 @@ class Evaluation:
             return CanvasFallback((self._test.split.metadata.canvas,))
         return CanvasFallback.from_sizes(canvases, self._test.sizes)
 
-    def _conditions(self, step: int) -> dict[str, Any]:
-        """Returns what the scores depend on.  Collective."""
-        return {
+    def _find_conditions(self, folder: Path, step: int) -> dict[str, Any] | None:
+        """Returns what the scores depend on; None if the folder has a complete evaluation under these conditions."""
+        conditions = {
             **self._config.conditions,
             "step": step,
             "data_path": self._config.data_paths[0],
             **self._identity,
-            "pooled": distributed.from_main(lambda: self._list_pooled(step)),
+            "pooled": self._list_pooled(step),
         }
+        return None if is_evaluated(folder, conditions) else conditions
 
     def _list_pooled(self, step: int) -> list[str]:
         """Returns the folders of the run's earlier evaluations of these puzzles whose votes count too."""
@@ -250,5 +251,5 @@ class Evaluation:
         ]
         return earlier[-count:] if count else []
 
-    def _load_pooled(self, names: Sequence[str]) -> list[Predictions]:
-        return [Predictions.load(self._directory / name / PREDICTIONS) for name in names]
+    def _pooled_files(self, conditions: Mapping[str, Any]) -> list[Path]:
+        return [self._directory / name / PREDICTIONS for name in conditions["pooled"]]

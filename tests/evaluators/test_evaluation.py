@@ -258,25 +258,39 @@ def test_time_counts_from_the_start_of_the_command(monkeypatch: pytest.MonkeyPat
         assert launched or float(done.stdout) < took - 0.9
 
 
-def test_time_is_divided() -> None:
-    sizes: dict[str, Any] = {"predictions": 0, "state_bytes": 0, "submit": 0}
-    start = time.monotonic()
+def test_time_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second is reserved for writing, and one for the submissions that are written meanwhile."""
+    now = 1000.0
+    monkeypatch.setattr("evaluators.time_split.time.monotonic", lambda: now)
 
-    def divided(seconds: float, everything: float, first: float, start_up: float = 0) -> tuple[float, float]:
-        times = {"predict_all": everything, "predict_first": first, "start_up": start_up}
-        split = split_time(Budget(start + seconds), **times, **sizes)
-        return (split.training or start) - start, split.prediction - start
+    def split(seconds: float, everything: float, first: float, start_up: float = 0) -> tuple[float, float]:
+        times = split_time(
+            Budget(now + seconds),
+            predict_all=everything,
+            predict_first=first,
+            start_up=start_up,
+            submit=0,
+            predictions=0,
+            state_bytes=0,
+        )
+        return (times.training or now) - now, times.prediction - now
 
-    training, prediction = divided(101, 10, 1)
-    assert training == pytest.approx(100 - 12.5, abs=0.2) and prediction == pytest.approx(100, abs=0.2)
-    training, _ = divided(101, 1000, 1)
-    assert training == pytest.approx(59, abs=0.2)  # not more than its share for more votes
-    training, _ = divided(101, 1000, 70)
-    assert training == pytest.approx(100 - 92, abs=0.2)  # but every input is to have one
-    training, prediction = divided(1, 1000, 70)
-    assert training == 0 and prediction == pytest.approx(0, abs=0.2)
-    assert divided(101, 1000, 1, start_up=50)[0] == pytest.approx(59, abs=0.2)
-    assert divided(101, 1000, 1, start_up=70)[0] == 0  # it would end before it has begun
+    assert split(101, 10, 1) == pytest.approx((100 - 1 - 11.5, 100))
+    assert split(101, 1000, 1) == pytest.approx((100 - 1 - 40, 100)), "not more than a fraction for more votes"
+    assert split(101, 1000, 70) == pytest.approx((100 - 1 - 91, 100)), "but every input is to have one"
+    assert split(1, 1000, 70) == pytest.approx((0, 0))
+    assert split(101, 1000, 1, start_up=50) == pytest.approx((59, 100))
+    assert split(101, 1000, 1, start_up=70) == pytest.approx((0, 100)), "it would end while it compiles"
+
+
+def test_checkpoints_submissions_and_predictions_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluators.time_split.time.monotonic", lambda: 0.0)
+    times: dict[str, float] = {"predict_all": 10, "predict_first": 1, "start_up": 0}
+    plain = split_time(Budget(100), **times, submit=0, predictions=0, state_bytes=0)
+    busy = split_time(Budget(100), **times, submit=3, predictions=100_000, state_bytes=1_500_000_000)
+    assert plain.training is not None and busy.training is not None
+    assert plain.prediction - busy.prediction == pytest.approx(3 + 6), "writing follows prediction"
+    assert plain.training - busy.training == pytest.approx(3 + 6 + 10), "a checkpoint is written before it"
 
 
 def test_the_clock_stops_before_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
