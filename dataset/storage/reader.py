@@ -53,6 +53,8 @@ from dataset.storage.schema import (
     array_path,
 )
 from dataset.storage.splits import CompactSplit, ExpandedSplit, Split
+from dataset.tasks import Task, parse_task
+from utils.errors import DataError
 
 
 def _json(path: Path) -> Any:
@@ -267,12 +269,19 @@ def open_catalog(directory: str | Path) -> PuzzleCatalog:
     return PuzzleCatalog([task.id for task in listed.tasks], task_of, rows[:, 0], rows[:, 1:])
 
 
-def open_test_tasks(directory: str | Path) -> dict[str, Any]:
-    """The test tasks in Kaggle's layout: {id: {"train": [{"input", "output"}], "test": [..]}}, outputs where known."""
+def open_test_tasks(directory: str | Path) -> dict[str, Task]:
+    """Returns the test tasks by id, with their outputs where these are known.  Their subset is not read: it is "".
+
+    Raises:
+        DataError: naming the file, and the task in it that is not one.
+    """
     path = Path(directory) / TEST_TASKS
     if not path.exists() and (Path(directory) / IDENTIFIERS).exists():
-        raise ValueError(f"{directory} holds no ARC tasks (no {TEST_TASKS}): set evaluators=[exact]")
+        raise DataError(f"{directory} holds no ARC tasks (no {TEST_TASKS}): set evaluators=[exact]")
     value = _json(path)
     if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no tasks by id: build the data set anew")
-    return value
+        raise DataError(f"{path} holds no tasks by id: build the data set anew")
+    return {
+        task_id: parse_task(task_id, "", task, f"{path}: task {task_id!r}", needs_test=False)
+        for task_id, task in value.items()
+    }

@@ -26,6 +26,7 @@ from training import checkpoint
 from training.config import EvalConfig, PretrainConfig
 from training.launch.cli import GROUPS
 from training.launch.overrides import check_overrides, validate
+from utils.errors import InputError
 
 MANY = 2000 if os.environ.get("TRM_LONG_TESTS", "0") == "1" else 60
 _many = settings(max_examples=MANY, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -58,7 +59,7 @@ def ends_well(read: Callable[[], Any]) -> Any:
         return read()
     except ValueError as error:
         refusal = error
-    assert type(refusal) is ValueError, repr(refusal)
+    assert type(refusal) is ValueError or isinstance(refusal, InputError), repr(refusal)
     assert len(str(refusal)) > 20, repr(refusal)
     return None
 
