@@ -232,19 +232,13 @@ class Solver:
 
 def _write(data: Path, task: Task, augmentations: int, seed: int, side: int) -> None:
     """A data set of one task: its demonstrations to train on, its test inputs to predict."""
-    storage.write(
+    rows = distinct_augmentations.sample_augmentations(task, augmentations, seed)
+    storage.write_data_set(
         data,
-        [task],
-        {task.id},
-        [distinct_augmentations.choose(task, augmentations, seed)],
+        storage.AugmentedTasks([task], {task.id}, [rows], side),
+        storage.Provenance(sources=["a puzzle"], settings={}),
         fmt="compact",
-        side=side,
         seed=seed,
-        identifiers_start=1,
-        sources=["a puzzle"],
-        settings={},
-        counts={},
-        task_keys={},
         progress=lambda done, total: None,
     )
 
