@@ -1,6 +1,7 @@
-"""Builds a data set of ARC tasks in three stages.
+"""Builds a data set of ARC tasks in stages.
 
-settings --select_tasks--> Selection --plan_augmentations--> AugmentedTasks --write_data_set--> files, Manifest
+settings --load_tasks--> LoadedTasks --select_tasks--> Selection
+Selection --plan_augmentations--> AugmentedTasks --write_data_set--> files, Manifest
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dataset.build.distinct_augmentations import plan_augmentations
+from dataset.build.load_tasks import load_tasks
 from dataset.build.select_tasks import select_tasks
 from dataset.build.settings import ArcSettings
 from dataset.storage import AugmentedTasks, Manifest, Provenance, write_data_set
@@ -23,7 +25,7 @@ def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Ma
     Raises:
         SettingError, DataError: naming the setting, or the file and the task, and the remedy.  Nothing is left behind.
     """
-    selection = select_tasks(settings, progress)
+    selection = select_tasks(load_tasks(settings, progress), settings)
     workers = settings.num_workers
     augmentations = plan_augmentations(selection.tasks, settings.num_aug, settings.seed, workers, progress)
     content = AugmentedTasks(

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, permutations, product
 
-import numba
 import numpy as np
 
 from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL
-from dataset.build.distinct_augmentations import COLOUR_TABLE, colour_moments, set_hash
-from dataset.hashing import splitmix64
+from dataset.build.pair_hashes import COLOUR_TABLE, colour_hashes, colour_moments, set_hash
 from dataset.tasks import Pair, Task
 
 
@@ -87,13 +85,3 @@ def colour_renamings(moments: np.ndarray, shapes: np.ndarray) -> Iterator[np.nda
         for new, old in enumerate([*(c for tied in order for c in tied), *absent], start=1):
             renamed[old] = new
         yield renamed
-
-
-@numba.njit(nogil=True, cache=True)
-def colour_hashes(moments, shapes):  # type: ignore[no-untyped-def]
-    """Returns a hash of the cells that each colour has in all pairs, in any order of the pairs: uint64 [10]."""
-    keys = np.zeros(NUM_COLOURS, dtype=np.uint64)
-    for p in range(moments.shape[0]):
-        for c in range(NUM_COLOURS):
-            keys[c] += splitmix64(moments[p, c, 0] ^ splitmix64(moments[p, c, 1] ^ shapes[p, 0]))
-    return keys

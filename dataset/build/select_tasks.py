@@ -1,18 +1,19 @@
-"""Selects the tasks of a data set: loads them, finds the test set, filters, caps, and reports duplicates."""
+"""Selects the tasks of a data set: finds the test set, filters, caps, and reports duplicates."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from dataset.build import duplicate_tasks
-from dataset.build.load_tasks import LoadedTasks, draw_pairs, load_mix, load_single_source
+from dataset.build.duplicate_tasks import find_duplicates, inputs_key
+from dataset.build.load_tasks import LoadedTasks
 from dataset.build.settings import ArcSettings
-from dataset.build.sources import Source, parse_sources
+from dataset.build.sources import Source
 from dataset.encoding import MAX_GRID
-from dataset.tasks import Task, merge_subsets
+from dataset.hashing import task_seed
+from dataset.tasks import Pair, Task, merge_subsets
 from utils.errors import SettingError
 
 
@@ -38,24 +39,19 @@ class Selection:
     task_keys: dict[str, str]
 
 
-def select_tasks(settings: ArcSettings, progress: Callable[[int, int], None]) -> Selection:
-    """Selects the tasks that the settings describe, and prints what a user should know of them.
+def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
+    """Selects those of the loaded tasks that the settings describe, and prints what a user should know of them.
 
     Raises:
-        SettingError, DataError: naming the setting, or the file and the task, and the remedy.
+        SettingError, DataError: naming the setting or the task, and the remedy.
     """
-    if settings.sources:
-        _refuse_other_sources(settings)
-        loaded = load_mix(parse_sources(settings.sources), settings.seed, progress)
-    else:
-        loaded = load_single_source(settings.source, settings.input_file_prefix, settings.subsets)
     subsets = settings.subsets or sorted(loaded.source_of)
     default = "evaluation" if settings.input_file_prefix is None else None
     test_set = _find_test_set(settings.test_set_name or default, subsets)
     tasks = _filter_tasks(loaded.tasks, test_set, settings.max_grid_size, settings.max_tasks_per_subset)
 
     test_ids = {task.id for task in tasks if task.subset == test_set}
-    keys = {task.id: duplicate_tasks.inputs_key(task) for task in tasks}
+    keys = {task.id: inputs_key(task) for task in tasks}
     counts = _report_content(tasks, test_ids, keys)
     # A test output that is not known can be asked for, but not trained on.
     tasks = [task if task.id in test_ids else task.known_only() for task in tasks]
@@ -66,23 +62,14 @@ def select_tasks(settings: ArcSettings, progress: Callable[[int, int], None]) ->
         test_ids=test_ids,
         weights=[loaded.source_of[task.subset].weight for task in tasks],
         sources=loaded.names,
-        recorded={"subsets": sorted(subsets), "test_set_name": test_set} | _record_mix(loaded),
+        recorded={"subsets": sorted(subsets), "test_set_name": test_set} | _record_mix(loaded.mixed),
         counts=counts,
         task_keys={keys[task.id]: "demonstrations" if task.id in test_ids else "whole" for task in tasks},
     )
 
 
-def _refuse_other_sources(settings: ArcSettings) -> None:
-    for name in ("source", "input_file_prefix", "subsets"):
-        if getattr(settings, name):
-            raise SettingError(
-                f"--{name.replace('_', '-')} and --sources do not fit together: name it as one of the --sources, or "
-                "leave out --sources"
-            )
-
-
-def _record_mix(loaded: LoadedTasks) -> dict[str, Any]:
-    return {"sources": sorted((source.recorded() for source in loaded.mixed), key=repr)} if loaded.mixed else {}
+def _record_mix(mixed: list[Source]) -> dict[str, Any]:
+    return {"sources": sorted((source.recorded() for source in mixed), key=repr)} if mixed else {}
 
 
 def _find_test_set(name: str | None, subsets: Sequence[str]) -> str:
@@ -131,7 +118,7 @@ def _report_content(tasks: list[Task], test_ids: set[str], keys: dict[str, str])
         print(f"{unknown} test outputs are not known: submissions can be made, scores cannot")
     if dropped := sum(task.num_unknown for task in trained):
         print(f"{dropped} test pairs of training tasks are left out: their outputs are not known")
-    same = duplicate_tasks.find_duplicates(trained, tested, keys)
+    same = find_duplicates(trained, tested, keys)
     if same:
         shown = ", ".join(f"{test} = {train}" for test, train in same[:5]) + (", .." if len(same) > 5 else "")
         print(
@@ -163,3 +150,19 @@ def _cap_pairs(tasks: list[Task], source_of: dict[str, Source], test_ids: set[st
             + f", weight {weight:g}: {weight * len(ids) / visits:.1%} of visits"
         )
     return capped
+
+
+def draw_pairs(task: Task, max_pairs: int, seed: int) -> Task:
+    """Returns the task with at most `max_pairs` of its pairs (0: all), drawn by the seed and left in their order.
+
+    Demonstrations are taken before test pairs, so that a task never ends without any.
+    """
+    if not max_pairs or len(task.pairs) <= max_pairs:
+        return task
+
+    def draw(pairs: tuple[Pair, ...], count: int, side: str) -> tuple[Pair, ...]:
+        order = sorted(range(len(pairs)), key=lambda i: (task_seed(seed, f"{side} {i} of {task.id}"), i))
+        return tuple(pairs[i] for i in sorted(order[:count]))
+
+    train = draw(task.train, max_pairs, "demonstration")
+    return replace(task, train=train, test=draw(task.test, max_pairs - len(train), "test pair"))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dataset.build.arc import build_arc
-from dataset.build.load_tasks import draw_pairs, load_file, load_mix
+from dataset.build.load_tasks import load_file, load_mix
+from dataset.build.select_tasks import draw_pairs
 from dataset.build.settings import ArcSettings
 from dataset.build.sources import Source, parse_sources
 from dataset.sampling.interval_plan import plan_interval
