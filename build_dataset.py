@@ -28,13 +28,14 @@ from argdantic import ArgParser
 from pydantic import BaseModel
 
 from dataset.build import arc, grid_puzzles
+from dataset.build.settings import ArcSettings
 from dataset.storage import Manifest
 from utils.progress import counter
 
 EXIT_BAD_INPUT = 2
 
 KINDS: dict[str, tuple[type[BaseModel], Callable[..., Manifest], str]] = {
-    "arc": (arc.ArcSettings, arc.build, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
+    "arc": (ArcSettings, arc.build_arc, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
     "sudoku": (
         grid_puzzles.SudokuSettings,
         grid_puzzles.build_sudoku,

@@ -253,7 +253,7 @@ class Solver:
 
 def _open_puzzle(task: Task, augmentations: int, seed: int, side: int) -> tuple[Split, Split, PuzzleCatalog]:
     """Returns a data set of one task in memory: its demonstrations to train on, its test inputs to predict."""
-    chosen = distinct_augmentations.choose(task, augmentations, seed)
+    chosen = distinct_augmentations.sample_augmentations(task, augmentations, seed)
     return storage.splits_in_memory([task], {task.id}, [chosen], side=side)
 
 
