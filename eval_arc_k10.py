@@ -19,43 +19,46 @@ from training.buckets.data import TrainingData
 from training.config import EvalConfig
 from training.launch.cli import run_script
 from training.launch.dry_run import describe_dry_run
-from training.launch.run import Run, build_state, open_data, open_run, start
+from training.launch.run import Run, open_data, open_run, start
 from training.loop import train
-from training.optim.schedule import Plan
+from training.optim.schedule import StepPlan
+from training.prepare.prepare import prepare
 from training.state import TrainState
-from utils.timers import Budget
+from utils.cli import exit_with
+from utils.timers import Deadline
 
 
 def main(config: EvalConfig) -> None:
-    budget = Budget.of(config.time_budget, config.deadline)
+    deadline = Deadline.from_settings(config.time_budget, config.deadline)
     run = open_run(config)
     evaluation = Evaluation(config, run.directory, run.identity)
-    if budget is not None and not config.dry_run:
+    if deadline is not None and not config.dry_run:
         evaluation.submit_inputs()  # before anything that takes long, or fails
     data = open_data(run, [evaluation.training_split()])
-    plan = Plan.of(data.sampler, config.num_intervals)
+    plan = StepPlan.from_settings(config, data)
     run.say(f"{plan.total_steps} steps of fine-tuning, {evaluation.num_examples} test examples to predict")
 
-    state = build_state(run, data)
+    state = TrainState(config, data.shape, run.device)
+    prepare(state, config.should_compile(run.device))
     if config.dry_run:
         run.say(describe_dry_run(run, state, plan, evaluation.num_examples))
         return
     run.say(start(run, state))
-    run.say(plan.outlook(state.step))
+    run.say(plan.summary(state.step))
     for sentence in evaluation.describe_seen_tasks():
         run.say(sentence)
     evaluation.submit_inputs()
 
-    if budget is None:
+    if deadline is None:
         evaluate_every_interval(run, evaluation, state, data, plan)
     else:
-        evaluate_in_time(run, evaluation, state, data, plan, budget)
+        evaluate_in_time(run, evaluation, state, data, plan, deadline)
 
 
 def evaluate_every_interval(
-    run: Run, evaluation: Evaluation, state: TrainState, data: TrainingData, plan: Plan
+    run: Run, evaluation: Evaluation, state: TrainState, data: TrainingData, plan: StepPlan
 ) -> None:
-    """Fine-tunes to the end of the plan, and evaluates what each interval leaves; first what a resumed run has."""
+    """Fine-tunes to the end of the plan, and evaluates after each interval; first what a resumed run begins with."""
     if plan.ends_interval(state.step):
         evaluate(run, evaluation, state)
     for step in train(state, data, plan, run.metrics, run.directory, run.record):
@@ -64,11 +67,11 @@ def evaluate_every_interval(
 
 
 def evaluate_in_time(
-    run: Run, evaluation: Evaluation, state: TrainState, data: TrainingData, plan: Plan, budget: Budget
+    run: Run, evaluation: Evaluation, state: TrainState, data: TrainingData, plan: StepPlan, deadline: Deadline
 ) -> None:
     """Fine-tunes for as long as there is time, then evaluates once."""
-    split = evaluation.split_time(state, budget)
-    run.say(split.summary(budget))
+    split = evaluation.split_time(state, deadline)
+    run.say(split.summary(deadline))
     if split.training is not None:
         for step in train(state, data, plan, run.metrics, run.directory, run.record, split.training):
             run.say(f"checkpoint {run.directory / f'step_{step}'}")
@@ -86,4 +89,4 @@ def evaluate(run: Run, evaluation: Evaluation, state: TrainState, until: float |
 
 
 if __name__ == "__main__":
-    run_script("cfg_eval", EvalConfig, main)
+    exit_with(run_script("cfg_eval", EvalConfig, main))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from dataset.tasks import Task
 from evaluators import solver
 from evaluators.picture import draw_task
 from evaluators.solver import Solution, Solver
+from utils.cli import command
 from utils.errors import DataError, InputError, SettingError
 from utils.files import write_atomically
 
@@ -116,6 +116,7 @@ def solve_puzzle(given: argparse.Namespace) -> str:
     return f"{format_best(solution)}\nto look at: {given.out}; all attempts: {answers}"
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("puzzle", type=Path, help="a JSON file with demonstrations and test inputs")
@@ -129,11 +130,7 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=3, help="in the picture (3)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--settings", nargs="+", default=[], help="key=value .., as of eval_arc_k10.py")
-    try:
-        print(solve_puzzle(parser.parse_args()))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    print(solve_puzzle(parser.parse_args()))
 
 
 if __name__ == "__main__":

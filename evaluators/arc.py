@@ -18,9 +18,9 @@ from evaluators.report.task_values import count_noun, describe_tasks, describe_t
 from evaluators.scores import KS, SCORES, copy_baseline, pass_at_k, write_scores
 from evaluators.submission import KAGGLE_SUBMISSION, SUBMISSION, list_unanswered, write_submissions
 from evaluators.voting import Votes, count_votes
-from utils.curves import curves
 from utils.files import write_atomically
 from utils.metrics_log import read_metrics
+from utils.plot import select_curves
 
 
 class ArcScorer:
@@ -124,7 +124,7 @@ class ArcResult:
             "tasks": describe_tasks(self.tasks, self.votes, self.traces, self.attempts),
             "scores": self.metrics,
             "conditions": self.conditions,
-            "curves": curves([*lines, {"step": step, **self.metrics}]),
+            "curves": select_curves([*lines, {"step": step, **self.metrics}]),
         }
         write_atomically(run / REPORT, render_page(f"{run.name}, step {step}", content))
         return run / REPORT

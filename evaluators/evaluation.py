@@ -32,7 +32,7 @@ from training.config import EvalConfig
 from training.state import TrainState
 from utils import distributed
 from utils.errors import SettingError
-from utils.timers import Budget
+from utils.timers import Deadline
 
 
 class EvaluationResult(Protocol):
@@ -173,12 +173,12 @@ class Evaluation:
         self._test.scorer.score(nothing, {}, ()).write_submissions(self._directory)
         self._submit_seconds = time.monotonic() - started
 
-    def split_time(self, state: TrainState, budget: Budget) -> TimeSplit:
+    def split_time(self, state: TrainState, deadline: Deadline) -> TimeSplit:
         """Splits the time that is left, as rank 0 measures it on batches of prediction.  Collective."""
         took = measure_prediction(state, self._test.split, self._settings, self._choose_canvases(state))
         self._longest_batch = took.longest_batch
         split = split_time(
-            budget,
+            deadline,
             predict_all=took.everything,
             predict_first=took.first_round,
             start_up=took.compiling,  # a training step is larger, but then the compiler is warm

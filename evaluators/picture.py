@@ -9,7 +9,6 @@ The values are those of `evaluators.report.task_values`, the colours those of th
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from evaluators.report.saved_run import read_saved_run
 from evaluators.report.task_values import SOLVED, UNKNOWN, WRONG_CELLS, WRONG_SHAPE, find_differences
 from evaluators.report.theme import LIGHT
 from evaluators.scores import list_evaluations
+from utils.cli import command
 from utils.errors import DataError, InputError
 from utils.files import write_atomically
 
@@ -206,6 +206,7 @@ def describe_task(folder: Path, name: str, data: Path | None = None) -> dict[str
     return tasks[name]
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m evaluators.picture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -216,11 +217,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the picture; TASK.png by default")
     given = parser.parse_args()
     out = given.out or Path(f"{given.task.replace('/', '_')[:80]}.png")
-    try:
-        draw_task(describe_task(given.folder, given.task, given.data), out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    draw_task(describe_task(given.folder, given.task, given.data), out)
     print(out)
 
 

@@ -31,7 +31,7 @@ from evaluators.inference.engine import PredictionSettings
 from evaluators.inference.predict import predict_all
 from evaluators.report.task_values import describe_tasks, describe_traces
 from evaluators.voting import Candidate, Votes, count_votes
-from training.buckets.data import TrainingData
+from training.buckets.data import open_training_data
 from training.checkpoint import (
     NetworkConfig,
     Weights,
@@ -40,8 +40,9 @@ from training.checkpoint import (
     load_weights,
     network_config,
 )
-from training.config import EvalConfig
+from training.config import EvalConfig, roles_of
 from training.launch.overrides import validate
+from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed
@@ -52,48 +53,9 @@ AUGMENTATIONS = 64
 STEPS = 200
 BATCH = 32
 
-SETTINGS = frozenset(
-    {
-        "device",
-        "compile",
-        "activation_checkpointing",
-        "global_batch_size",
-        "micro_batch_size",
-        "canvases",
-        "lr",
-        "lr_min_ratio",
-        "lr_warmup_steps",
-        "weight_decay",
-        "beta1",
-        "beta2",
-        "atan2_scale",
-        "puzzle_rows",
-        "puzzle_emb_lr",
-        "puzzle_emb_weight_decay",
-        "freeze_trunk",
-        "freeze_weights",
-        "ema",
-        "ema_puzzle_rows",
-        "ema_rate",
-        "on_nonfinite",
-        "eval_batch_size",
-        "eval_halt_max_steps",
-        "eval_ema",
-        "early_exit",
-        "ranking",
-        "vote_steps",
-    }
-)
+ROLES = roles_of(EvalConfig)
+SETTINGS = frozenset(name for name, roles in ROLES.items() if roles.solver != "refused")
 """Settings of `eval_arc_k10.py` that a puzzle is solved with; the others are about runs, data sets and files."""
-
-INSTEAD = {
-    "seed": "the argument seed of predict, or --seed of solve.py",
-    "train_augmentations": "the argument augmentations of predict, or --augmentations of solve.py",
-    "vote_augmentations": "the argument augmentations of predict, or --augmentations of solve.py",
-    "epochs": "the argument finetune_steps of predict, or --steps of solve.py",
-    "attempts": "as many as you want of those that predict returns, or --attempts of solve.py",
-}
-"""What to use in place of a setting that has another name here."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +100,8 @@ class Solver:
                 f"{network.canvas.seq_len} cells): name another one"
             )
         for name in sorted(settings.keys() - SETTINGS):
-            if name.split(".")[0] in EvalConfig.model_fields:  # any other name is refused below, with its nearest
-                remedy = f"use {INSTEAD[name]}" if name in INSTEAD else "leave it out, or run eval_arc_k10.py"
+            if (roles := ROLES.get(name.split(".")[0])) is not None:  # other names are refused below, with the nearest
+                remedy = f"use {roles.instead}" if roles.instead else "leave it out, or run eval_arc_k10.py"
                 raise SettingError(f"{name} cannot be set for a single puzzle: {remedy}")
         self._weights, self._network, self._side = weights, network, network.canvas.side
         self._settings = self._defaults() | dict(settings)
@@ -208,8 +170,9 @@ class Solver:
         """
         stages = self._weights.record.get("stages", [])
         recipe = stages[-1]["recipe"] if stages else {}
-        rates = ("lr", "weight_decay", "beta1", "beta2", "atan2_scale", "puzzle_emb_lr", "puzzle_emb_weight_decay")
-        defaults = {name: value for name, value in recipe.items() if name in rates}
+        defaults = {
+            name: value for name, value in recipe.items() if name in ROLES and ROLES[name].solver == "inherited"
+        }
         if recipe.get("canvases") is not None:
             defaults["canvases"] = "fitted"  # to the puzzle
         return {**defaults, "lr_min_ratio": 0.1, "global_batch_size": BATCH, "device": "auto", "compile": False}
@@ -222,7 +185,8 @@ class Solver:
         """
         arch = self._network.arch.model_dump()
         settings = {"lr_warmup_steps": min(20, finetune_steps // 5), **self._settings, "seed": seed}
-        config = validate({"arch": arch, "data_paths": ["a puzzle"], "epochs": 1, **settings}, EvalConfig)
+        run = {"data_paths": ["a puzzle"], "epochs": 1, "eval_interval": None}
+        config = validate({"arch": arch, **run, **settings}, EvalConfig)
         # An epoch visits the one task once, and a visit is at least one example: these fill the batches of all steps.
         return config.model_copy(update={"epochs": max(1, finetune_steps) * config.global_batch_size})
 
@@ -231,9 +195,9 @@ class Solver:
 
         It starts from the network's weights, and from the mean of the trained rows.
         """
-        training = TrainingData.open(config, [train])
+        training = open_training_data(config, [train])
         shape = replace(training.shape, row_stride=self._network.canvas.row_stride)
-        state = TrainState(config, shape, self._device)
+        state = prepare(TrainState(config, shape, self._device), config.should_compile(self._device))
         initialise_network(state.network, self._weights)
         has_rows = self._weights.row_summary() is not None
         initialise_rows(state, self._weights, config.puzzle_rows or ("mean" if has_rows else "zero"), None)
@@ -242,10 +206,10 @@ class Solver:
         if steps:
             with (
                 Progress(steps, "fine-tune", items_per_step=config.global_batch_size) as progress,
-                closing(training.steps(state.lanes, 0, 0)) as made,
+                closing(training.batches(state.carries, 0, 0)) as made,
             ):
-                for parts in itertools.islice(made, steps):
-                    train_step(state, parts, steps)
+                for batch in itertools.islice(made, steps):
+                    train_step(state, batch, steps)
                     progress.update(1)
             state.guard.raise_if_bad()
         return state

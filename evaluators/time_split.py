@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from utils.timers import Budget
+from utils.timers import Deadline
 
 WRITING_SECONDS = 1.0
 REPORTING_SECONDS = 1.0
@@ -27,15 +27,15 @@ class TimeSplit:
     training: float | None
     prediction: float
 
-    def summary(self, budget: Budget) -> str:
+    def summary(self, deadline: Deadline) -> str:
         """Returns the split in words."""
-        left = max(0.0, budget.left())
+        left = max(0.0, deadline.seconds_left())
         training = 0.0 if self.training is None else self.training - time.monotonic()
         return f"{left:.0f} s left: {training:.0f} s of fine-tuning, {left - training:.0f} s for prediction and writing"
 
 
 def split_time(
-    budget: Budget,
+    deadline: Deadline,
     *,
     predict_all: float,
     predict_first: float,
@@ -55,7 +55,7 @@ def split_time(
     """
     writing = WRITING_SECONDS + submit + WRITING_SECONDS_PER_PREDICTION * predictions
     checkpoint = state_bytes / CHECKPOINT_BYTES_PER_SECOND
-    left = max(0.0, budget.left() - writing - checkpoint)
+    left = max(0.0, deadline.seconds_left() - writing - checkpoint)
     predicting = REPORTING_SECONDS + min(1.15 * predict_all, max(1.3 * predict_first, MOST_FOR_PREDICTION * left))
     training = max(0.0, left - predicting)
-    return TimeSplit(time.monotonic() + training if training > start_up else None, budget.end - writing)
+    return TimeSplit(time.monotonic() + training if training > start_up else None, deadline.end - writing)

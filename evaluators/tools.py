@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from evaluators.inference.predictions import Predictions, PredictionSnapshot
 from evaluators.scores import KS, has_solutions, pass_at_k
 from evaluators.submission import Submission, check_submission, write_submission
 from evaluators.voting import RANKINGS, count_votes
+from utils.cli import command
 from utils.errors import DataError, SettingError, SubmissionError
 
 
@@ -211,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run_command(given: argparse.Namespace) -> str:
+def run_tool(given: argparse.Namespace) -> str:
     """Runs a command; returns what it has to say."""
     if given.command == "recount":
         return recount(given.data, given.predictions, given.out, given.attempts, given.ranking, given.steps)
@@ -223,13 +223,9 @@ def run_command(given: argparse.Namespace) -> str:
     return validate(given.submission, given.challenges, given.attempts)
 
 
+@command
 def main() -> None:
-    given = _parser().parse_args()
-    try:
-        print(run_command(given))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    print(run_tool(_parser().parse_args()))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from evaluators.inference.gather import PredictionCollector, order_in_rounds
 from evaluators.inference.predictions import PredictionSnapshot
 from training.state import TrainState
 from utils import distributed
-from utils.consensus import Agreement
+from utils.consensus import FlagConsensus
 from utils.progress import Progress
-from utils.timers import _Clock
+from utils.timers import BatchTimer
 
 PORTIONS = 10
 """In how many portions the augmented examples are predicted.  After each one there is a snapshot."""
@@ -61,14 +61,14 @@ def predict_in_rounds(
     averaged = state.ema.applied() if settings.use_ema and state.ema is not None else nullcontext()
     with averaged, Progress(len(order), "predict", unit="example") as progress:
         predictor = _Predictor(state, split, settings, fallback or CanvasFallback((split.metadata.canvas,)), progress)
-        clock = _Clock(until, longest_batch)
+        timer = BatchTimer(until, longest_batch)
         for number, portion in enumerate(portions):
             is_last = number == PORTIONS
             # The first round leaves no example waiting, so that every task has votes.
-            predictor.predict_portion(portion, clock, is_flushed=number == 0 or is_last, traces=number == 0)
+            predictor.predict_portion(portion, timer, is_flushed=number == 0 or is_last, traces=number == 0)
             if len(portion) or number == 0 or is_last:
                 yield predictor.snapshot(is_final=is_last or predictor.is_stopped)
-                clock.restart()  # what is done with a snapshot does not count as a batch's time
+                timer.restart()  # what is done with a snapshot does not count as a batch's time
             if predictor.is_stopped:
                 break
         predictor.close()
@@ -93,11 +93,11 @@ class _Predictor:
         self._collector = PredictionCollector(split, fallback)
         self._waiting = [np.empty(0, dtype=np.int64) for _ in fallback.canvases]
         self._stride = EvalBatches([split], settings.batch_size, world_size=distributed.world_size()).stride
-        self._agreement = Agreement(every=1)
+        self._consensus = FlagConsensus(every=1)
         self._repeated = 0
         self.is_stopped = False
 
-    def predict_portion(self, portion: np.ndarray, clock: _Clock, *, is_flushed: bool, traces: bool) -> None:
+    def predict_portion(self, portion: np.ndarray, timer: BatchTimer, *, is_flushed: bool, traces: bool) -> None:
         """Predicts a portion, on small canvases first, so that what they cut off is repeated on the next ones.
 
         Args:
@@ -111,11 +111,11 @@ class _Predictor:
             count = len(waiting) if is_flushed else len(waiting) // self._stride * self._stride
             self._waiting[level] = waiting[count:]
             if count:
-                self._predict_on(level, waiting[:count], clock, traces)
+                self._predict_on(level, waiting[:count], timer, traces)
             if self.is_stopped:
                 break
 
-    def _predict_on(self, level: int, examples: np.ndarray, clock: _Clock, traces: bool) -> None:
+    def _predict_on(self, level: int, examples: np.ndarray, timer: BatchTimer, traces: bool) -> None:
         """Predicts examples on one canvas; those that it cuts off wait for the next one."""
         canvas, settings = self._fallback.canvases[level], self._settings
         self._repeated += int((self._fallback.first_levels(examples) < level).sum())
@@ -127,7 +127,7 @@ class _Predictor:
             self._collector.add(level, batching.predict(numbers, batch))
             self._progress.update(min(self._stride, left))
             left -= self._stride
-            if self._time_is_up(clock):
+            if self._time_is_up(timer):
                 break
         self._collector.add(level, batching.finish())
         repeats = self._collector.take_repeats(level)
@@ -136,9 +136,9 @@ class _Predictor:
             self._waiting[larger] = np.concatenate((self._waiting[larger], repeats))
             self._progress.total += len(repeats)
 
-    def _time_is_up(self, clock: _Clock) -> bool:
+    def _time_is_up(self, timer: BatchTimer) -> bool:
         """Whether rank 0's time is up, as all ranks agree.  Collective."""
-        agreed = self._agreement.offer(int(clock.is_up()))
+        agreed = self._consensus.exchange(int(timer.is_up()))
         self.is_stopped = agreed is not None and bool(agreed[0])
         return self.is_stopped
 
@@ -147,7 +147,7 @@ class _Predictor:
         return self._collector.snapshot(repeated, is_final)
 
     def close(self) -> None:
-        self._agreement.close()
+        self._consensus.close()
 
 
 class PredictionTime(NamedTuple):

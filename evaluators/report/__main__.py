@@ -7,12 +7,12 @@ python -m evaluators.report --data DATA_SET [--out FILE]   a built data set: its
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from evaluators.report.data_set import describe_data_set
 from evaluators.report.page import REPORT, render_page
 from evaluators.report.saved_run import read_saved_run
+from utils.cli import command
 from utils.errors import SettingError
 from utils.files import write_atomically
 
@@ -29,6 +29,7 @@ def write_report(run: Path | None, data: Path | None, out: Path | None) -> str:
     return f"{out or default}: {len(page.encode()) / 1e6:.2f} MB"
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m evaluators.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -37,11 +38,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="its data set, if it has moved; alone: show this data set")
     parser.add_argument("--out", type=Path, help="the page; RUN/report.html or DATA_SET.html by default")
     given = parser.parse_args()
-    try:
-        print(write_report(given.run, given.data, given.out))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    print(write_report(given.run, given.data, given.out))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from evaluators.inference.predictions import PREDICTIONS, TRACE, Predictions, Tr
 from evaluators.report.task_values import describe_tasks, describe_traces
 from evaluators.scores import SCORES, list_evaluations
 from evaluators.voting import count_votes
-from utils.curves import curves
 from utils.errors import DataError
 from utils.metrics_log import read_metrics
+from utils.plot import select_curves
 
 
 def read_saved_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, Any]]:
@@ -46,7 +46,7 @@ def read_saved_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, 
         ),
         "scores": scores,
         "conditions": conditions,
-        "curves": curves(read_metrics(log) if log.exists() else []),
+        "curves": select_curves(read_metrics(log) if log.exists() else []),
     }
     return f"{run.name}, step {conditions.get('step', '?')}", content
 

@@ -14,8 +14,8 @@ from benchmarks import reference
 from dataset.augmentation import DIHEDRAL_INVERSE, Augmentation, dihedral, transformed_layout
 from dataset.build.distinct_augmentations import plan_augmentations, sample_augmentations
 from dataset.build.duplicate_tasks import canonical_key, find_duplicates
-from dataset.encoding import encode_grid
 from dataset.tasks import Pair, Task
+from tests.builders.grids import encode_grid
 from tests.conftest import random_task
 
 GRID = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8)

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from benchmarks import reference
 from dataset.augmentation import Augmentation
 from dataset.decoding import HEADER, crop, restore_grids
-from dataset.encoding import COLOUR_0, encode_grid
+from dataset.encoding import COLOUR_0
+from tests.builders.grids import encode_grid
 
 SIDE = 6
 

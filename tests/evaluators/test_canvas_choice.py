@@ -11,7 +11,7 @@ import torch
 
 from dataset import storage
 from dataset.canvas import Canvas
-from dataset.encoding import COLOUR_0, encode_grid
+from dataset.encoding import COLOUR_0
 from dataset.tasks import Task
 from evaluators.inference.canvas_choice import (
     CanvasFallback,
@@ -23,8 +23,9 @@ from evaluators.inference.canvas_choice import (
 from evaluators.inference.engine import PredictionBatch, PredictionSettings
 from evaluators.inference.gather import PredictionCollector
 from evaluators.inference.predict import measure_prediction, predict_all, predict_in_rounds
+from tests.builders.grids import encode_grid
+from tests.builders.states import predicting_state
 from tests.conftest import SMALL, run_script
-from tests.evaluators.test_evaluation import state_for
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ class Grids(torch.nn.Module):
 
 @pytest.mark.parametrize(("size", "repeats"), [(1, 0), (3, 1), (5, 2)])
 def test_what_does_not_fit_is_predicted_again_on_the_next_canvas(small_data: Path, size: int, repeats: int) -> None:
-    state, split = state_for(small_data), storage.open_split(small_data, "test")
+    state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     stand_in = Grids(size, state.network)
     state.predict_step = stand_in  # type: ignore[assignment]
     found = predict_all(state, split, PredictionSettings(batch_size=4, trace=True), all_small(split))
@@ -132,7 +133,7 @@ def test_what_does_not_fit_is_predicted_again_on_the_next_canvas(small_data: Pat
 
 def test_on_the_whole_canvas_alone_nothing_is_repeated(small_data: Path) -> None:
     """A canvas that all examples start on is predicted as one that is not chosen."""
-    state, split = state_for(small_data), storage.open_split(small_data, "test")
+    state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     plain = predict_all(state, split, PredictionSettings(batch_size=8))
     chosen = predict_all(state, split, PredictionSettings(batch_size=3), CanvasFallback(CANVASES))
     assert plain is not None and chosen is not None
@@ -141,7 +142,7 @@ def test_on_the_whole_canvas_alone_nothing_is_repeated(small_data: Path) -> None
 
 
 def test_time_that_runs_out_leaves_the_best_answer_so_far(small_data: Path) -> None:
-    state, split = state_for(small_data), storage.open_split(small_data, "test")
+    state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     state.predict_step = Grids(5, state.network)  # type: ignore[assignment]
     settings = PredictionSettings(batch_size=1000)
     (*_, found) = predict_in_rounds(state, split, settings, all_small(split), until=0.0)
@@ -171,7 +172,7 @@ def test_the_time_of_repeats_is_counted(
     small_data: Path, size: int, canvases_used: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a clock by which every batch takes a second, and the first of each canvas two more to compile."""
-    state, split = state_for(small_data), storage.open_split(small_data, "test")
+    state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     now, seen = 0.0, set()
 
     def predict(latents, inputs, rows, positions=None):  # type: ignore[no-untyped-def]

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataset.augmentation import Augmentation
-from dataset.encoding import encode_grid
 from dataset.storage import PuzzleCatalog, open_catalog, open_split, open_test_tasks
 from dataset.tasks import Task
 from evaluators import scores, submission, tools
 from evaluators.arc import ArcScorer
 from evaluators.inference.predictions import Predictions, PredictionSnapshot
 from evaluators.voting import RANKINGS, Candidate, Votes, count_votes
+from tests.builders.grids import encode_grid
 from tests.conftest import random_task, run_script, write_kaggle
 from training.config import EvalConfig
 
