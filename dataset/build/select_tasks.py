@@ -62,14 +62,10 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
         test_ids=test_ids,
         weights=[loaded.source_of[task.subset].weight for task in tasks],
         sources=loaded.names,
-        recorded={"subsets": sorted(subsets), "test_set_name": test_set} | _record_mix(loaded.mixed),
+        recorded={"subsets": sorted(subsets), "test_set_name": test_set} | loaded.recorded(),
         counts=counts,
         task_keys={keys[task.id]: "demonstrations" if task.id in test_ids else "whole" for task in tasks},
     )
-
-
-def _record_mix(mixed: list[Source]) -> dict[str, Any]:
-    return {"sources": sorted((source.recorded() for source in mixed), key=repr)} if mixed else {}
 
 
 def _find_test_set(name: str | None, subsets: Sequence[str]) -> str:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from benchmarks import reference
 from dataset.augmentation import DIHEDRAL_INVERSE, Augmentation, dihedral, transformed_layout
 from dataset.build.distinct_augmentations import plan_augmentations, sample_augmentations
-from dataset.build.duplicate_tasks import canonical_key, find_duplicates
+from dataset.build.duplicate_tasks import find_duplicates
+from dataset.build.pair_hashes import canonical_key
 from dataset.tasks import Pair, Task
 from tests.builders.grids import encode_grid
 from tests.conftest import random_task
