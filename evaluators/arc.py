@@ -1,4 +1,4 @@
-"""Scores ARC tasks: predictions -> votes -> submissions, a page and, where the solutions are known, pass@k."""
+"""Scores ARC tasks: predictions -> votes -> submissions, a page, and pass@k if the solutions are known."""
 
 from __future__ import annotations
 

@@ -44,6 +44,7 @@ class PredictionSettings:
 
     @classmethod
     def from_config(cls, config: EvalConfig, trace: bool = False) -> PredictionSettings:
+        """Returns how a run's settings ask for predictions."""
         return cls(
             batch_size=config.eval_batch_size or config.global_batch_size,
             use_ema=config.eval_ema,

@@ -197,7 +197,7 @@ def test_a_file_that_cannot_be_solved_leaves_nothing(
         ("none.json", (), "there is no file"),
         ("broken.json", (), "is not JSON"),
         ("list.json", (), "has no 'train'"),
-        ("several.json", (), "holds 2 tasks: choose one by --task, such as --task a"),
+        ("several.json", (), "has 2 tasks: choose one by --task, such as --task a"),
         ("several.json", ("--task", "c"), "has no task c"),
         ("colour.json", (), "the colour 11"),
         ("several.json", ("--task", "a", "--settings", "steps"), "write it as key=value"),
