@@ -26,7 +26,7 @@ from evaluators.inference.predictions import Predictions, PredictionSnapshot
 from evaluators.report.saved_run import read_saved_run
 from evaluators.submission import check_submission
 from evaluators.time_split import split_time
-from evaluators.voting import count_votes
+from evaluators.voting import Votes, count_votes
 from models.act import ACTStep, initial_carry
 from tests.builders.programs import start, wait_for
 from tests.builders.runs import LONG, last
@@ -348,13 +348,16 @@ def test_with_a_time_limit_every_round_is_submitted(
         for name, task in tasks.items()
         for entry, (grid, _) in zip(inputs[name], task.test, strict=True)
     )
-    seen = []
-    monkeypatch.setattr(
-        "evaluators.arc.write_submissions", lambda votes, *_: seen.append(sum(map(len, votes.values())))
-    )
+    submitted = []
+
+    def record(votes: Votes, *_: Any) -> None:
+        submitted.append(sum(candidate.votes for candidates in votes.values() for candidate in candidates))
+
+    monkeypatch.setattr("evaluators.arc.write_submissions", record)
     result = evaluation.run(state, until=time.monotonic() + 1000)
-    assert result is not None and len(seen) > 3
-    assert seen[-2:] == [seen[-1]] * 2, "the last round is submitted, and kept in the evaluation's folder"
+    assert result is not None and len(submitted) > 3
+    assert submitted == sorted(submitted), "each round has the votes of those before"
+    assert submitted[-2:] == [submitted[-1]] * 2, "the last one is kept in the evaluation's folder too"
 
 
 def test_without_an_evaluator_nothing_is_predicted(state: TrainState, small_data: Path, tmp_path: Path) -> None:
