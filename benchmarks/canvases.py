@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from benchmarks.run import hardware
-from dataset.canvas import place_all
-from dataset.sampling.bucket_streams import demand_of
+from dataset.canvas import assign_canvases
+from dataset.sampling.bucket_streams import measure_demand
 from dataset.storage import open_split
 from models.arch import ArchConfig
 from training.buckets.data import TrainingData
@@ -81,7 +81,7 @@ class Run:
     def warm_up(self, steps: Iterator[list[Part]]) -> None:
         """Until every canvas has had its turn twice: what compiles has compiled."""
         turns = np.zeros(len(self.data.canvases), dtype=int)
-        shares = np.ones(1) if self.data.streams is None else self.data.streams.shares
+        shares = np.ones(1) if self.data.streams is None else self.data.streams.fractions
         while (turns[shares > 0] < 2).any():
             parts = next(steps)
             train_step(self.state, parts, 10**6)
@@ -91,10 +91,10 @@ class Run:
 
 def padding_left(run: Run) -> tuple[float, float]:
     """The share of cells that no example needs with its EOS frame, on the whole canvas and on the run's."""
-    extents, visits = demand_of(run.data.sampler.data)
+    extents, visits = measure_demand(run.data.sampler.data)
     used = (extents.prod(1, dtype=np.int64) * visits).sum()
     cells = np.array([canvas.cells for canvas in run.data.canvases])
-    computed = (cells[place_all(extents, run.data.canvases)] * visits).sum()
+    computed = (cells[assign_canvases(extents, run.data.canvases)] * visits).sum()
     return 1 - float(used / (visits.sum() * cells[-1])), 1 - float(used / computed)
 
 
@@ -113,7 +113,7 @@ def measure(data: Path, width: int, batch: int, compiled: bool, device: torch.de
     assert fitted.data.streams is not None
     cost = sum(
         share * example_cost(fitted.state.config.arch, canvas.cells)
-        for share, canvas in zip(fitted.data.streams.shares, fitted.data.canvases, strict=True)
+        for share, canvas in zip(fitted.data.streams.fractions, fitted.data.canvases, strict=True)
     )
     return {
         "canvases": ", ".join(map(str, fitted.data.canvases)),

@@ -64,7 +64,7 @@ class TrainState:
         self.guard = Guard(device, skips=config.on_nonfinite == "skip")
         self.sums = MetricSums(config.global_batch_size)
         self.lanes = Lanes(
-            self.network, canvases, shape.shares, config.global_batch_size, config.micro_batch_size, device
+            self.network, canvases, shape.fractions, config.global_batch_size, config.micro_batch_size, device
         )
         self.step = 0
 

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from dataset.augmentation import TRANSPOSING
-from dataset.canvas import Canvas, next_larger, place_all
+from dataset.canvas import Canvas, assign_canvases, next_larger
 from dataset.decoding import crop_size
 from dataset.encoding import EOS, PAD
 from dataset.storage import PuzzleCatalog, Split
@@ -89,7 +89,7 @@ class Ladder:
             extents[n] = known[key]
         turned = np.isin(catalog.dihedral[identifiers], TRANSPOSING)
         extents[turned] = extents[turned][:, ::-1]
-        return cls(canvases, place_all(np.minimum(extents, whole), canvases))
+        return cls(canvases, assign_canvases(np.minimum(extents, whole), canvases))
 
     def start_of(self, examples: np.ndarray) -> np.ndarray:
         """The index of the canvas that each example starts on."""

@@ -1,4 +1,4 @@
-"""dataset/augmentation.py, encoding.py, planning.py and overlap.py against the plain reference."""
+"""dataset/augmentation.py, encoding.py and the duplicates and augmentations of dataset/build/, against plain references."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataset.augmentation import DIHEDRAL_INVERSE, Augmentation, dihedral, trans
 from dataset.build.distinct_augmentations import plan_augmentations, sample_augmentations
 from dataset.build.duplicate_tasks import find_duplicates
 from dataset.build.pair_hashes import canonical_key
-from dataset.encoding import encode_grid
+from dataset.storage import splits_in_memory
 from dataset.tasks import Pair, Task
 from tests.conftest import random_task
 
@@ -82,17 +82,30 @@ def test_what_is_no_name_is_refused(name: str) -> None:
         Augmentation.parse(name)
 
 
-@given(grids, st.integers(0, 3), st.integers(0, 3))
-def test_encoding_is_the_reference(grid: list[list[int]], row: int, col: int) -> None:
-    side = 8
-    expected, _ = reference.encode_pair([grid, grid], side, row, col)
-    assert encode_grid(np.array(grid, dtype=np.uint8), side, row, col).tolist() == expected
+@given(grids, grids, augmentations, st.integers(5, 8), st.integers(0, 2**64 - 1))
+def test_encoding_is_the_reference(
+    asked: list[list[int]], answer: list[list[int]], augmentation: Augmentation, side: int, seed: int
+) -> None:
+    """An augmented pair with the other two of its task at their offsets; canvases of 5 may be filled to their end."""
+    pair = (np.array(asked, dtype=np.uint8), np.array(answer, dtype=np.uint8))
+    task = Task("t", "", (pair, (GRID, GRID), (GRID, GRID)), ((GRID, None),))
+    rows = np.array([[0, *range(10)], [augmentation.dihedral, *augmentation.colours]], dtype=np.uint8)
+    train, test, _ = splits_in_memory([task], {"t"}, [rows], side)
+    inputs, labels = train.read(np.array([3, 4, 5]), np.full(3, seed, dtype=np.uint64))
+    applied = [[augmentation.apply(grid).tolist() for grid in pair], *[[augmentation.apply(GRID).tolist()] * 2] * 2]
+    offsets = set()
+    for grids_of, input_row, label_row in zip(applied, inputs, labels, strict=True):
+        row, col = (int(place) for place in np.argwhere(input_row.reshape(side, side) >= 2)[0])
+        offsets.add((row, col))
+        assert (input_row.tolist(), label_row.tolist()) == reference.encode_pair(grids_of, side, row, col)
+    assert (0, 0) in offsets  # one of a visit is not shifted
+    assert test.read(np.array([0]))[0].tolist()[0] == reference.encode_pair([GRID.tolist()] * 2, side, 0, 0)[0]
 
 
 def test_encoding_of_a_grid_that_fills_the_canvas_has_no_frame() -> None:
-    assert encode_grid(np.ones((3, 3), dtype=np.uint8), 3).tolist() == [3] * 9
-    with pytest.raises(ValueError, match="does not fit"):
-        encode_grid(GRID, 3, row=2)
+    full = np.ones((3, 3), dtype=np.uint8)
+    train, _, _ = splits_in_memory([Task("t", "", ((full, full),), ())], set(), [np.arange(-1, 10)[None] % 10], 3)
+    assert [rows.tolist() for rows in train.read(np.array([0]))] == [[[3] * 9]] * 2
 
 
 def content(task: Task, augmentation: Augmentation) -> frozenset[tuple[bytes, ...]]:

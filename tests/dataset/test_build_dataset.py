@@ -276,7 +276,7 @@ def test_unknown_solutions_give_submissions_without_scores(tmp_path: Path) -> No
     prefix = write_kaggle(tmp_path, "evaluation2", [random_task("e0", rng)], solutions=False)
     done = build(prefix, tmp_path / "set")
     assert done.returncode == 0, done.stderr
-    assert "1 test outputs are not known" in done.stdout
+    assert "1 test output is not known" in done.stdout
     _, labels = open_split(tmp_path / "set", "test").read(np.arange(6))
     assert not labels.any()  # all ignored
     assert open_test_tasks(tmp_path / "set")["e0"].test[0][1] is None
@@ -293,7 +293,7 @@ def test_overlap_is_reported(tmp_path: Path) -> None:
     )
     write_kaggle(tmp_path, "training2", [turned])
     done = build(write_kaggle(tmp_path, "evaluation2", [task]), tmp_path / "set")
-    assert "1 of 1 test tasks are also trained on" in done.stdout
+    assert "1 of the 1 test tasks is also trained on" in done.stdout
     assert "secret = copy" in done.stdout
     assert open_manifest(tmp_path / "set").counts["test_tasks_trained_on"] == 1  # type: ignore[union-attr]
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dataset import storage
-from dataset.canvas import Canvas, checked, fitted, next_larger, place_all, whole_canvas
+from dataset.canvas import Canvas, assign_canvases, fit_canvases, next_larger, validate_canvases, whole_canvas
 from dataset.encoding import EOS, PAD
-from dataset.sampling.bucket_streams import LaneStreams, Position, demand_of
+from dataset.sampling.bucket_streams import BucketStreams, Position, measure_demand
 from dataset.sampling.joined import JoinedSplits
 from dataset.sampling.sampler import BatchSampler
 from models.arch import ArchConfig
@@ -25,10 +25,10 @@ WHOLE = Canvas(6, 6)
 
 
 def test_each_extent_gets_the_first_canvas_that_holds_it() -> None:
-    canvases = checked([[6, 6], [3, 5], [5, 3], [3, 3]], WHOLE)
+    canvases = validate_canvases([[6, 6], [3, 5], [5, 3], [3, 3]], WHOLE)
     assert canvases == ((3, 3), (3, 5), (5, 3), (6, 6))
     extents = np.array([[1, 1], [3, 3], [2, 4], [4, 2], [4, 4], [6, 1]])
-    assert place_all(extents, canvases).tolist() == [0, 0, 1, 2, 3, 3]
+    assert assign_canvases(extents, canvases).tolist() == [0, 0, 1, 2, 3, 3]
     assert next_larger(canvases) == [1, 3, 3, None]
     assert whole_canvas(900) == (30, 30)
     assert whole_canvas(12) == (1, 12)
@@ -45,7 +45,7 @@ def test_each_extent_gets_the_first_canvas_that_holds_it() -> None:
 )
 def test_canvases_that_cannot_be_are_refused(sizes: list[list[int]], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        checked(sizes, WHOLE)
+        validate_canvases(sizes, WHOLE)
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
@@ -60,11 +60,11 @@ def test_fitted_canvases_are_the_cheapest_of_all(most: int) -> None:
 
     def price(sides: tuple[int, ...]) -> float:
         canvases = [Canvas(s, s) for s in sides]
-        lane = place_all(extents, canvases)
+        lane = assign_canvases(extents, canvases)
         return sum(float(weights[lane == i].sum()) * cost(c.cells) for i, c in enumerate(canvases))
 
     all_sets = [(*s, 8) for n in range(most) for s in itertools.combinations(range(1, 8), n)]
-    found = fitted(extents, weights, whole, cost, most)
+    found = fit_canvases(extents, weights, whole, cost, most)
     best = min(map(price, all_sets))
     assert price(tuple(c.height for c in found)) <= best * 1.0001 / (1 - 0.03)  # fewer where a further one saves little
     assert found[-1] == whole and len(found) <= most
@@ -77,19 +77,19 @@ def test_the_cost_of_known_canvases_on_the_real_training_mix(arc_dir: Path, tmp_
         *("--subsets", "training2", "evaluation2", "concept", "--test-set-name", "evaluation2", "--num-aug", "7"),
     )
     assert done.returncode == 0, done.stderr
-    extents, visits = demand_of(JoinedSplits([storage.open_split(tmp_path / "mix", "train")]))
+    extents, visits = measure_demand(JoinedSplits([storage.open_split(tmp_path / "mix", "train")]))
     cost = partial(example_cost, ArchConfig())
 
     def saved(sides: list[int]) -> float:
         canvases = [Canvas(s, s) for s in sides]
-        lane = place_all(extents, canvases)
+        lane = assign_canvases(extents, canvases)
         spent = sum(float(visits[lane == i].sum()) * cost(c.cells) for i, c in enumerate(canvases))
         return cost(900) * float(visits.sum()) / spent
 
     assert saved([10, 15, 20, 30]) == pytest.approx(2.72, abs=0.005)
     assert saved([11, 16, 22, 30]) == pytest.approx(2.94, abs=0.005)
     assert saved([8, 11, 14, 18, 23, 30]) == pytest.approx(3.22, abs=0.005)
-    chosen = [c.height for c in fitted(extents, visits, Canvas(30, 30), cost)]
+    chosen = [c.height for c in fit_canvases(extents, visits, Canvas(30, 30), cost)]
     assert len(chosen) <= 6
     assert saved(chosen) >= saved([8, 11, 14, 18, 23, 30])
 
@@ -142,11 +142,11 @@ CANVASES = (Canvas(4, 4), Canvas(5, 5))
 START = Position()
 
 
-def streams_of(groups: list[list[int]], seed: int = 0) -> LaneStreams:
-    return LaneStreams(JoinedSplits([FakeSplit(groups, seq_len=25)]), CANVASES, seed)  # type: ignore[list-item]
+def streams_of(groups: list[list[int]], seed: int = 0) -> BucketStreams:
+    return BucketStreams(JoinedSplits([FakeSplit(groups, seq_len=25)]), CANVASES, seed)  # type: ignore[list-item]
 
 
-def taken(streams: LaneStreams, lane: int, chunks: int, size: int, start: Position = START, **ranks: int) -> list:
+def taken(streams: BucketStreams, lane: int, chunks: int, size: int, start: Position = START, **ranks: int) -> list:
     stream = streams.stream(lane, size, start, **ranks)
     found = [next(stream) for _ in range(chunks)]
     stream.close()
@@ -162,13 +162,13 @@ def test_every_example_is_in_one_stream_and_as_often_as_any_other() -> None:
         int(e) for step in range(sampler.num_steps(0)) for e in examples_of(sampler.batch(0, step).inputs)
     )
     total = sum(on_one_canvas.values())
-    assert streams.shares.sum() == pytest.approx(1)
+    assert streams.fractions.sum() == pytest.approx(1)
     for lane in (0, 1):
         drawn = Counter(int(e) for batch, _ in taken(streams, lane, 3000, 4) for e in examples_of(batch.inputs))
         assert {e % 3 == 0 for e in drawn} == {lane == 1}
         number = sum(drawn.values())
         share = sum(n for e, n in on_one_canvas.items() if (e % 3 == 0) == (lane == 1)) / total
-        assert streams.shares[lane] == pytest.approx(share, abs=0.01)
+        assert streams.fractions[lane] == pytest.approx(share, abs=0.01)
         for example, n in on_one_canvas.items():
             if (example % 3 == 0) == (lane == 1):
                 assert drawn[example] / number == pytest.approx(n / total / share, rel=0.15), example
@@ -178,7 +178,7 @@ def test_groups_of_fractional_weight_are_in_the_streams_as_often_as_their_weight
     """Segments end where they end; no turn of a weighted group meets their ends more often than another's."""
     split = FakeSplit([[1]] * 40, seq_len=25)
     split.group_weights = np.full(40, 0.5)
-    streams = LaneStreams(JoinedSplits([split]), CANVASES, 0)  # type: ignore[list-item]
+    streams = BucketStreams(JoinedSplits([split]), CANVASES, 0)  # type: ignore[list-item]
     drawn = Counter(int(e) for batch, _ in taken(streams, 0, 4000, 10) for e in examples_of(batch.inputs))
     counts = np.array([drawn[e] for e in range(40) if e % 3])
     assert counts.min() > 0.97 * counts.mean() and counts.max() < 1.03 * counts.mean()

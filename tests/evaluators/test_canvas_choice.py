@@ -11,10 +11,10 @@ import torch
 
 from dataset import storage
 from dataset.canvas import Canvas
-from dataset.encoding import encode_grid
 from evaluators.inference.canvas_choice import Ladder, closed, suggested_extent, suggested_length
 from evaluators.inference.gather import _Collected
 from evaluators.inference.predict import predict, predict_in_rounds
+from tests.builders.grids import encode_grid
 from tests.conftest import SMALL, run_script
 from tests.evaluators.test_evaluation import state_for
 

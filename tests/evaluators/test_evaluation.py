@@ -48,7 +48,7 @@ def state_for(small_data: Path) -> TrainState:
     }
     config = PretrainConfig(arch=arch, data_paths=["x"], global_batch_size=8, epochs=1, compile=False)  # type: ignore[arg-type]
     metadata = open_split(small_data, "test").metadata
-    state = TrainState(config, DataShape.of(metadata, metadata.num_puzzle_identifiers), torch.device("cpu"))
+    state = TrainState(config, DataShape.from_metadata(metadata, metadata.num_puzzle_identifiers), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         state.network.q_head.weight.normal_(0, 0.5, generator=generator)

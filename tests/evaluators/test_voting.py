@@ -16,11 +16,11 @@ from hypothesis.extra.numpy import arrays
 from benchmarks import reference
 from dataset.augmentation import Augmentation
 from dataset.decoding import crop
-from dataset.encoding import encode_grid
 from dataset.storage import PuzzleCatalog, open_catalog, open_split, open_test_tasks
 from evaluators import arc, scores, submission, tools
 from evaluators.inference.predictions import Predictions
 from evaluators.voting import RANKINGS, Candidate, Votes, count_votes
+from tests.builders.grids import encode_grid
 from tests.conftest import random_task, run_script, write_kaggle
 from training.config import EvalConfig
 

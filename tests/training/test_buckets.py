@@ -195,7 +195,7 @@ def test_what_lanes_take_in_a_real_run_is_their_share(small_data: Path) -> None:
     assert data.streams is not None
     taken = state.lanes.state_dict()["taken"].numpy()
     assert taken.sum() > 160 * 8 / 6
-    assert np.abs(taken - data.streams.shares * taken.sum()).max() <= 3 * 8
+    assert np.abs(taken - data.streams.fractions * taken.sum()).max() <= 3 * 8
     advanced = state.lanes.rota._advanced + state.lanes.rota._new  # type: ignore[union-attr]
     assert advanced.sum() == 160 * 8
 

@@ -10,7 +10,7 @@ from functools import partial
 from dataset import canvas
 from dataset.canvas import Canvas
 from dataset.data_shape import DataShape
-from dataset.sampling.bucket_streams import LaneStreams, Position, demand_of
+from dataset.sampling.bucket_streams import BucketStreams, Position, measure_demand
 from dataset.sampling.joined import Batch
 from dataset.sampling.sampler import BatchSampler
 from dataset.storage import Split
@@ -27,7 +27,7 @@ class TrainingData:
 
     sampler: BatchSampler
     canvases: tuple[Canvas, ...]
-    streams: LaneStreams | None
+    streams: BucketStreams | None
 
     @classmethod
     def open(cls, config: RunConfig, splits: Sequence[Split]) -> TrainingData:
@@ -48,18 +48,18 @@ class TrainingData:
         if config.canvases is None:
             chosen: tuple[Canvas, ...] = (whole,)
         elif config.canvases == "fitted":
-            extents, visits = demand_of(data)
-            chosen = canvas.fitted(extents, visits, whole, partial(example_cost, config.arch))
+            extents, visits = measure_demand(data)
+            chosen = canvas.fit_canvases(extents, visits, whole, partial(example_cost, config.arch))
         else:
-            chosen = canvas.checked(config.canvases, whole)
-        streams = LaneStreams(data, chosen, config.seed) if len(chosen) > 1 else None
+            chosen = canvas.validate_canvases(config.canvases, whole)
+        streams = BucketStreams(data, chosen, config.seed) if len(chosen) > 1 else None
         return cls(sampler, chosen, streams)
 
     @property
     def shape(self) -> DataShape:
         data = self.sampler.data
-        shares = None if self.streams is None else tuple(self.streams.shares.tolist())
-        return DataShape.of(data.metadata, data.num_puzzle_identifiers, self.canvases, shares)
+        shares = None if self.streams is None else tuple(self.streams.fractions.tolist())
+        return DataShape.from_metadata(data.metadata, data.num_puzzle_identifiers, self.canvases, shares)
 
     def steps(self, lanes: Lanes, interval: int, position: int) -> Generator[list[Part], None, None]:
         """The parts of each step of an interval from step `position` on; with several canvases those whose turn it
@@ -71,7 +71,7 @@ class TrainingData:
     def _whole_steps(self, lanes: Lanes, interval: int, position: int) -> Generator[list[Part], None, None]:
         (lane,) = lanes
         share = lane.chunk_size // distributed.world_size()
-        with closing(self.sampler.stream(interval, position, chunk_size=lane.chunk_size)) as batches:
+        with closing(self.sampler.stream(interval, position, micro_batch_size=lane.chunk_size)) as batches:
             for batch in batches:
                 yield [
                     Part(0, chunk, batch.rows(first, first + share))
@@ -79,7 +79,7 @@ class TrainingData:
                 ]
 
     @staticmethod
-    def _lane_steps(lanes: Lanes, streams: LaneStreams, steps: int) -> Generator[list[Part], None, None]:
+    def _lane_steps(lanes: Lanes, streams: BucketStreams, steps: int) -> Generator[list[Part], None, None]:
         assert lanes.rota is not None
         rank, world_size = distributed.rank(), distributed.world_size()
         opened: dict[int, Iterator[tuple[Batch, Position]]] = {}
@@ -98,5 +98,5 @@ class TrainingData:
         """The canvases in words; empty for the whole one alone."""
         if self.streams is None:
             return ""
-        shares = zip(self.canvases, self.streams.shares, strict=True)
+        shares = zip(self.canvases, self.streams.fractions, strict=True)
         return "canvases " + ", ".join(f"{canvas} ({share:.0%})" for canvas, share in shares)

@@ -43,7 +43,7 @@ def describe_dry_run(run: Run, state: TrainState, plan: Plan, predictions: int =
     """
     cells = state.shape.seq_len
     slots = run.config.global_batch_size / run.world_size
-    shares = state.shape.shares or (1.0,)
+    shares = state.shape.fractions or (1.0,)
     parts = [Part(lane.canvas.cells, slots * share) for lane, share in zip(state.lanes, shares, strict=True)]
     there = zip(state.lanes, state.lanes.expected(), strict=True)
     held = [Part(lane.canvas.cells, number / run.world_size) for lane, number in there]
