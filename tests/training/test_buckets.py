@@ -220,7 +220,7 @@ def test_what_buckets_take_in_a_real_run_is_their_fraction(small_data: Path) -> 
     saved = state.carries.state_dict()
     taken = saved["taken"].numpy()
     assert taken.sum() > 160 * 8 / 6
-    assert np.abs(taken - np.array(state.shape.shares) * taken.sum()).max() <= 3 * 8
+    assert np.abs(taken - np.array(state.shape.fractions) * taken.sum()).max() <= 3 * 8
     assert int(saved["advanced"].sum() + saved["created"].sum()) == 160 * 8
 
 

@@ -101,7 +101,7 @@ def device_flop(run: Run, state: TrainState, steps: int, predictions: int) -> fl
     """Returns the FLOPs of one device in so many training steps and all evaluations."""
     config, arch, vocab = run.config, run.config.arch, state.shape.vocab_size
     slots = config.global_batch_size / run.world_size
-    fractions: Sequence[float] = state.shape.shares or (1.0,)
+    fractions: Sequence[float] = state.shape.fractions or (1.0,)
     workloads = [
         Workload(bucket.canvas.cells, slots * fraction)
         for bucket, fraction in zip(state.carries, fractions, strict=True)
