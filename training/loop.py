@@ -105,12 +105,13 @@ def _make_steps(
 class Agreed(NamedTuple):
     """What the ranks have agreed on.
 
-    signal: the number of the signal that stops the run, 0 for none.  count: how often the checkpoint timer has passed.
+    signal: the number of the signal that stops the run, 0 for none.
+    passed: how often the checkpoint timer has passed.
     is_late: 1 when time is up.
     """
 
     signal: int = 0
-    count: int = 0
+    passed: int = 0
     is_late: int = 0
 
     @property
@@ -147,7 +148,7 @@ class StopVotes:
         """Returns whether to save after this step.  Call it after every step that does not end the interval."""
         every = self._state.config.checkpoint_steps
         is_step = every is not None and self._state.step % every == 0
-        return self._checkpoints.is_due(self.agreed.count) or is_step
+        return self._checkpoints.is_due(self.agreed.passed) or is_step
 
     def close(self) -> None:
         """Ends the exchange that is under way."""

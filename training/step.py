@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -72,7 +73,8 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
         state.optimizer.zero_grad()
 
     # log
-    state.sums.add(sum((result.metrics for result in results), 0), norms[: len(gradients)], ok)
+    metrics = functools.reduce(torch.add, (result.metrics for result in results))
+    state.sums.add(metrics, norms[: len(gradients)], ok)
     state.carries.end_step(state.step)
     # --------------------------------------------------------------------------------------------------------------
 

@@ -108,6 +108,7 @@ def start(state: TrainState, directory: Path, identity: dict[str, Any]) -> str:
         what was found, where, and what was done with it.
     """
     config = state.config
+    assert isinstance(config, RunConfig), "the settings do not say what to start from"
     if config.resumes:
         # Rank 0 looks and reads every byte once; the others take its word.
         found, problems = distributed.from_main(lambda: reader.latest_whole(directory))
