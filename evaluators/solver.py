@@ -175,8 +175,8 @@ class Solver:
     def _defaults(self) -> dict[str, Any]:
         """The rates of the network's last training, a small batch, no average and no compilation: for a few steps these
         two cost more than they give."""
-        stages = self._weights.record.get("stages", [])
-        told = stages[-1]["recipe"] if stages else {}
+        stages = self._weights.record.stages
+        told = stages[-1].recipe if stages else {}
         recipe = {name: value for name, value in told.items() if name in ROLES and ROLES[name].solver == "inherited"}
         if told.get("canvases") is not None:
             recipe["canvases"] = "fitted"  # to the puzzle

@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from training.buckets.data import TrainingData
-from training.checkpoint import CheckpointWriter
+from training.checkpoint import CheckpointRecord, CheckpointWriter
 from training.optim.schedule import Plan
 from training.state import TrainState
 from training.step import train_step
@@ -37,7 +36,7 @@ def train(
     plan: Plan,
     log: MetricsLog,
     directory: Path,
-    record: dict[str, Any],
+    record: CheckpointRecord,
     until: float | None = None,
 ) -> Iterator[int]:
     """Trains from `state.step` to the plan's end.  After each interval its checkpoint is on disk, then the number of
@@ -99,7 +98,7 @@ def train(
                 agreement.close()
                 if state.step == plan.total_steps:
                     progress.close()
-                writer.save(state, {**record, "interval": interval + 1}, ends_interval=True)
+                writer.save(state, record, ends_interval=True, interval=interval + 1)
                 writer.wait()
                 stopped_by = max(distributed.all_gather_object(stop.received))  # and all wait for rank 0's disk
                 if stopped_by:

@@ -169,7 +169,7 @@ def test_micro_batches_are_saved_and_resumed(tmp_path: Path) -> None:
         train_step(straight, parts(step), total_steps=10)
     for step in range(3):
         train_step(first, parts(step), total_steps=10)
-    checkpoint.restore(resumed, checkpoint.save(first, tmp_path, {}))
+    checkpoint.restore_state(resumed, checkpoint.save_checkpoint(first, tmp_path, checkpoint.CheckpointRecord()))
     for step in range(3, 6):
         train_step(resumed, parts(step), total_steps=10)
     assert_equal(resumed, straight)

@@ -12,7 +12,7 @@ import torch
 
 from models.arch import ArchConfig
 from training import checkpoint, cost_model
-from training.checkpoint import found
+from training.checkpoint import list_checkpoints
 from training.cost_model import Part
 from training.launch.run import Run
 from training.optim.schedule import Plan
@@ -47,7 +47,7 @@ def describe_dry_run(run: Run, state: TrainState, plan: Plan, predictions: int =
     parts = [Part(lane.canvas.cells, slots * share) for lane, share in zip(state.lanes, shares, strict=True)]
     there = zip(state.lanes, state.lanes.expected(), strict=True)
     held = [Part(lane.canvas.cells, number / run.world_size) for lane, number in there]
-    said = checkpoint.start(state, run.directory, run.identity)
+    said = checkpoint.start_state(state, run.directory, run.identity)
     left = plan.total_steps - state.step
     lines = [
         "dry run: nothing is written",
@@ -135,7 +135,7 @@ def _disk(run: Run, state: TrainState, parts: Sequence[Part], intervals: int) ->
 def _folder(directory: Path) -> str:
     if not directory.exists():
         return f"folder     {directory} would be made"
-    kept = len(found(directory))
+    kept = len(list_checkpoints(directory))
     replaced = [name for name in REPLACED if (directory / name).exists()]
     return f"folder     {directory} exists: {kept} checkpoint(s) stay" + (
         f", {', '.join(replaced)} replaced" if replaced else ""

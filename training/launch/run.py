@@ -13,16 +13,11 @@ from dataset import storage
 from dataset.storage import Split
 from training import checkpoint
 from training.buckets.data import TrainingData
+from training.checkpoint import CheckpointRecord
 from training.config import RunConfig
 from training.state import TrainState
 from utils import distributed, metrics_log, progress, run_directory, trackers
 from utils.progress import counter
-
-RECIPE = (
-    *("global_batch_size", "epochs", "lr", "lr_min_ratio", "lr_warmup_steps", "weight_decay", "beta1", "beta2"),
-    *("atan2_scale", "puzzle_emb_lr", "puzzle_emb_weight_decay", "ema", "ema_rate", "canvases", "seed"),
-)
-"""The settings that a network's later users are told of."""
 
 
 @dataclass
@@ -35,6 +30,7 @@ class Run:
     data: what each data set is made of.
     say: prints one line on rank 0.
     metrics: the log; it writes nothing before `start` has opened it.
+    record: what each checkpoint says of the run; `start` makes it.
     """
 
     config: RunConfig
@@ -48,18 +44,7 @@ class Run:
     data: list[dict[str, Any]]
     say: Callable[[str], None]
     metrics: metrics_log.MetricsLog = field(default_factory=lambda: metrics_log.MetricsLog(None))
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What a checkpoint says of its run besides the state."""
-        settings = self.config.model_dump(mode="json")
-        seen = checkpoint.seen_tasks(self.config) | self.task_keys
-        recipe = {name: settings[name] for name in RECIPE}
-        stages = [*checkpoint.stages_before(self.config), {"run": self.name, "data": self.data, "recipe": recipe}]
-        return {
-            **{"config": settings, **self.identity, "task_keys": seen, "stages": stages},
-            "git": run_directory.git_commit(),
-        }
+    record: CheckpointRecord = field(default_factory=CheckpointRecord)
 
 
 def open_run(config: RunConfig) -> Run:
@@ -120,9 +105,10 @@ def build_state(run: Run, data: TrainingData) -> TrainState:
 
 
 def start(run: Run, state: TrainState) -> str:
-    """Resumes or initialises the state (`training.checkpoint.start`), then makes the run's folder, writes what the
-    run is made with and cuts the log to where it goes on."""
-    said = checkpoint.start(state, run.directory, run.identity)
+    """Resumes or initialises the state (`training.checkpoint.start_state`), then makes the run's folder, writes what
+    the run is made with and cuts the log to where it goes on."""
+    started = checkpoint.start_state(state, run.directory, run.identity)
+    run.record = checkpoint.start_record(run.config, run.name, run.data, run.identity, run.task_keys)
     manifests = [storage.open_manifest(path) for path in run.config.data_paths]
     folder = run_directory.open_directory(run.directory, run.name)
     run_directory.describe(
@@ -131,7 +117,7 @@ def start(run: Run, state: TrainState) -> str:
     run.metrics = folder.metrics
     run.metrics.truncate_after(state.step)
     track(run, state.step)
-    return said
+    return str(started)
 
 
 def track(run: Run, step: int) -> None:
