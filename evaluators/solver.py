@@ -33,7 +33,7 @@ from evaluators.inference.gather import gather_trace
 from evaluators.inference.predict import predict_in_rounds
 from evaluators.report import page as report
 from evaluators.voting import Candidate, Votes, count_votes
-from training.buckets.data import TrainingData
+from training.buckets.data import open_training_data
 from training.checkpoint import (
     NetworkConfig,
     Weights,
@@ -44,6 +44,7 @@ from training.checkpoint import (
 )
 from training.config import EvalConfig, roles_of
 from training.launch.overrides import validate
+from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed
@@ -195,9 +196,9 @@ class Solver:
         """A train state with the network's weights and every row the mean of the trained ones, after `steps` steps on
         the demonstrations."""
         config = self._config(steps, seed)
-        training = TrainingData.open(config, [storage.open_split(data, "train")])
+        training = open_training_data(config, [storage.open_split(data, "train")])
         shape = replace(training.shape, row_stride=self._network.canvas.row_stride)
-        state = TrainState(config, shape, self._device)
+        state = prepare(TrainState(config, shape, self._device), config.should_compile(self._device))
         initialise_network(state.network, self._weights)
         has_rows = self._weights.row_summary() is not None
         initialise_rows(state, self._weights, config.puzzle_rows or ("mean" if has_rows else "zero"), None)
@@ -206,10 +207,10 @@ class Solver:
         if steps:
             with (
                 Progress(steps, "fine-tune", items_per_step=config.global_batch_size) as progress,
-                closing(training.steps(state.lanes, 0, 0)) as made,
+                closing(training.batches(state.carries, 0, 0)) as made,
             ):
-                for parts in itertools.islice(made, steps):
-                    train_step(state, parts, steps)
+                for batch in itertools.islice(made, steps):
+                    train_step(state, batch, steps)
                     progress.update(1)
             state.guard.raise_if_bad()
         return state

@@ -17,7 +17,6 @@ import torch
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from training import checkpoint
-from training.buckets.slots import whole
 from training.checkpoint import CheckpointRecord, Resumed, Stage, StageData, WeightsKind
 from training.config import PretrainConfig
 from training.state import TrainState
@@ -51,7 +50,7 @@ def test_a_checkpoint_of_an_older_program_is_resumed(older: CheckpointRecord) ->
         for key, value in checkpoint.read_part(OLDER / "step_6", part, older).items():
             assert torch.equal(state.state_dict()[part][key], value), f"{part}/{key}"
     inputs, labels = np.random.default_rng(0).integers(0, 12, (2, 4, 9)).astype(np.uint8)
-    train_step(state, whole(Batch(inputs, labels, np.array([1, 2, 3, 4], dtype=np.int32))), total_steps=10)
+    train_step(state, Batch(inputs, labels, np.array([1, 2, 3, 4], dtype=np.int32)), total_steps=10)
     state.guard.raise_if_bad()
     assert state.step == 7
 

@@ -7,8 +7,8 @@
             ema.safetensors         averaged weights, with ema=True
             optimizer.safetensors   moments
             puzzle_table.safetensors
-            carry.safetensors       all slots, by canvas and micro-batch
-            lanes.safetensors       state of the scheduler and of the data streams, with several canvases
+            carry.safetensors       all slots, by bucket and micro-batch
+            buckets.safetensors     the scheduler, and where the streams are, with several canvases (before: lanes)
             metrics.safetensors     sums since the last line of metrics.jsonl
 
 `writer.py` writes it, whole or not at all.  `weights.py` reads weights from other places too.

@@ -79,6 +79,7 @@ def start_state(state: TrainState, directory: Path, identity: Mapping[str, Any])
         CheckpointError: if what is found cannot be used.
     """
     config = state.config
+    assert isinstance(config, RunConfig), "these settings do not say what to start from"
     if config.resumes:
         # Rank 0 looks, and reads every byte once; the other ranks rely on it.
         path, problems = distributed.from_main(lambda: latest_undamaged(directory))
