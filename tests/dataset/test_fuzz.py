@@ -159,7 +159,7 @@ def test_any_record_of_a_checkpoint(tmp_path: Path, record: Any) -> None:
     folder.mkdir(exist_ok=True)
     (folder / checkpoint.RECORD).write_text(json.dumps(record))
     ends_well(lambda: checkpoint.read_record(folder))
-    ends_well(lambda: checkpoint.latest_whole(tmp_path))
+    ends_well(lambda: checkpoint.latest_undamaged(tmp_path))
     ends_well(lambda: checkpoint.load_weights(folder))
 
 
@@ -235,9 +235,9 @@ def test_hostile_task_ids_are_only_names(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_network_is_no_crash(tmp_path: Path) -> None:
-    path = checkpoint.save(trained(1), tmp_path, {})
+    path = checkpoint.save_checkpoint(trained(1), tmp_path, checkpoint.CheckpointRecord())
     record = checkpoint.read_record(path)
-    record["files"] = {name: known for name, known in record["files"].items() if name != "network.safetensors"}
-    (path / checkpoint.RECORD).write_text(json.dumps(record))
+    del record.files["network.safetensors"]
+    (path / checkpoint.RECORD).write_text(json.dumps(record.to_json()))
     assert ends_well(lambda: checkpoint.load_weights(path)) is None
-    assert ends_well(lambda: checkpoint.restore(state_of(), path)) is None
+    assert ends_well(lambda: checkpoint.restore_state(state_of(), path)) is None

@@ -175,7 +175,7 @@ def test_micro_batches_are_saved_and_resumed(tmp_path: Path) -> None:
         train_step(straight, batch_of(step), total_steps=10)
     for step in range(3):
         train_step(first, batch_of(step), total_steps=10)
-    checkpoint.restore(resumed, checkpoint.save(first, tmp_path, {}))
+    checkpoint.restore_state(resumed, checkpoint.save_checkpoint(first, tmp_path, checkpoint.CheckpointRecord()))
     for step in range(3, 6):
         train_step(resumed, batch_of(step), total_steps=10)
     assert_equal(resumed, straight)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from training import checkpoint, cost_model
-from training.checkpoint import found
+from training.checkpoint import list_checkpoints
 from training.cost_model import Memory, Workload
 from training.launch.run import Run
 from training.optim.schedule import StepPlan
@@ -40,7 +40,7 @@ def describe_dry_run(run: Run, state: TrainState, plan: StepPlan, predictions: i
     Raises:
         InputError: where the run itself would refuse to start.
     """
-    start = checkpoint.start(state, run.directory, run.identity)
+    start = checkpoint.start_state(state, run.directory, run.identity)
     left = plan.total_steps - state.step
     lines = [
         "dry run: nothing is written",
@@ -124,7 +124,7 @@ def _disk(run: Run, state: TrainState, intervals: int) -> str:
 def _folder(directory: Path) -> str:
     if not directory.exists():
         return f"folder     {directory} would be made"
-    kept = len(found(directory))
+    kept = len(list_checkpoints(directory))
     replaced = [name for name in REPLACED if (directory / name).exists()]
     return f"folder     {directory} exists: {kept} checkpoint(s) stay" + (
         f", {', '.join(replaced)} replaced" if replaced else ""
