@@ -1,4 +1,4 @@
-"""The settings of one network: what `arch.*` means on the command line and what a checkpoint carries."""
+"""The settings of one network: `arch.*` on the command line, and `arch` in a checkpoint."""
 
 from __future__ import annotations
 
@@ -107,23 +107,23 @@ class ArchConfig(BaseModel):
 
     @property
     def prefix_len(self) -> int:
-        """P, the number of prefix tokens that hold the puzzle's row."""
+        """Returns P, the number of prefix tokens that carry the puzzle embedding."""
         fixed = self.puzzle_emb_len if self.name.startswith("trm") else 0
         return fixed or -(-self.puzzle_emb_ndim // self.hidden_size)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of activations and of the weights' working copies."""
+        """Returns the dtype of activations and of the weights' working copies."""
         return getattr(torch, self.forward_dtype)
 
     @property
     def halts_against_continue(self) -> bool:
-        """Whether a slot halts on halt > continue (else on halt > 0)."""
+        """Returns whether a slot halts when halt > continue, rather than when halt > 0."""
         return self.name in ("hrm", "transformers_baseline") or not self.no_ACT_continue
 
     @property
     def has_continue_target(self) -> bool:
-        """Whether the continue logit is trained, at the price of one more recursion per step."""
+        """Returns whether the continue logit is trained.  This costs one more recursion per step."""
         return self.name == "hrm" or (self.name.startswith("trm") and not self.no_ACT_continue)
 
 

@@ -103,5 +103,5 @@ def build_network(config: TrainConfig, shape: DataShape, device: torch.device) -
     generator = torch.Generator().manual_seed(config.seed)
     stride = shape.row_stride or shape.whole.width
     network = Network(config.arch, shape.vocab_size, shape.seq_len, generator, stride).to(device)
-    network.recomputes = config.activation_checkpointing
+    network.activation_checkpointing = config.activation_checkpointing
     return network.requires_grad_(not config.freeze_weights)

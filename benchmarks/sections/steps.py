@@ -16,7 +16,7 @@ from benchmarks.sections.ceilings import matmul_flops
 from benchmarks.timing import in_turns, once, seconds
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
-from models.act import initial_carry
+from models.act import initial_carry, refill
 from models.arch import ArchConfig
 from models.losses import stablemax_nll
 from training import cost_model
@@ -205,13 +205,14 @@ def measure_parts(device: torch.device) -> dict[str, Any]:
         optimizer, ema = state.optimizer, state.ema
         assert optimizer is not None and ema is not None
         slots, ok = to_slots(batch_of(size), device), torch.tensor(True, device=device)
-        carry, rows = initial_carry(state.network, slots), torch.zeros(size.B, size.D, device=device).requires_grad_()
+        carry = refill(initial_carry(state.network, slots), slots, state.network.initial_latents())
+        rows = torch.zeros(size.B, size.D, device=device).requires_grad_()
         state.act_step.train()
         spent: dict[str, list[float]] = {"forward": [], "backward": [], "optimizer": [], "EMA": []}
         for round in range(8):
             loss: list[Tensor] = []
             parts = {
-                "forward": lambda: loss.append(state.act_step(carry, slots, rows)[1]),  # noqa: B023
+                "forward": lambda: loss.append(state.act_step(carry, rows)[1]),  # noqa: B023
                 "backward": lambda: loss[0].backward(),  # noqa: B023
                 "optimizer": lambda: optimizer.step(1e-4, ok),  # noqa: B023
                 "EMA": lambda: ema.update(ok),  # noqa: B023

@@ -11,7 +11,7 @@ import torch
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from dataset.storage import open_split
-from models.act import ACTStep, Slots, initial_carry
+from models.act import ACTStep, Slots, initial_carry, refill
 from training.config import PretrainConfig
 from training.prepare.prepare import prepare
 from training.state import TrainState
@@ -97,7 +97,7 @@ def kept_bytes(state: TrainState) -> int:
     rows = torch.zeros(len(batch.inputs), state.config.arch.puzzle_emb_ndim, requires_grad=True)
     step: ACTStep = state.act_step
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = step(initial_carry(state.network, slots), slots, rows)
+        result = step(refill(initial_carry(state.network, slots), slots, state.network.initial_latents()), rows)
     assert result[1].requires_grad
     return sum(seen.values())
 

@@ -27,7 +27,7 @@ from evaluators.report.saved_run import read_saved_run
 from evaluators.submission import check_submission
 from evaluators.time_split import split_time
 from evaluators.voting import Votes, count_votes
-from models.act import ACTStep, initial_carry
+from models.act import ACTStep, initial_carry, refill
 from tests.builders.programs import start, wait_for
 from tests.builders.runs import LONG, last
 from tests.builders.states import STEPS, TINY, predicting_state
@@ -57,7 +57,8 @@ def step_by_step(state: TrainState, data: Path, steps: int = STEPS) -> tuple[np.
         carry, tokens, halts = initial_carry(state.network, slots), [], []
         with torch.no_grad():
             for _ in range(steps):
-                carry, _, _, out = step(carry, slots, rows, None, state.network.places(*state.shape.whole))
+                carry = refill(carry, slots, state.network.initial_latents())
+                carry, _, _, out = step(carry, rows, None, state.network.positions_of(*state.shape.whole))
                 carry = carry._replace(halted=torch.zeros_like(carry.halted))
                 tokens.append(out.logits.argmax(-1)[0].numpy())
                 halts.append(float(out.q_halt[0]))

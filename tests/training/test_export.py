@@ -65,7 +65,7 @@ def test_the_folder_holds_the_averaged_weights_and_the_rows_mean(shared: Path, s
     raw = checkpoint.load_weights(small_run, averaged=False)
     assert any(not torch.equal(back.network[key], value) for key, value in raw.network.items())
     assert original.puzzle_rows is not None and back.puzzle_rows is None
-    wanted, got = RowSummary.of(original.puzzle_rows), back.row_summary()
+    wanted, got = RowSummary.from_rows(original.puzzle_rows), back.row_summary()
     assert wanted is not None and got is not None and got.count == wanted.count > 10
     assert torch.equal(got.mean, wanted.mean) and torch.equal(got.spread, wanted.spread)
     assert wanted.mean.shape == (32,) and wanted.spread.min() > 0

@@ -39,7 +39,7 @@ class Weights:
 
     def row_summary(self) -> RowSummary | None:
         """Returns mean and spread of the trained rows, or None if no row was trained."""
-        return self.summary if self.puzzle_rows is None else RowSummary.of(self.puzzle_rows)
+        return self.summary if self.puzzle_rows is None else RowSummary.from_rows(self.puzzle_rows)
 
 
 class WeightsKind(Enum):

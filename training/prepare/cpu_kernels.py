@@ -23,8 +23,8 @@ def install(device: torch.device) -> None:
 
     It needs a CPU with the instructions and a compiler; otherwise nothing changes.
     """
-    if device.type == "cpu" and attention.installed() is None:
-        attention.use(load())
+    if device.type == "cpu" and attention.installed_kernel() is None:
+        attention.install_kernel(load())
 
 
 @functools.cache
