@@ -71,7 +71,7 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
 
 def _find_test_set(name: str | None, subsets: Sequence[str]) -> str:
     """Returns the name, if it is that of a subset."""
-    if name in subsets:
+    if name is not None and name in subsets:
         return name
     nearest = difflib.get_close_matches(name or "", subsets, n=1)
     raise SettingError(

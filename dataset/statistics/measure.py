@@ -127,7 +127,7 @@ def measure_data_set(directory: str | Path) -> Statistics:
     directory = Path(directory)
     train, test, catalog = open_split(directory, "train"), open_split(directory, "test"), open_catalog(directory)
     if not catalog.task_ids:
-        raise DataError(f"{directory} holds no ARC tasks: statistics are made of ARC data sets")
+        raise DataError(f"{directory} has no ARC tasks: statistics need an ARC data set")
     entries, manifest = open_tasks(directory), open_manifest(directory)
     held_out = {group.task_id: group for group in _read_groups(test, catalog)}
     trained = list(_read_groups(train, catalog))

@@ -331,14 +331,14 @@ def test_another_data_set_is_not_overwritten(source: str, compact: Path, tmp_pat
     shutil.copytree(compact, folder)
     before = files_of(folder)
     done = build(source, folder, "--seed", "1")
-    assert done.returncode != 0 and "already holds another data set" in done.stderr
+    assert done.returncode != 0 and "already contains another data set" in done.stderr
     assert files_of(folder) == before
     assert build(source, folder).returncode == 0  # the same one may be built again
     assert files_of(folder) == before
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("mine")
     done = build(source, tmp_path / "notes")
-    assert done.returncode != 0 and "already holds other files" in done.stderr
+    assert done.returncode != 0 and "already contains other files" in done.stderr
     assert (tmp_path / "notes" / "diary.txt").read_text() == "mine"
 
 

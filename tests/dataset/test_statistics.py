@@ -120,6 +120,6 @@ def test_without_matplotlib_the_extra_is_named(
 def test_what_holds_no_tasks_is_refused(tmp_path: Path) -> None:
     settings = MazeSettings(size=7, subsample_size=3, test_size=3, output_dir=str(tmp_path / "m"))
     build_maze(settings, lambda done, total: None)
-    for folder, said in ((tmp_path / "m", "holds no ARC tasks"), (tmp_path, "is not a data set folder")):
+    for folder, said in ((tmp_path / "m", "has no ARC tasks"), (tmp_path, "is not a data set folder")):
         with pytest.raises(DataError, match=said):
             measure_data_set(folder)

@@ -264,7 +264,7 @@ def test_sudoku_and_mazes_are_trained_and_scored(tmp_path: Path) -> None:
                 *SMALL,
             )
         )
-        assert refused.returncode == 2 and "holds no ARC tasks" in refused.stderr
+        assert refused.returncode == 2 and "has no ARC tasks" in refused.stderr
         assert not (tmp_path / "x").exists()
 
 

@@ -104,7 +104,7 @@ def _load_checkpoint(path: Path, averaged: bool) -> Weights:
     if rows is not None and averaged and "average" in table:
         average = RowAverage(rows, record.ema_rate)
         average.load_state_dict(table)
-        rows = average.rows(torch.arange(len(rows)))  # the average at the checkpoint's step
+        rows = average.gather(torch.arange(len(rows)))  # the average at the checkpoint's step
     return Weights(str(path), network, rows, record)
 
 
