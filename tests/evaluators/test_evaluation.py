@@ -28,7 +28,7 @@ from evaluators.submission import check_submission
 from evaluators.time_split import split_time
 from evaluators.voting import Votes, count_votes
 from models.act import ACTStep, initial_carry, refill
-from tests.builders.programs import start, wait_for
+from tests.builders.programs import run_process, start, wait_for
 from tests.builders.runs import LONG, last
 from tests.builders.states import STEPS, TINY, predicting_state
 from tests.conftest import SMALL, run_script
@@ -220,7 +220,7 @@ def test_time_counts_from_the_start_of_the_command(monkeypatch: pytest.MonkeyPat
             if launched:
                 patch.setenv(launched, "x")
             started = time.monotonic()
-            done = run_script("-c", code)
+            done = run_process("-c", code)
             took = time.monotonic() - started
         assert least <= float(done.stdout) <= took, done.stderr
         assert launched or float(done.stdout) < took - 0.9
