@@ -146,7 +146,9 @@ def _parse_module(module: str, words: list[str]) -> None:
         if module == "pip":
             _parse_pip(words)
         return
-    assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), f"there is no module {module}"
+    place = module.replace(".", "/")
+    programs = (ROOT / f"{place}.py", ROOT / place / "__main__.py")
+    assert any(program.is_file() for program in programs), f"there is no module {module}"
     _parse_program(None, words, module)
 
 
