@@ -18,7 +18,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -29,9 +28,9 @@ from pydantic import BaseModel
 
 from dataset.build import arc, grid_puzzles
 from dataset.storage import Manifest
-from utils.progress import counter
-
-EXIT_BAD_INPUT = 2
+from utils.cli import command, raising_on_sigterm
+from utils.errors import SettingError
+from utils.progress import progress_callback
 
 KINDS: dict[str, tuple[type[BaseModel], Callable[..., Manifest], str]] = {
     "arc": (arc.ArcSettings, arc.build, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
@@ -57,7 +56,7 @@ def parser_of(kind: str) -> ArgParser:
     def command(settings: BaseModel) -> None:
         started = time.perf_counter()
         folder = settings.output_dir  # type: ignore[attr-defined]
-        say_what_it_is(folder, build(settings, counter()), time.perf_counter() - started)
+        say_what_it_is(folder, build(settings, progress_callback()), time.perf_counter() - started)
 
     command.__annotations__["settings"] = model
     command.__doc__ = summary
@@ -71,26 +70,16 @@ def say_what_it_is(folder: str | Path, manifest: Manifest, seconds: float) -> No
     print(f"{folder}: {counted}; {size / 1e6:,.1f} MB, {manifest.format}, in {seconds:.1f} s")
 
 
+@command
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated; nothing is left behind"))
-    kind = "arc"
-    if len(sys.argv) > 1 and sys.argv[1] in KINDS:
-        kind = sys.argv.pop(1)
-    try:
-        if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
-            raise ValueError(f"there is no data set {sys.argv[1]!r}: use sudoku, maze, or no word for ARC")
-        if {"-h", "--help"} & set(sys.argv[1:]):
-            print(f"{(__doc__ or '').strip()}\n")
-        parser_of(kind)()
-        return
-    except ValueError as error:
-        said = str(error)
-    except OSError as error:
-        said = f"{error.filename or 'the disk'}: {error.strerror}: check permissions and the room on the disk"
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted; nothing is left behind")
-    print(f"error: {said}", file=sys.stderr)
-    sys.exit(EXIT_BAD_INPUT)
+    words = sys.argv[1:]
+    kind = words.pop(0) if words and words[0] in KINDS else "arc"
+    if words and not words[0].startswith("-"):
+        raise SettingError(f"there is no data set {words[0]!r}: use sudoku, maze, or no word for ARC")
+    if {"-h", "--help"} & set(words):
+        print(f"{(__doc__ or '').strip()}\n")
+    with raising_on_sigterm("error: terminated; nothing is left behind"):
+        parser_of(kind)(words)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ Trains and scores Sudoku and mazes too: evaluators=[exact].
 
 `epochs=0` evaluates the checkpoint as it is; `time_budget=MINUTES` fine-tunes for as long as prediction and writing
 leave and always ends in time.  Plain `python eval_arc_k10.py ...` runs the same lines on one device.
-Settings: config/cfg_eval.yaml.
+Settings: docs/settings.md.
 """
 
 from __future__ import annotations
@@ -17,28 +17,32 @@ from evaluators.evaluation import Evaluation
 from training.config import EvalConfig
 from training.launch.cli import run_script
 from training.launch.dry_run import describe_dry_run
-from training.launch.run import build_state, open_data, open_run, start
+from training.launch.run import open_data, open_run, start
 from training.loop import train
-from training.optim.schedule import Plan
-from utils.timers import Budget
+from training.optim.schedule import StepPlan
+from training.prepare.prepare import prepare
+from training.state import TrainState
+from utils.cli import exit_with
+from utils.timers import Deadline
 
 
 def main(config: EvalConfig) -> None:
-    budget = Budget.of(config.time_budget, config.deadline)
+    budget = Deadline.from_settings(config.time_budget, config.deadline)
     run = open_run(config)
     evaluation = Evaluation(run, config)
     if budget is not None and not config.dry_run:
         evaluation.submit_inputs()  # before anything that takes long, or fails
     data = open_data(run, [evaluation.training_split()])
-    plan = Plan.of(data.sampler, config.num_intervals)
+    plan = StepPlan.from_settings(config, data)
     run.say(f"{plan.total_steps} steps of fine-tuning, {evaluation.split.num_examples} test examples to predict")
 
-    state = build_state(run, data)
+    state = TrainState(config, data.shape, run.device)
+    prepare(state, config.should_compile(run.device))
     if config.dry_run:
         run.say(describe_dry_run(run, state, plan, evaluation.split.num_examples))
         return
     run.say(start(run, state))
-    run.say(plan.outlook(state.step))
+    run.say(plan.summary(state.step))
     evaluation.warn_of_seen_tasks()
     evaluation.submit_inputs()
     shares = evaluation.divide(state, budget)
@@ -57,4 +61,4 @@ def main(config: EvalConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script("cfg_eval", EvalConfig, main)
+    exit_with(run_script("cfg_eval", EvalConfig, main))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from dataset.tasks import Task
 from evaluators import solver
 from evaluators.picture import draw_task
 from evaluators.solver import Solution, Solver
+from utils.cli import command
+from utils.errors import InputError
 from utils.files import write_atomically
 
 
@@ -97,6 +98,7 @@ def as_json(found: Solution, conditions: dict[str, Any]) -> str:
     return json.dumps({"puzzle": found.name, "attempts": tests, "conditions": conditions}) + "\n"
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("puzzle", type=Path, help="a JSON file with demonstrations and test inputs")
@@ -111,24 +113,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--settings", nargs="+", default=[], help="key=value .., as of eval_arc_k10.py")
     given = parser.parse_args()
-    try:
-        answers = answers_beside(given.out, given.puzzle)
-        if importlib.util.find_spec("PIL") is None:
-            raise ValueError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"')
-        task = read_puzzle(given.puzzle, given.task)
-        solved = Solver.load(given.weights, **parse_settings(given.settings)).solve(
-            task.to_json(),
-            name=task.id,
-            augmentations=given.augmentations,
-            finetune_steps=given.steps,
-            seed=given.seed,
-        )
-        conditions = {name: str(value) for name, value in vars(given).items() if name not in ("out", "attempts")}
-        write_atomically(answers, as_json(solved, conditions))
-        draw_task(solved.described(given.attempts), given.out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    answers = answers_beside(given.out, given.puzzle)
+    if importlib.util.find_spec("PIL") is None:
+        raise InputError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"')
+    task = read_puzzle(given.puzzle, given.task)
+    solved = Solver.load(given.weights, **parse_settings(given.settings)).solve(
+        task.to_json(),
+        name=task.id,
+        augmentations=given.augmentations,
+        finetune_steps=given.steps,
+        seed=given.seed,
+    )
+    conditions = {name: str(value) for name, value in vars(given).items() if name not in ("out", "attempts")}
+    write_atomically(answers, as_json(solved, conditions))
+    draw_task(solved.described(given.attempts), given.out)
     print(f"{digits(solved)}\nto look at: {given.out}; all attempts: {answers}")
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from evaluators.tools import compare, comparison_table
+from utils.cli import command
 from utils.run_directory import git_commit
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.rankings", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -24,11 +25,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the data set that was predicted, its solutions known")
     parser.add_argument("predictions", type=Path, nargs="+", help="predictions.npz of evaluations on it")
     given = parser.parse_args()
-    try:
-        rows = compare(given.data, given.predictions)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    rows = compare(given.data, given.predictions)
     print(comparison_table(rows))
     sizes = {str(path): path.stat().st_size for path in given.predictions}
     print(json.dumps({"git": git_commit(), "data": str(given.data), "bytes": sizes, "results": rows}))

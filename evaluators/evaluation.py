@@ -26,7 +26,7 @@ from training.launch.run import Run
 from training.state import TrainState
 from utils import distributed
 from utils.files import write_atomically
-from utils.timers import Budget
+from utils.timers import Deadline
 
 
 class Evaluation:
@@ -103,7 +103,7 @@ class Evaluation:
             votes = count_votes(predictions, self._catalog, self._config.ranking)
             arc.write_submissions(votes, self._test_tasks, self._run.directory, self._config.attempts)
 
-    def divide(self, state: TrainState, budget: Budget | None) -> Shares | None:
+    def divide(self, state: TrainState, budget: Deadline | None) -> Shares | None:
         """How the time is divided; measures a batch of prediction for it.  Collective."""
         if budget is None:
             return None
@@ -119,7 +119,7 @@ class Evaluation:
             predictions=self.split.num_examples * self._config.vote_steps,
             state_bytes=state.num_bytes(),
         )
-        left = max(0.0, budget.left())
+        left = max(0.0, budget.seconds_left())
         tuning = 0.0 if shares.training is None else shares.training - time.monotonic()
         self._run.say(
             f"{left:.0f} s left: {tuning:.0f} s of fine-tuning, {left - tuning:.0f} s for prediction and writing"

@@ -9,7 +9,6 @@ The values are those of `report.describe`, the colours those of the page in its 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 
 from evaluators.report import page as report
 from evaluators.scores import evaluations
+from utils.cli import command
 from utils.files import write_atomically
 
 WIDTH = 1700
@@ -193,6 +193,7 @@ def described(folder: Path, name: str, data: Path | None = None) -> dict[str, An
     return tasks[name]
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m evaluators.picture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -203,11 +204,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the picture; TASK.png by default")
     given = parser.parse_args()
     out = given.out or Path(f"{given.task.replace('/', '_')[:80]}.png")
-    try:
-        draw_task(described(given.folder, given.task, given.data), out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    draw_task(described(given.folder, given.task, given.data), out)
     print(out)
 
 

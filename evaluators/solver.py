@@ -33,7 +33,7 @@ from evaluators.inference.gather import gather_trace
 from evaluators.inference.predict import predict_in_rounds
 from evaluators.report import page as report
 from evaluators.voting import Candidate, Votes, count_votes
-from training.buckets.data import TrainingData
+from training.buckets.data import open_training_data
 from training.checkpoint import (
     NetworkConfig,
     Weights,
@@ -42,8 +42,9 @@ from training.checkpoint import (
     load_weights,
     network_config,
 )
-from training.config import EvalConfig
+from training.config import EvalConfig, roles_of
 from training.launch.overrides import validate
+from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed
@@ -53,25 +54,9 @@ AUGMENTATIONS = 64
 STEPS = 200
 BATCH = 32
 
-SETTINGS = frozenset(
-    (
-        *("device", "compile", "activation_checkpointing", "global_batch_size", "micro_batch_size", "canvases"),
-        *("lr", "lr_min_ratio", "lr_warmup_steps", "weight_decay", "beta1", "beta2", "atan2_scale"),
-        *("puzzle_rows", "puzzle_emb_lr", "puzzle_emb_weight_decay", "freeze_trunk", "freeze_weights"),
-        *("ema", "ema_puzzle_rows", "ema_rate", "on_nonfinite"),
-        *("eval_batch_size", "eval_halt_max_steps", "eval_ema", "early_exit", "ranking", "vote_steps"),
-    )
-)
+ROLES = roles_of(EvalConfig)
+SETTINGS = frozenset(name for name, roles in ROLES.items() if roles.solver != "refused")
 """Settings of `eval_arc_k10.py` that a puzzle is solved with; the others are about runs, data sets and files."""
-
-INSTEAD = {
-    "seed": "the argument seed of predict, or --seed of solve.py",
-    "train_augmentations": "the argument augmentations of predict, or --augmentations of solve.py",
-    "vote_augmentations": "the argument augmentations of predict, or --augmentations of solve.py",
-    "epochs": "the argument finetune_steps of predict, or --steps of solve.py",
-    "attempts": "as many as you want of those that predict returns, or --attempts of solve.py",
-}
-"""What to use in place of a setting that has another name here."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +101,8 @@ class Solver:
                 f"{network.canvas.seq_len} cells): name another one"
             )
         for name in sorted(settings.keys() - SETTINGS):
-            if name.split(".")[0] in EvalConfig.model_fields:  # any other name is refused below, with its nearest
-                remedy = f"use {INSTEAD[name]}" if name in INSTEAD else "leave it out, or run eval_arc_k10.py"
+            if (roles := ROLES.get(name.split(".")[0])) is not None:  # another name is refused below, with its nearest
+                remedy = f"use {roles.instead}" if roles.instead else "leave it out, or run eval_arc_k10.py"
                 raise ValueError(f"{name} cannot be set for a single puzzle: {remedy}")
         self._weights, self._network = weights, network
         self._settings = self._defaults() | dict(settings)
@@ -192,9 +177,8 @@ class Solver:
         """The rates of the network's last training, a small batch, no average and no compilation: for a few steps these
         two cost more than they give."""
         stages = self._weights.record.get("stages", [])
-        kept = ("lr", "weight_decay", "beta1", "beta2", "atan2_scale", "puzzle_emb_lr", "puzzle_emb_weight_decay")
         told = stages[-1]["recipe"] if stages else {}
-        recipe = {name: value for name, value in told.items() if name in kept}
+        recipe = {name: value for name, value in told.items() if name in ROLES and ROLES[name].solver == "inherited"}
         if told.get("canvases") is not None:
             recipe["canvases"] = "fitted"  # to the puzzle
         return {**recipe, "lr_min_ratio": 0.1, "global_batch_size": BATCH, "device": "auto", "compile": False}
@@ -202,7 +186,9 @@ class Solver:
     def _config(self, steps: int, seed: int) -> EvalConfig:
         arch = self._network.arch.model_dump()
         settings = {"lr_warmup_steps": min(20, steps // 5), **self._settings, "seed": seed}
-        config = validate({"arch": arch, "data_paths": ["a puzzle"], "epochs": 1, **settings}, EvalConfig)
+        config = validate(
+            {"arch": arch, "data_paths": ["a puzzle"], "epochs": 1, "eval_interval": None, **settings}, EvalConfig
+        )
         # A visit is at least one example, so that so many visits of the one task fill the batches of all steps.
         return config.model_copy(update={"epochs": max(1, steps) * config.global_batch_size})
 
@@ -210,9 +196,9 @@ class Solver:
         """A train state with the network's weights and every row the mean of the trained ones, after `steps` steps on
         the demonstrations."""
         config = self._config(steps, seed)
-        training = TrainingData.open(config, [storage.open_split(data, "train")])
+        training = open_training_data(config, [storage.open_split(data, "train")])
         shape = replace(training.shape, row_stride=self._network.canvas.row_stride)
-        state = TrainState(config, shape, self._device)
+        state = prepare(TrainState(config, shape, self._device), config.should_compile(self._device))
         initialise_network(state.network, self._weights)
         has_rows = self._weights.row_summary() is not None
         initialise_rows(state, self._weights, config.puzzle_rows or ("mean" if has_rows else "zero"), None)
@@ -221,10 +207,10 @@ class Solver:
         if steps:
             with (
                 Progress(steps, "fine-tune", items_per_step=config.global_batch_size) as progress,
-                closing(training.steps(state.lanes, 0, 0)) as made,
+                closing(training.batches(state.carries, 0, 0)) as made,
             ):
-                for parts in itertools.islice(made, steps):
-                    train_step(state, parts, steps)
+                for batch in itertools.islice(made, steps):
+                    train_step(state, batch, steps)
                     progress.update(1)
             state.guard.raise_if_bad()
         return state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from utils.timers import Budget
+from utils.timers import Deadline
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ MOST_FOR_PREDICTION = 0.4
 
 
 def divide(
-    budget: Budget,
+    budget: Deadline,
     *,
     predict_all: float,
     predict_first: float,
@@ -46,7 +46,7 @@ def divide(
     """
     writing = WRITING_SECONDS + submit + WRITING_SECONDS_PER_PREDICTION * predictions
     checkpoint = state_bytes / CHECKPOINT_BYTES_PER_SECOND
-    left = max(0.0, budget.left() - writing - checkpoint)
+    left = max(0.0, budget.seconds_left() - writing - checkpoint)
     predicting = REPORTING_SECONDS + min(1.15 * predict_all, max(1.3 * predict_first, MOST_FOR_PREDICTION * left))
     tuning = max(0.0, left - predicting)
     return Shares(time.monotonic() + tuning if tuning > start_up else None, budget.end - writing)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from dataset.tasks import load_challenges, parse_grid
 from evaluators import arc, scores, submission
 from evaluators.inference.predictions import Predictions
 from evaluators.voting import RANKINGS, count_votes
+from utils.cli import command
 
 
 def recount(data: Path, paths: list[Path], out: Path, attempts: int, ranking: str, steps: int | None = None) -> str:
@@ -161,6 +161,7 @@ def validate(path: Path, challenges: Path, attempts: int | None) -> str:
     return f"{path} is valid: {len(tasks)} tasks, {inputs} test inputs, {attempts} attempts each"
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m evaluators.tools", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -184,19 +185,15 @@ def main() -> None:
     sub.add_argument("challenges", type=Path)
     sub.add_argument("--attempts", type=int)
     given = parser.parse_args()
-    try:
-        if given.command == "recount":
-            print(recount(given.data, given.predictions, given.out, given.attempts, given.ranking, given.steps))
-        elif given.command == "compare":
-            print(comparison_table(compare(given.data, given.predictions)))
-        elif given.command == "merge":
-            submission.write(merge(given.submissions, given.attempts), given.out)
-            print(f"{given.out}: {len(given.submissions)} submissions merged, {given.attempts} attempts per test input")
-        else:
-            print(validate(given.submission, given.challenges, given.attempts))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    if given.command == "recount":
+        print(recount(given.data, given.predictions, given.out, given.attempts, given.ranking, given.steps))
+    elif given.command == "compare":
+        print(comparison_table(compare(given.data, given.predictions)))
+    elif given.command == "merge":
+        submission.write(merge(given.submissions, given.attempts), given.out)
+        print(f"{given.out}: {len(given.submissions)} submissions merged, {given.attempts} attempts per test input")
+    else:
+        print(validate(given.submission, given.challenges, given.attempts))
 
 
 if __name__ == "__main__":

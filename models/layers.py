@@ -56,12 +56,17 @@ class Attention(nn.Module):
         self.o_proj = Linear(hidden_size, hidden_size)
 
 
+def swiglu_inner_width(width: int, expansion: float) -> int:
+    """Returns the inner width of a `SwiGLU` of `width`: 2/3 of the expansion, rounded up to a multiple of 256."""
+    return -(-round(expansion * width * 2 / 3) // 256) * 256
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate(h)) * up(h)), gate and up fused, inner width rounded up to a multiple of 256."""
 
     def __init__(self, width: int, expansion: float) -> None:
         super().__init__()
-        inner = -(-round(expansion * width * 2 / 3) // 256) * 256
+        inner = swiglu_inner_width(width, expansion)
         self.gate_up_proj = Linear(width, 2 * inner)
         self.down_proj = Linear(inner, width)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import hypothesis
@@ -14,8 +12,8 @@ import pytest
 import torch
 
 from dataset.tasks import Task
+from tests.builders.programs import ROOT, run_script
 
-ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 hypothesis.settings.register_profile("untimed", deadline=None)  # the first call of a kernel compiles it
 hypothesis.settings.load_profile("untimed")
@@ -68,17 +66,6 @@ def write_kaggle(folder: Path, subset: str, tasks: list[Task], solutions: bool =
     if solutions:
         (folder / f"arc_{subset}_solutions.json").write_text(json.dumps(solved))
     return str(folder / "arc")
-
-
-def run_script(*arguments: str, ranks: int = 1, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """One of the top-level scripts as a user runs it, under torchrun for several ranks."""
-    launcher = [sys.executable]
-    if ranks > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [*launcher, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
-    )
 
 
 @pytest.fixture(scope="session")

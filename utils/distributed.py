@@ -1,7 +1,7 @@
-"""The ranks of a run.  `python x.py` and `torchrun x.py` run the same lines: alone, every function here does the
-obvious without a process group.
+"""Joins the ranks of a run, and exchanges small Python objects between them (`utils.collectives` exchanges tensors).
 
-`utils.collectives` exchanges tensors; this module starts and ends the group and exchanges small Python objects.
+`python x.py` and `torchrun x.py` run the same lines.  Without torchrun there is no process group: every collective
+then returns its argument, and there is one rank, 0.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-T = TypeVar("T")
+from utils import cli
+from utils.errors import InputError, SettingError
 
-_LAUNCHER_SETS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+T = TypeVar("T")
 
 
 def setup(device: Literal["auto", "cuda", "cpu"] = "auto", timeout_minutes: float = 60.0) -> torch.device:
-    """Joins the ranks that torchrun has started, if it has, and picks this rank's device.
+    """Joins the ranks that torchrun has started, if there are any, and returns this rank's device.
 
-    Tensors on a GPU travel by NCCL, tensors and objects in host memory by Gloo.  Calling it again changes nothing.
+    NCCL exchanges tensors on a GPU; Gloo exchanges tensors and objects in host memory.  A second call changes nothing.
 
     Args:
-        device: "auto" takes a GPU where there is one.
+        device: "auto" takes a GPU if there is one.
         timeout_minutes: how long a collective waits for the slowest rank.
 
     Raises:
-        ValueError: if a GPU is asked for and there is none, if this machine has fewer of them than ranks, or if only
-            some of torchrun's variables are set (every process would train alone and write to the same folder).
+        SettingError: if a GPU is asked for and there is none, if this machine has fewer GPUs than ranks, or if only
+            some of torchrun's variables are set (then every process would train alone and write to the same folder).
     """
-    missing = [name for name in _LAUNCHER_SETS if name not in os.environ]
+    missing = [name for name in cli.LAUNCHER_VARIABLES if name not in os.environ]
     if missing and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError(
+        raise SettingError(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']}, but {', '.join(missing)} not set: start with torchrun, or unset it"
         )
     chosen = _choose_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    if is_launched() and not dist.is_initialized():
+    if cli.is_launched() and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" and dist.is_nccl_available() else "gloo"
         timeout = timedelta(minutes=timeout_minutes)
         store, rank, ranks = next(rendezvous("env://", timeout=timeout))
@@ -53,18 +54,24 @@ def setup(device: Literal["auto", "cuda", "cpu"] = "auto", timeout_minutes: floa
 
 
 def meet(store: dist.Store, rank: int, ranks: int, seconds: float) -> int:
-    """Agrees among ranks that have just been started on a number that no earlier start of them has had.
+    """Returns a number that all ranks of this start agree on, and that no earlier start of them has used.
 
-    When torchrun restarts its ranks, it keeps the store that they exchange addresses in, and a rank that reads an
-    address of the start before waits for the dead (PyTorch 2.13).  So every rank says hello with a token of its own,
-    rank 0 answers each token with the number, and is done when it has seen every rank answer in turn: what the dead
-    have left is answered too, but nobody hears it.
+    When torchrun restarts its ranks, it keeps the store in which they exchange addresses.  A rank that reads an address
+    of the earlier start then waits for a dead process (PyTorch 2.13).  The number is part of the new keys, and the
+    ranks agree on it so:
+
+        rank r                             rank 0
+        hello/r = a random token    ->     reads the token
+        waits for welcome/TOKEN     <-     welcome/TOKEN = number
+        here/number/r               ->     returns when here/number/r exists for every r
+
+    A token that a dead rank has left is answered as well, but no process reads the answer.
 
     Args:
-        seconds: how long rank 0 waits for the others; these wait as long as the store does.
+        seconds: how long rank 0 waits for the others; the others wait as long as the store does.
 
     Raises:
-        TimeoutError: naming the ranks that did not come.
+        TimeoutError: naming the ranks that did not answer.
     """
     if rank:
         token = uuid.uuid4().hex
@@ -89,10 +96,10 @@ def meet(store: dist.Store, rank: int, ranks: int, seconds: float) -> int:
 
 
 def teardown(together: bool = True) -> None:
-    """Leaves the group, if there is one.
+    """Leaves the process group, if there is one.
 
     Args:
-        together: wait for all ranks first, so that none takes its sockets away while another still uses them.
+        together: wait for all ranks first, so that no rank closes its sockets while another still uses them.
     """
     if dist.is_initialized():
         if together:
@@ -101,33 +108,33 @@ def teardown(together: bool = True) -> None:
 
 
 def rank() -> int:
-    """This process among all of the run, known before `setup` and after `teardown` too."""
+    """Returns the rank of this process; it is also known before `setup` and after `teardown`."""
     if dist.is_initialized():
         return dist.get_rank()
-    return int(os.environ["RANK"]) if is_launched() else 0
+    return cli.launched_rank()
 
 
 def local_rank() -> int:
-    """This process among those on its machine."""
-    return int(os.environ.get("LOCAL_RANK", rank())) if is_launched() else 0
+    """Returns the rank of this process among those on its machine."""
+    return int(os.environ.get("LOCAL_RANK", rank())) if cli.is_launched() else 0
 
 
 def world_size() -> int:
-    """The processes of the run, known before `setup` and after `teardown` too."""
+    """Returns the number of ranks; it is also known before `setup` and after `teardown`."""
     if dist.is_initialized():
         return dist.get_world_size()
-    return int(os.environ["WORLD_SIZE"]) if is_launched() else 1
+    return int(os.environ["WORLD_SIZE"]) if cli.is_launched() else 1
 
 
 def is_main() -> bool:
-    """Whether this rank names, prints and writes for all."""
+    """Returns whether this is rank 0, which names, prints and writes for all."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Waits until every rank is here.
+    """Waits until every rank has called this.
 
-    An exchange in host memory: unlike NCCL's barrier it needs no device and does not wait for the GPU's queue.
+    It exchanges in host memory: unlike NCCL's barrier it needs no device and does not wait for the GPU's queue.
     """
     all_gather_object(None)
 
@@ -142,7 +149,11 @@ def broadcast_object(value: T, source: int = 0) -> T:
 
 
 def from_main(ask: Callable[[], T]) -> T:
-    """What `ask` answers on rank 0, on every rank; a ValueError or OSError that it raises there is raised on all."""
+    """Calls `ask` on rank 0 and returns its answer on every rank.
+
+    Raises:
+        InputError: on every rank, if `ask` raises a ValueError or OSError on rank 0.
+    """
     if world_size() == 1:
         return ask()
     answer: tuple[T | None, str | None] = (None, None)
@@ -153,12 +164,12 @@ def from_main(ask: Callable[[], T]) -> T:
             answer = (None, str(error))
     value, problem = broadcast_object(answer)
     if problem is not None:
-        raise ValueError(problem)
+        raise InputError(problem)
     return value  # type: ignore[return-value]
 
 
 def all_gather_object(value: T) -> list[T]:
-    """Every rank's value in rank order, on every rank.  They are pickled, so keep them small."""
+    """Returns every rank's value in rank order, on every rank.  Values are pickled, so keep them small."""
     if world_size() == 1:
         return [value]
     gathered: list[Any] = [None] * world_size()
@@ -166,18 +177,13 @@ def all_gather_object(value: T) -> list[T]:
     return gathered
 
 
-def is_launched() -> bool:
-    """Whether torchrun, or something that sets the same variables, has started this process."""
-    return all(name in os.environ for name in _LAUNCHER_SETS)
-
-
 def _choose_device(device: str) -> torch.device:
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise ValueError("device=cuda, but PyTorch finds no CUDA device: install a CUDA build or set device=auto")
+        raise SettingError("device=cuda, but PyTorch finds no CUDA device: install a CUDA build or set device=auto")
     if local_rank() >= torch.cuda.device_count():
-        raise ValueError(
+        raise SettingError(
             f"this machine has {torch.cuda.device_count()} GPUs and at least {local_rank() + 1} ranks: "
             f"start torchrun with --nproc-per-node {torch.cuda.device_count()} or set device=cpu"
         )

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and their checksums."""
+"""Writes files and folders that are complete or absent, and computes checksums."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-_PART = 1 << 24
+_BLOCK = 1 << 24
 
 
-def sha256(path: Path, told: Callable[[int], object] | None = None) -> str:
-    """The SHA-256 of a file, as hexadecimal digits.
+def sha256(path: Path, report: Callable[[int], object] | None = None) -> str:
+    """Returns the SHA-256 of a file, as hexadecimal digits.
 
     Args:
-        told: of each part that was read, its bytes.
+        report: called with the number of bytes of each block that was read.
     """
     with path.open("rb") as stream:
-        if told is None:
+        if report is None:
             return hashlib.file_digest(stream, "sha256").hexdigest()
         digest = hashlib.sha256()
-        while part := stream.read(_PART):
-            digest.update(part)
-            told(len(part))
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+            report(len(block))
         return digest.hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Returns when a file, or a folder's list of names, is on the disk."""
+    """Waits until a file, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -38,10 +38,10 @@ def sync(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | Callable[[IO[bytes]], object]) -> None:
-    """Replaces a file by a whole one or not at all.
+    """Replaces a file by a complete one, or leaves it as it was.
 
     Args:
-        content: the text, or a function that writes the bytes to an open stream.
+        content: the text, or a function that writes bytes to the open stream that it gets.
     """
     staging = path.with_name(f".{path.name}.partial")
     try:
@@ -58,7 +58,7 @@ def write_atomically(path: Path, content: str | Callable[[IO[bytes]], object]) -
 
 
 def install(staging: Path, target: Path) -> None:
-    """Moves a finished folder to its place, after all of it is on the disk.  What was there is kept until then."""
+    """Moves a finished folder to its place when it is on the disk; the folder that was there is kept until then."""
     for path in [*staging.rglob("*"), staging]:
         sync(path)
     old = target.with_name(f".{target.name}.old")

@@ -9,22 +9,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from utils.errors import InputError
 from utils.files import write_atomically
 from utils.trackers import Tracker
 
 
 class MetricsLog:
-    """`metrics.jsonl`: appended to, one line per call, each handed to the system before the call returns.
+    """Appends lines to `metrics.jsonl`.  Each line is in the file when the call returns.
 
-    A run that was killed may leave half a line at the end; it is dropped when the log is opened again.
+    A run that was killed may leave half a line at the end.  It is removed when the log is opened again.
 
     Args:
-        path: the file; None writes nothing (ranks other than 0).
+        path: the file.  With None nothing is written (ranks other than 0).
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.tracker: Tracker | None = None  # gets what is written too
+        self.tracker: Tracker | None = None  # it gets the same lines
         self._file: TextIO | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,16 +33,16 @@ class MetricsLog:
             self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Appends `{"step": step, **metrics}`.  Numbers may be of NumPy or torch; infinities and NaN become null."""
+        """Appends `{"step": step, **metrics}`.  Numbers may be of NumPy or torch; NaN and infinities become null."""
         if self._file is not None:
-            record = _plain({"step": int(step), **metrics})
+            record = to_plain({"step": int(step), **metrics})
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
             if self.tracker is not None:
                 self.tracker.log(record.pop("step"), record)
 
     def truncate_after(self, step: int) -> None:
-        """Drops what was logged after `step`, so that a run which resumes there logs each step once."""
+        """Removes the lines after `step`, so that a run which resumes there logs each step once."""
         if self.path is None:
             return
         kept = "".join(json.dumps(record) + "\n" for record in read_metrics(self.path) if record["step"] <= step)
@@ -64,38 +65,38 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; a last line that was torn off is left out.
+    """Returns the lines of a `metrics.jsonl`; an incomplete last line is left out.
 
     Raises:
-        ValueError: if another line is no JSON object with a step.
+        InputError: if another line is not a JSON object with a step.
     """
     lines = path.read_bytes().splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
-        record = _parse(line)
+        record = _parse_line(line)
         if record is not None:
             records.append(record)
         elif number < len(lines):
-            raise ValueError(f"{path}, line {number}: not a JSON object with a step")
+            raise InputError(f"{path}, line {number} is not a JSON object with a step: delete that line")
     return records
 
 
-def _plain(value: Any) -> Any:
-    """The value with what JSON and YAML have no word for replaced."""
+def to_plain(value: Any) -> Any:
+    """Returns the value with everything that JSON and YAML cannot express replaced."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "tolist"):  # arrays, tensors and their scalars
-        return _plain(value.tolist())
+        return to_plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse_line(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
     except ValueError:  # not JSON, or not UTF-8
@@ -104,7 +105,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _drop_torn_end(path: Path) -> None:
-    """Cuts off what follows the last newline."""
+    """Cuts off whatever follows the last newline."""
     if path.exists():
         data = path.read_bytes()
         if not data.endswith(b"\n"):

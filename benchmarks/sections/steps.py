@@ -20,9 +20,9 @@ from models.act import initial_carry
 from models.arch import ArchConfig
 from models.losses import stablemax_nll
 from training import cost_model
-from training.buckets.slots import whole
 from training.config import PretrainConfig
-from training.cost_model import Part
+from training.cost_model import Workload
+from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import to_slots, train_step
 
@@ -53,7 +53,7 @@ def sizes(device: torch.device) -> list[Size]:
 
 
 def flop_per_step(size: Size) -> float:
-    return cost_model.step_flop(arch_of(size), [Part(size.cells, size.B)])
+    return cost_model.step_flop(arch_of(size), [Workload(size.cells, size.B)])
 
 
 def arch_of(size: Size) -> ArchConfig:
@@ -85,14 +85,14 @@ def state_of(size: Size, device: torch.device, compiled: bool) -> TrainState:
         epochs=1,
         activation_checkpointing=size.recomputes,
     )
-    return TrainState(config, DataShape(12, size.cells, PUZZLES, 0), device)
+    return prepare(TrainState(config, DataShape(12, size.cells, PUZZLES, 0), device), compiled)
 
 
 def ours(size: Size, device: torch.device, compiled: bool, share: float = 1.0) -> Callable[[], None]:
     """One training step of ours; with `share` on that part of the batch, as one of several ranks."""
     state = state_of(size, device, compiled)
     batch = batch_of(size._replace(B=round(share * size.B)))
-    return lambda: train_step(state, whole(batch), total_steps=10**6)
+    return lambda: train_step(state, batch, total_steps=10**6)
 
 
 class ReferenceStep:

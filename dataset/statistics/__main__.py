@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from dataset.statistics.measure import Statistics, gather
-
-EXIT_BAD_INPUT = 2
+from utils.cli import command
 
 
 def spread(values: np.ndarray) -> str:
@@ -77,6 +75,7 @@ def _short(s: Statistics) -> str:
     return f"; {fewer:,} tasks have fewer than the {s.asked + 1:,} asked for" if fewer else ": as many as asked for"
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m dataset.statistics", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -84,17 +83,13 @@ def main() -> None:
     parser.add_argument("data_set", help="the folder of a data set")
     parser.add_argument("--out", type=Path, metavar="FILE", help="draw a picture too: .png, .svg or .pdf")
     given = parser.parse_args()
-    try:
-        statistics = gather(given.data_set)
-        print(text(statistics))
-        if given.out is not None:
-            from dataset.statistics.plot import draw
+    statistics = gather(given.data_set)
+    print(text(statistics))
+    if given.out is not None:
+        from dataset.statistics.plot import draw
 
-            draw(statistics, given.out)
-            print(f"\n{given.out}")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        draw(statistics, given.out)
+        print(f"\n{given.out}")
 
 
 if __name__ == "__main__":

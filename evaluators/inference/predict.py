@@ -19,9 +19,9 @@ from evaluators.inference.gather import _Collected, in_rounds
 from evaluators.inference.predictions import Predictions
 from training.state import TrainState
 from utils import distributed
-from utils.consensus import Agreement
+from utils.consensus import FlagConsensus
 from utils.progress import Progress
-from utils.timers import _Clock
+from utils.timers import BatchTimer
 
 PORTIONS = 10
 """In how many portions the augmentations are predicted; after each the predictions so far are handed out."""
@@ -101,7 +101,7 @@ def predict_in_rounds(
     order, first_round = in_rounds(split)
     averaged = state.ema.applied() if use_ema and state.ema is not None else nullcontext()
     steps = max_steps or state.config.arch.halt_max_steps
-    clock, agreement, collected = _Clock(until, ladder.slowest), Agreement(every=1), _Collected(split, ladder)
+    clock, agreement, collected = BatchTimer(until, ladder.slowest), FlagConsensus(every=1), _Collected(split, ladder)
     ladder.repeated = 0
     pending = [np.empty(0, dtype=np.int64) for _ in ladder.canvases]
     portions = [order[:first_round], *np.array_split(order[first_round:], PORTIONS)]
@@ -124,7 +124,7 @@ def predict_in_rounds(
                 for done, (examples, batch) in enumerate(prefetch(iter(batches)), start=1):
                     collected.add(lane, runner.run(examples, batch, each))
                     progress.update(min(stride, count - (done - 1) * stride))
-                    stop = (agreement.offer(int(clock.is_up())) or (0,))[0]
+                    stop = (agreement.exchange(int(clock.is_up())) or (0,))[0]
                     if stop:
                         break
                 collected.add(lane, runner.finish())

@@ -24,7 +24,8 @@ from evaluators import arc
 from evaluators.inference.predictions import Predictions, Trace
 from evaluators.scores import SCORES, evaluations, rank_of
 from evaluators.voting import Candidate, Votes, count_votes
-from utils.curves import curves
+from utils.metrics_log import read_metrics
+from utils.plot import select_curves
 
 PAGES = Path(__file__).resolve().parent / "assets"
 REPORT = "report.html"
@@ -144,8 +145,6 @@ def described_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, A
     Raises:
         ValueError: if the folder holds no evaluation, or its data set is not to be found.
     """
-    from utils.metrics_log import read_metrics
-
     folders = evaluations(run)
     if not folders:
         raise ValueError(f"{run} holds no evaluation: name the folder of a run of eval_arc_k10.py")
@@ -168,7 +167,11 @@ def described_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, A
         trace_grids(trace, catalog),
         int(conditions.get("attempts", 10)),
     )
-    content = {"scores": scores, "conditions": conditions, "curves": curves(read_metrics(log) if log.exists() else [])}
+    content = {
+        "scores": scores,
+        "conditions": conditions,
+        "curves": select_curves(read_metrics(log) if log.exists() else []),
+    }
     return f"{run.name}, step {conditions.get('step', '?')}", {"tasks": tasks, **content}
 
 

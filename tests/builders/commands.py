@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
-import io
 import re
-import runpy
 import shlex
-import signal
 import subprocess
 import sys
 import tomllib
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +22,9 @@ from unittest import mock
 from hydra import compose, initialize_config_dir
 from torch.distributed.run import get_args_parser
 
-from tests.conftest import ROOT
+from tests.builders.programs import ROOT, run_here
 from training.config import EvalConfig, PretrainConfig, RunConfig
-from training.launch.cli import CONFIG_DIR, GROUPS, for_hydra, run_script
+from training.launch.cli import CONFIG_DIR, GROUPS, for_hydra
 from training.launch.overrides import check_overrides, validate
 
 SHELL = ("", "sh", "bash", "console")
@@ -100,7 +95,7 @@ def overrides_are_settings(script: str, overrides: list[str]) -> None:
         validate(compose(config_name, overrides=for_hydra([word for word in overrides if "=" in word])), model)
 
 
-class _Parsed(Exception):
+class _Parsed(BaseException):
     """The program's own parser took the command line."""
 
 
@@ -168,12 +163,11 @@ def _parse_program(script: str | None, words: list[str], module: str = "") -> No
             import build_dataset
 
             kinds = {kind: (model, stop, said) for kind, (model, _, said) in build_dataset.KINDS.items()}
-            with mock.patch.dict(build_dataset.KINDS, kinds):
-                call([script, *words], build_dataset.main)
+            with mock.patch.dict(build_dataset.KINDS, kinds), mock.patch.object(sys, "argv", [script, *words]):
+                build_dataset.main()
         else:
-            call([script or module, *words], None if script is None else str(ROOT / script))
-        return
-    # It parsed without end: nothing stopped it, which only --help may do.
+            call([script, *words] if script else ["-m", module, *words])
+    # Where nothing stops it, it has parsed its words and come to its end, as with --help.
 
 
 def _parse_pip(words: list[str]) -> None:
@@ -188,35 +182,16 @@ def _parse_pip(words: list[str]) -> None:
         raise ValueError(f"pyproject.toml has no extra {sorted(unknown)[0]!r}")
 
 
-def call(argv: list[str], program: Any) -> str:
-    """Runs a program in this process: a function, a file's path, or the module that argv names.  Returns what it said.
+def call(words: list[str]) -> str:
+    """Runs a program in this process, in the working directory, and returns what it printed.
 
     Raises:
-        AssertionError: with what it said, if it ended with another status than 0.
+        AssertionError: with what it printed, if it ended with another status than 0.
     """
-    said = io.StringIO()
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with (
-            mock.patch.object(sys, "argv", argv),
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),
-            warnings.catch_warnings(),
-        ):
-            # A test has imported what is run here as a program; both are whole.
-            warnings.filterwarnings("ignore", r"'[\w.]+' found in sys.modules after import", RuntimeWarning)
-            if callable(program):
-                program()
-            elif program is None:
-                runpy.run_module(argv[0], run_name="__main__", alter_sys=False)
-            else:
-                runpy.run_path(program, run_name="__main__")
-    except SystemExit as end:
-        if end.code not in (0, None):
-            raise AssertionError(f"{shlex.join(argv)} ended with {end.code!r}:\n{said.getvalue()}") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return said.getvalue()
+    done = run_here(words)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, f"{shlex.join(words)} ended with {done.returncode}:\n{printed}"
+    return printed
 
 
 def execute(words: list[str]) -> str:
@@ -225,10 +200,4 @@ def execute(words: list[str]) -> str:
     if program.endswith("torchrun"):
         given = get_args_parser().parse_args(words)
         words = [given.training_script, *given.training_script_args]
-    if words[0] == "-m":
-        return call(words[1:], None)
-    if words[0] in SCRIPTS:
-        script = importlib.import_module(words[0].removesuffix(".py"))
-        config_name, model = SCRIPTS[words[0]]
-        return call(words, lambda: run_script(config_name, model, script.main))
-    return call(words, str(ROOT / words[0]))
+    return call(words)

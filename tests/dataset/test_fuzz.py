@@ -20,8 +20,8 @@ from dataset.sampling.joined import JoinedSplits
 from dataset.storage import open_catalog, open_split, open_test_tasks
 from dataset.tasks import load_kaggle
 from evaluators.inference.predictions import Predictions
+from tests.builders.states import state_of, trained
 from tests.conftest import SMALL, random_task, run_script, write_kaggle
-from tests.training.test_checkpoint import state_of, trained
 from training import checkpoint
 from training.config import EvalConfig, PretrainConfig
 from training.launch.cli import GROUPS

@@ -15,8 +15,8 @@ from dataset.encoding import encode_grid
 from evaluators.inference.canvas_choice import Ladder, closed, suggested_extent, suggested_length
 from evaluators.inference.gather import _Collected
 from evaluators.inference.predict import predict, predict_in_rounds
+from tests.builders.states import predicting_state
 from tests.conftest import SMALL, run_script
-from tests.evaluators.test_evaluation import state_for
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ class Grids(torch.nn.Module):
 
 @pytest.mark.parametrize(("size", "repeats"), [(1, 0), (3, 1), (5, 2)])
 def test_what_does_not_fit_is_predicted_again_on_the_next_canvas(small_data: Path, size: int, repeats: int) -> None:
-    state, split = state_for(small_data), storage.open_split(small_data, "test")
+    state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     stand_in = Grids(size, state.network)
     state.predict_step = stand_in  # type: ignore[assignment]
     ladder = Ladder(CANVASES, np.zeros(split.num_examples, dtype=np.int8))
@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_predicted_again_on_the_next_canvas(small_data: Pat
 
 
 def test_on_the_whole_canvas_alone_nothing_changes(small_data: Path) -> None:
-    state, split = state_for(small_data), storage.open_split(small_data, "test")
+    state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     plain = predict(state, split, 8)
     ladder = Ladder((Canvas(6, 6),))
     (*_, found) = predict_in_rounds(state, split, 3, ladder=ladder)
@@ -136,7 +136,7 @@ def test_on_the_whole_canvas_alone_nothing_changes(small_data: Path) -> None:
 
 
 def test_time_that_runs_out_leaves_the_best_answer_so_far(small_data: Path) -> None:
-    state, split = state_for(small_data), storage.open_split(small_data, "test")
+    state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     state.predict_step = Grids(5, state.network)  # type: ignore[assignment]
     ladder = Ladder(CANVASES, np.zeros(split.num_examples, dtype=np.int8))
     (*_, found) = predict_in_rounds(state, split, 1000, ladder=ladder, until=0.0)

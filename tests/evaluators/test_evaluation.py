@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from dataset.storage import open_catalog, open_split, open_test_tasks
 from evaluators import exact, report, scores, submission, tools
@@ -25,36 +23,18 @@ from evaluators.inference.predict import predict, predict_in_rounds
 from evaluators.inference.predictions import Predictions
 from evaluators.voting import count_votes
 from models.act import ACTStep, initial_carry
+from tests.builders.programs import start, wait_for
+from tests.builders.runs import LONG, last
+from tests.builders.states import STEPS, predicting_state
 from tests.conftest import SMALL, run_script
-from tests.training.test_faults import LONG, last, start, wait_for
-from training.config import PretrainConfig
 from training.state import TrainState
 from training.step import to_slots
-from utils.timers import Budget, Clock, parse_deadline
-
-STEPS = 4
+from utils.timers import Deadline
 
 
 @pytest.fixture
 def state(small_data: Path) -> TrainState:
-    return state_for(small_data)
-
-
-def state_for(small_data: Path) -> TrainState:
-    """A network whose halting logit is sometimes positive, on the small data set."""
-    arch = {
-        **{"hidden_size": 16, "num_heads": 2, "H_cycles": 1, "L_cycles": 1, "puzzle_emb_ndim": 16, "puzzle_emb_len": 1},
-        **{"halt_max_steps": STEPS, "forward_dtype": "float32", "L_layers": 1, "expansion": 1.0},
-    }
-    config = PretrainConfig(arch=arch, data_paths=["x"], global_batch_size=8, epochs=1, compile=False)  # type: ignore[arg-type]
-    metadata = open_split(small_data, "test").metadata
-    state = TrainState(config, DataShape.of(metadata, metadata.num_puzzle_identifiers), torch.device("cpu"))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        state.network.q_head.weight.normal_(0, 0.5, generator=generator)
-        state.network.q_head.bias.zero_()
-        state.table.weights.normal_(0, 1, generator=generator)  # type: ignore[union-attr]
-    return state
+    return predicting_state(small_data)
 
 
 def step_by_step(state: TrainState, data: Path, steps: int = STEPS) -> tuple[np.ndarray, np.ndarray]:
@@ -193,21 +173,6 @@ def test_stopped_at_once_every_input_has_the_first_votes(state: TrainState, smal
     assert sizes == sorted(sizes) and sizes[0] == 4 and sizes[-1] == len(everything)
 
 
-def test_deadlines_are_times() -> None:
-    now = datetime(2026, 11, 3, 12, 0)
-    assert parse_deadline("17:30", now) == datetime(2026, 11, 3, 17, 30)
-    assert parse_deadline("11:00", now) == datetime(2026, 11, 4, 11, 0)
-    assert parse_deadline("2026-11-05T01:02", now) == datetime(2026, 11, 5, 1, 2)
-    utc = parse_deadline("2026-11-05T01:02+00:00", now)
-    assert utc.tzinfo is None and utc.timestamp() == datetime(2026, 11, 5, 1, 2, tzinfo=UTC).timestamp()
-    assert Budget.of(None, "2999-11-03T17:30Z") is not None
-    with pytest.raises(ValueError, match="deadline=soon is no time"):
-        parse_deadline("soon", now)
-    with pytest.raises(ValueError, match="is past"):
-        Budget.of(None, "2020-01-01T00:00")
-    assert Budget.of(None, None) is None
-
-
 def test_time_counts_from_the_start_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     inner = "from utils.timers import seconds_since_start as since; print(since())"
     code = f"import subprocess, sys, time; time.sleep(1); subprocess.run([sys.executable, '-c', {inner!r}])"
@@ -228,7 +193,7 @@ def test_time_is_divided() -> None:
 
     def divided(seconds: float, everything: float, first: float, start_up: float = 0) -> tuple[float, float]:
         times = {"predict_all": everything, "predict_first": first, "start_up": start_up}
-        shares = budgets.divide(Budget(start + seconds), **times, **sizes)
+        shares = budgets.divide(Deadline(start + seconds), **times, **sizes)
         return (shares.training or start) - start, shares.prediction - start
 
     training, prediction = divided(101, 10, 1)
@@ -241,19 +206,6 @@ def test_time_is_divided() -> None:
     assert training == 0 and prediction == pytest.approx(0, abs=0.2)
     assert divided(101, 1000, 1, start_up=50)[0] == pytest.approx(59, abs=0.2)
     assert divided(101, 1000, 1, start_up=70)[0] == 0  # it would end before it has begun
-
-
-def test_the_clock_stops_before_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps of 2 s after one of 30 s, seven more of which are made once it is known."""
-    now = 0.0
-    monkeypatch.setattr("utils.timers.time.monotonic", lambda: now)
-    clock, late, said_at = Clock(100, ahead=7), Clock(None, ahead=7), None
-    for step in range(60):
-        now += 30 if step == 0 else 2
-        assert not late.is_up()
-        if clock.is_up() and said_at is None:
-            said_at = now
-    assert said_at == 88  # 86 + 7 * 2 is in time
 
 
 def evaluation_of(folder: Path) -> Path:

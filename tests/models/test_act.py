@@ -9,7 +9,7 @@ import torch
 
 from models.act import ACTStep, Carry, Slots, advance, initial_carry, refill
 from models.network import Network, Output
-from tests.models.test_network import B, C, V, arch_of, build, inputs_of
+from tests.builders.networks import B, C, V, arch_of, build, inputs_of
 
 
 def slots_of(seed: int) -> Slots:

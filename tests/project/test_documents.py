@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.figures.imports import read_layers
 from tests.builders.commands import documents
 from tests.conftest import ROOT
 
@@ -30,6 +31,15 @@ def test_the_data_flow_of_the_readme_names_files_that_exist() -> None:
     assert len(places) > 10
     for place in places:
         assert (ROOT / place.rstrip(".")).exists(), place
+
+
+def test_every_folder_has_its_sentence() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for layer in read_layers(ROOT).values():
+        for folder in (layer.name, *(f"{layer.name}/{part}" for part in layer.parts)):
+            assert folder == "scripts" or f"| `{folder}/` |" in page, (
+                f"docs/architecture.md has no sentence on {folder}/"
+            )
 
 
 @pytest.mark.parametrize("page", ["docs/reliability.md", "docs/guides/several-machines.md", "CONTRIBUTING.md"])

@@ -16,8 +16,8 @@ from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from tests.conftest import ROOT, SMALL
 from training import checkpoint
-from training.buckets.slots import whole
 from training.config import PretrainConfig
+from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import train_step
 from utils.metrics_log import read_metrics
@@ -50,7 +50,7 @@ def state_of(device: torch.device, **settings: Any) -> TrainState:
             **{"lr_warmup_steps": 0, **settings},
         }
     )
-    return TrainState(config, DataShape(12, C, PUZZLES, 0), device)
+    return prepare(TrainState(config, DataShape(12, C, PUZZLES, 0), device), bool(config.compile))
 
 
 def batch_of(step: int) -> Batch:
@@ -62,7 +62,7 @@ def batch_of(step: int) -> Batch:
 def losses_of(state: TrainState, steps: int) -> list[float]:
     found = []
     for step in range(steps):
-        train_step(state, whole(batch_of(step)), total_steps=100)
+        train_step(state, batch_of(step), total_steps=100)
         found.append(state.sums.reduce()["lm_loss"])
     state.guard.raise_if_bad()
     return found
@@ -96,13 +96,13 @@ def test_activations_computed_again_take_less_memory_and_change_little() -> None
 def test_no_step_waits_for_the_device_and_none_recompiles() -> None:
     state = state_of(CUDA, compile=True)
     for step in range(4):
-        train_step(state, whole(batch_of(step)), total_steps=100)
+        train_step(state, batch_of(step), total_steps=100)
     torch.cuda.synchronize()
     torch._dynamo.config.error_on_recompile = True
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(4, 12):
-            train_step(state, whole(batch_of(step)), total_steps=100)
+            train_step(state, batch_of(step), total_steps=100)
     finally:
         torch.cuda.set_sync_debug_mode("default")
         torch._dynamo.config.error_on_recompile = False
@@ -119,7 +119,7 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     checkpoint.restore(resumed, path)
     found = []
     for step in range(4, 8):
-        train_step(resumed, whole(batch_of(step)), total_steps=100)
+        train_step(resumed, batch_of(step), total_steps=100)
         found.append(resumed.sums.reduce()["lm_loss"])
     assert found == pytest.approx(wanted[4:], rel=1e-2)
 

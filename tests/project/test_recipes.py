@@ -13,7 +13,6 @@ from hydra import compose, initialize_config_dir
 
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
-from training.buckets.slots import whole
 from training.config import EvalConfig, PretrainConfig, RunConfig
 from training.launch.cli import CONFIG_DIR, GROUPS
 from training.launch.overrides import check_overrides, validate
@@ -71,7 +70,7 @@ def test_recipes_make_a_step(name: str) -> None:
     rng = np.random.default_rng(0)
     inputs, labels = rng.integers(1, 12, (2, 4, 36)).astype(np.uint8)
     before = {name: p.detach().clone() for name, p in state.network.named_parameters()}
-    train_step(state, whole(Batch(inputs, labels, np.array([0, 1, 2, 3], dtype=np.int32))), total_steps=10)
+    train_step(state, Batch(inputs, labels, np.array([0, 1, 2, 3], dtype=np.int32)), total_steps=10)
     state.guard.raise_if_bad()
     assert np.isfinite(state.sums.reduce()["lm_loss"])
     assert any(not torch.equal(p, before[name]) for name, p in state.network.named_parameters())

@@ -11,56 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from dataset.data_shape import DataShape
-from dataset.sampling.joined import Batch
+from tests.builders.states import PUZZLES, assert_equal, batch_of, state_of, tensors, trained
 from training import checkpoint
-from training.buckets.slots import whole
-from training.config import PretrainConfig
 from training.export import published_format
-from training.state import TrainState
 from training.step import exploration, train_step
-
-C, PUZZLES, BATCH = 16, 7, 4
-
-
-def state_of(**settings: Any) -> TrainState:
-    arch = {
-        **{"hidden_size": 16, "num_heads": 2, "H_cycles": 1, "L_cycles": 1, "puzzle_emb_ndim": 16, "puzzle_emb_len": 1},
-        **{"halt_max_steps": 3, "forward_dtype": "float32", "L_layers": 1, "expansion": 1.0},
-    }
-    config = PretrainConfig(
-        **{
-            "arch": arch | settings.pop("arch", {}),
-            **{"data_paths": ["none"], "global_batch_size": BATCH, "epochs": 1, "compile": False, "ema": True},
-            **{"lr": 1e-2, "lr_warmup_steps": 0},
-            **settings,
-        }
-    )
-    return TrainState(config, DataShape(12, C, PUZZLES, 0), torch.device("cpu"))
-
-
-def batch_of(step: int) -> Batch:
-    rng = np.random.default_rng(step)
-    inputs, labels = rng.integers(0, 12, (2, BATCH, C)).astype(np.uint8)
-    return Batch(inputs, labels, rng.integers(1, PUZZLES, BATCH).astype(np.int32))
-
-
-def trained(steps: int = 3, **settings: Any) -> TrainState:
-    state = state_of(**settings)
-    for step in range(steps):
-        train_step(state, whole(batch_of(step)), total_steps=10)
-    return state
-
-
-def tensors(state: TrainState) -> dict[str, torch.Tensor]:
-    return {f"{part}/{key}": value for part, named in state.state_dict().items() for key, value in named.items()}
-
-
-def assert_equal(a: TrainState, b: TrainState) -> None:
-    mine, theirs = tensors(a), tensors(b)
-    assert mine.keys() == theirs.keys()
-    for key, value in mine.items():
-        assert torch.equal(value, theirs[key]), key
 
 
 def test_a_restored_state_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
@@ -69,7 +23,7 @@ def test_a_restored_state_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> 
     resumed = state_of()
     assert checkpoint.restore(resumed, path)["note"] == "x"
     for step in range(3, 6):
-        train_step(resumed, whole(batch_of(step)), total_steps=10)
+        train_step(resumed, batch_of(step), total_steps=10)
     assert resumed.step == straight.step == 6
     assert_equal(resumed, straight)
 
@@ -170,7 +124,7 @@ def test_a_damaged_file_is_found_by_its_checksum(tmp_path: Path) -> None:
 def test_a_failed_save_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = trained(1)
     first = checkpoint.save(state, tmp_path, {})
-    train_step(state, whole(batch_of(1)), total_steps=10)
+    train_step(state, batch_of(1), total_steps=10)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,41 +16,19 @@ import pytest
 import torch
 
 from dataset import storage
+from tests.builders.programs import start, wait_for
+from tests.builders.runs import LONG, last
+from tests.builders.states import assert_equal, batch_of, state_of, tensors, trained
 from tests.conftest import ROOT, SMALL, run_script
-from tests.training.test_checkpoint import assert_equal, batch_of, state_of, tensors, trained
 from training import checkpoint
-from training.buckets.slots import whole
-from training.checkpoint import CheckpointWriter, found, latest_whole, read_part, read_record
+from training.checkpoint import CheckpointWriter, found, read_part, read_record
+from training.metrics.throughput import MACHINE_METRICS
 from training.optim.nonfinite import NonFiniteError
 from training.step import train_step
 from utils import files
 from utils.metrics_log import read_metrics
 
 RUN = ("ema=True", "eval_interval=8", "epochs=16", *SMALL)
-LONG = int(os.environ.get("TRM_LONG_TESTS", "0"))
-
-
-def start(*arguments: str, ranks: int = 1, more: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """A script in the background, in a process group of its own."""
-    command = [sys.executable]
-    if ranks > 1 or more:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *more]
-    return subprocess.Popen(
-        [*command, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.02)
 
 
 def lines(folder: Path) -> int:
@@ -59,14 +36,8 @@ def lines(folder: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def wait_until_logged(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_until_logged(folder: Path, count: int, process: Any) -> None:
     wait_for(lambda: lines(folder) >= count or process.poll() is not None)
-
-
-def last(folder: Path) -> Path:
-    path, problems = latest_whole(folder)
-    assert path is not None and not problems
-    return path
 
 
 def assert_same_run(folder: Path, straight: Path) -> None:
@@ -84,7 +55,8 @@ def assert_same_run(folder: Path, straight: Path) -> None:
     logs = [read_metrics(path / "metrics.jsonl") for path in (folder, straight)]
     for log in logs:
         for line in log:
-            line.pop("examples_per_second", None)
+            for name in MACHINE_METRICS:
+                line.pop(name, None)
     assert logs[0] == logs[1]
 
 
@@ -315,7 +287,7 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_stay(tmp_path: Path, monkey
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    train_step(state, whole(batch_of(1)), total_steps=10)
+    train_step(state, batch_of(1), total_steps=10)
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint, "save_file", full)
         writer.save(state, {}, ends_interval=False)
@@ -342,7 +314,7 @@ def test_a_checkpoint_is_that_of_its_moment(tmp_path: Path) -> None:
     copy = {name: value.clone() for name, value in tensors(state).items()}
     path = writer.save(state, {}, ends_interval=False)
     for step in range(2, 6):
-        train_step(state, whole(batch_of(step)), total_steps=10)
+        train_step(state, batch_of(step), total_steps=10)
     writer.close()
     restored = state_of()
     checkpoint.restore(restored, path)
@@ -352,7 +324,7 @@ def test_a_checkpoint_is_that_of_its_moment(tmp_path: Path) -> None:
 
 def poisoned(state: Any) -> None:
     """Makes the next step's loss not a number, as a rate too high does in the end."""
-    (carry,) = state.lanes.lanes[0].chunks
+    (carry,) = state.carries.buckets[0].carries
     carry.latents[0][0] = float("nan")
     carry.halted[:] = False
 
@@ -362,11 +334,11 @@ def test_a_bad_step_touches_nothing(mode: str, tmp_path: Path) -> None:
     state = trained(3, on_nonfinite=mode)
     before = {k: v.clone() for k, v in tensors(state).items() if k.split("/")[0] not in ("carry", "metrics")}
     poisoned(state)
-    train_step(state, whole(batch_of(3)), total_steps=10)
+    train_step(state, batch_of(3), total_steps=10)
     after = tensors(state)
     for name, value in before.items():
         assert torch.equal(after[name], value), name
-    train_step(state, whole(batch_of(4)), total_steps=10)
+    train_step(state, batch_of(4), total_steps=10)
     moved = [name for name, value in before.items() if not torch.equal(tensors(state)[name], value)]
     if mode == "skip":
         assert moved
@@ -416,7 +388,7 @@ def test_memory_and_file_handles_do_not_grow(tmp_path: Path) -> None:
 
     def go_on(steps: int) -> Iterator[None]:
         for step in range(steps):
-            train_step(state, whole(batch_of(step)), total_steps=10)
+            train_step(state, batch_of(step), total_steps=10)
             if step % 50 == 0:
                 writer.save(state, {}, ends_interval=False)
                 yield

@@ -1,9 +1,8 @@
+"""utils/distributed.py: one rank, several ranks, ranks that are started again."""
+
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -12,41 +11,47 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from tests.builders.programs import ROOT, run_process, run_script
 from utils import distributed
+from utils.errors import SettingError
 
-ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER_SETS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 TWO_RANKS = """
 import json, sys
-import torch
 import torch.distributed as dist
 from pathlib import Path
-from utils import distributed, runlog
+from utils import distributed, run_directory
+from utils.errors import InputError
+from utils.progress import print0
 
 folder = Path(sys.argv[1])
 before = [distributed.rank(), distributed.world_size(), distributed.is_main()]
 device = distributed.setup("cpu", timeout_minutes=1)
 rank = distributed.rank()
-total = torch.tensor([rank + 1.0])
-dist.all_reduce(total)
-name = runlog.random_name()
-run = runlog.open_directory(folder / "run", name)
-runlog.describe(run, {"seed": 1})
+name = run_directory.random_name()
+run = run_directory.open_run_directory(folder / "run", name)
+run_directory.write_run_files(run, {"seed": 1})
 exists = (folder / "run").is_dir()
 run.metrics.write(1, {"loss": rank})
-run.say("a line of the run")
+print0("a line of the run")
 found = {
     "before": before,
     "device": device.type,
     "backend": dist.get_backend(),
-    "sum": total.item(),
     "name": name,
     "exists": exists,
     "gathered": distributed.all_gather_object({"rank": rank}),
     "from_0": distributed.broadcast_object(f"value of {rank}"),
     "from_1": distributed.broadcast_object(f"value of {rank}", source=1),
+    "asked": distributed.from_main(lambda: f"answer of {rank}"),
 }
+def refuse():
+    raise OSError("no such file")
+try:
+    distributed.from_main(refuse)
+except InputError as error:
+    found["refused"] = str(error)
 distributed.barrier()
 distributed.teardown()
 found["after"] = [distributed.rank(), distributed.world_size(), dist.is_initialized()]
@@ -77,7 +82,7 @@ def test_alone_everything_does_the_obvious_without_a_group() -> None:
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert distributed.setup("auto").type == "cpu"
-    with pytest.raises(ValueError, match="device=cuda, but PyTorch finds no CUDA device"):
+    with pytest.raises(SettingError, match="device=cuda, but PyTorch finds no CUDA device"):
         distributed.setup("cuda")
 
 
@@ -85,7 +90,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_half_a_launcher_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(ValueError, match="WORLD_SIZE=4, but MASTER_ADDR, MASTER_PORT not set"):
+    with pytest.raises(SettingError, match="WORLD_SIZE=4, but MASTER_ADDR, MASTER_PORT not set"):
         distributed.setup("cpu")
 
 
@@ -95,32 +100,23 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert not distributed.is_main()
-    with pytest.raises(ValueError, match="2 GPUs and at least 3 ranks: start torchrun with --nproc-per-node 2"):
+    with pytest.raises(SettingError, match="2 GPUs and at least 3 ranks: start torchrun with --nproc-per-node 2"):
         distributed.setup("auto")
 
 
 def test_two_ranks_under_torchrun(tmp_path: Path) -> None:
     script = tmp_path / "two_ranks.py"
     script.write_text(TWO_RANKS)
-    environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_SETS}
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path],
-        env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        cwd=tmp_path,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
+    done = run_process(str(script), str(tmp_path), ranks=2, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     for rank, found in enumerate(ranks):
         assert found["before"] == [rank, 2, rank == 0]
         assert found["device"] == "cpu"
         assert found["backend"] == "gloo"
-        assert found["sum"] == 3.0
         assert found["gathered"] == [{"rank": 0}, {"rank": 1}]
         assert (found["from_0"], found["from_1"]) == ("value of 0", "value of 1")
+        assert (found["asked"], found["refused"]) == ("answer of 0", "no such file")
         assert found["exists"]
         assert found["after"] == [rank, 2, False]
     assert ranks[0]["name"] == ranks[1]["name"]
@@ -139,7 +135,7 @@ from utils import collectives, distributed
 
 collectives.DistributedDataParallel = functools.partial(collectives.DistributedDataParallel, bucket_cap_mb=0.02)
 device = distributed.setup("cpu", timeout_minutes=2)
-arch = ArchConfig(hidden_size=32, num_heads=4, H_cycles=2, L_cycles=2, puzzle_emb_ndim=32, puzzle_emb_len=2,
+arch = ArchConfig(hidden_size=32, num_heads=4, H_cycles=2, L_cycles=1, puzzle_emb_ndim=32, puzzle_emb_len=2,
                   halt_max_steps=3, forward_dtype="float32", expansion=1.0, no_ACT_continue=False)
 found = []
 for compiled in (False, True):
@@ -172,23 +168,7 @@ def test_compiled_ranks_have_the_eager_gradients(tmp_path: Path) -> None:
     """Of every weight and of the puzzle rows, though the gradients travel in several buckets."""
     script = tmp_path / "ranks.py"
     script.write_text(COMPILED_RANKS)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node=2",
-            str(script),
-            str(tmp_path),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = run_script(str(script), str(tmp_path), ranks=2)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.glob("*.ok")) == ["0.ok", "1.ok"]
 
@@ -200,15 +180,15 @@ def test_ranks_that_are_started_again_meet_in_a_place_of_their_own() -> None:
     def client() -> dist.TCPStore:
         return dist.TCPStore("localhost", store.port, is_master=False, timeout=timedelta(seconds=20))
 
-    def start(ranks: int) -> set[int]:
+    def agree(ranks: int) -> set[int]:
         with ThreadPoolExecutor(ranks) as pool:
             return set(pool.map(lambda rank: distributed.meet(client(), rank, ranks, 20), reversed(range(ranks))))
 
-    generations = [start(3), start(3), start(2), start(4)]
+    generations = [agree(3), agree(3), agree(2), agree(4)]
     assert all(len(agreed) == 1 for agreed in generations)
     store.set("hello/1", "of one that died before it was answered")
     with pytest.raises(TimeoutError, match=r"of 2 ranks \[1\] did not come within 0 s"):
         distributed.meet(client(), 0, 2, 0.1)
-    generations += [start(2), start(3)]
+    generations += [agree(2), agree(3)]
     numbers = [number for agreed in generations for number in agreed]
     assert numbers == sorted(set(numbers)) and len(numbers) == 6

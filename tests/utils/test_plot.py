@@ -1,4 +1,4 @@
-"""utils/plot.py and utils/curves.py: which curves there are, and what the picture shows."""
+"""utils/plot.py: which curves a log has, and what the picture shows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluators.report import page as report
 from tests.conftest import run_script
 from utils import plot
-from utils.curves import CURVES, curves
+from utils.plot import CURVES, select_curves
 
 
 def log_of(slope: float, steps: int = 40) -> list[dict[str, Any]]:
@@ -35,18 +34,21 @@ def share_of(image: np.ndarray, colour: str) -> float:
 
 
 def test_a_curve_needs_two_points_and_keeps_its_ends() -> None:
-    found = curves(log_of(1, 1001))
+    found = select_curves(log_of(1, 1001))
     assert list(found) == ["lm_loss", "exact_accuracy"]  # one score is no curve
     for points in found.values():
         assert 300 < len(points) <= 401
         assert points[0][0] == 10 and points[-1][0] == 10010
     assert found["exact_accuracy"][-1] == [10010, 1.0]
-    assert list(curves(log_of(1), ["count"])) == ["count"]
+    assert list(select_curves(log_of(1), ["count"])) == ["count"]
 
 
-def test_report_and_picture_ask_the_same_function() -> None:
-    assert report.curves is plot.curves is curves
-    assert set(curves(log_of(1))) <= set(CURVES)
+def test_the_picture_has_a_panel_for_each_curve_of_the_log(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    log = [line | {"lr": 1e-3, "steps": 2.0} for line in log_of(1)]
+    selected = select_curves(log)
+    assert list(selected) == [name for name in CURVES if name in ("lm_loss", "exact_accuracy", "steps", "lr")]
+    assert plot.draw_curves({"one": log}, tmp_path / "a.png") == len(selected)
 
 
 def test_running_mean_is_that_of_the_last_few() -> None:
@@ -59,22 +61,22 @@ def test_running_mean_is_that_of_the_last_few() -> None:
 def test_every_run_has_its_colour_in_every_panel(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     runs = {"one": log_of(1), "two": log_of(0.2), "three": log_of(0.6, 20)}
-    assert plot.draw(runs, tmp_path / "a.png") == 2
+    assert plot.draw_curves(runs, tmp_path / "a.png") == 2
     image = pixels(tmp_path / "a.png")
     height, width = image.shape[:2]
     assert 1000 < width < 1400 and 300 < height < 600
     for panel in (image[:, : width // 2], image[:, width // 2 :]):
         assert all(share_of(panel[height // 5 :], colour) > 2e-4 for colour in plot.COLOURS[:3])
     assert share_of(image, plot.COLOURS[3]) < 1e-4
-    assert plot.draw(runs, tmp_path / "b.png", ["count"], smooth=5) == 1
+    assert plot.draw_curves(runs, tmp_path / "b.png", ["count"], smooth=5) == 1
     assert pixels(tmp_path / "b.png").shape[1] < width
 
 
 def test_runs_are_named_by_the_shortest_ends_that_differ() -> None:
-    assert plot.labels([Path("x/a"), Path("x/b")]) == ["a", "b"]
-    assert plot.labels([Path("x/a/run"), Path("x/b/run"), Path("x/c")]) == ["a/run", "b/run", "x/c"]
+    assert plot.shortest_labels([Path("x/a"), Path("x/b")]) == ["a", "b"]
+    assert plot.shortest_labels([Path("x/a/run"), Path("x/b/run"), Path("x/c")]) == ["a/run", "b/run", "x/c"]
     with pytest.raises(ValueError, match="named twice"):
-        plot.labels([Path("x"), Path("x/../x")])
+        plot.shortest_labels([Path("x"), Path("x/../x")])
 
 
 def test_the_command_draws_a_run_or_says_why_not(
@@ -90,8 +92,8 @@ def test_the_command_draws_a_run_or_says_why_not(
     assert "2 curves of 1 run" in done.stdout and out.read_bytes().startswith(b"\x89PNG")
     (tmp_path / "empty").mkdir()
     for arguments, said in (
-        ((str(tmp_path / "empty"),), "holds no metrics.jsonl"),
-        ((str(run), "--metrics", "los"), "hold no curve of los"),
+        ((str(tmp_path / "empty"),), "has no metrics.jsonl"),
+        ((str(run), "--metrics", "los"), "have no curve of los"),
         ((str(run), "--smooth", "0"), "--smooth 0"),
         ((str(run), str(run)), "named twice"),
     ):
@@ -108,5 +110,5 @@ def test_without_matplotlib_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r'pip install -e "\.\[pictures\]"'):
-        plot.draw({"one": log_of(1)}, tmp_path / "a.png")
+        plot.draw_curves({"one": log_of(1)}, tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from utils.progress import Progress, clock_time, counter
+from utils.progress import Progress, clock_time, print0, progress_callback
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """Seconds that pass when report to."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -30,7 +30,7 @@ def run(steps: int, file: io.StringIO, seconds: float = 1.0, **settings: Any) ->
         for step in range(steps):
             clock.now += 60 if step == 0 else seconds
             progress.update()
-            progress.note(f"loss {step}")
+            progress.show(f"loss {step}")
     return file.getvalue().splitlines()
 
 
@@ -71,11 +71,16 @@ def test_a_bar_in_a_terminal_and_no_lines() -> None:
     assert not any(line.startswith("train 11/100") for line in lines)
 
 
-def test_other_ranks_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "1")
+def test_other_ranks_are_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
     assert run(30, io.StringIO()) == run(30, Terminal()) == []
+    print0("a line")
+    assert capsys.readouterr().out == ""
     monkeypatch.setenv("RANK", "0")
     assert run(30, io.StringIO())
+    print0("a line")
+    assert capsys.readouterr().out == "a line\n"
     monkeypatch.delenv("RANK")
     assert run(30, io.StringIO())
 
@@ -109,31 +114,31 @@ def test_clock_time(seconds: float, text: str) -> None:
 
 def test_a_count_is_silent_until_it_takes_long() -> None:
     clock, file = Clock(), io.StringIO()
-    told = counter("read ", every_seconds=5, file=file, clock=clock)
+    report = progress_callback("read ", every_seconds=5, file=file, clock=clock)
     for done in range(1, 21):
         clock.now += 0.2
-        told(done, 100)
+        report(done, 100)
     assert file.getvalue() == ""
     for done in range(21, 101):
         clock.now += 0.5
-        told(done, 100)
+        report(done, 100)
     lines = file.getvalue().splitlines()
     assert lines[0] == "read 23 of 100, 4.15/s, 0:00:19 left"  # 22 in 5.3 s
     assert len(lines) == 2  # no terminal: every 20 s
 
 
-def test_one_count_after_another_begins_anew() -> None:
+def test_one_loop_after_another_begins_again() -> None:
     """And the seconds before its first report, in which something may be compiled, do not count."""
     clock, file = Clock(), io.StringIO()
-    told = counter(every_seconds=5, file=file, clock=clock)
+    report = progress_callback(every_seconds=5, file=file, clock=clock)
     clock.now += 100
-    told(1, 10)
+    report(1, 10)
     assert file.getvalue() == ""
     clock.now += 5
-    told(2, 10)
-    told(0, 1000)
+    report(2, 10)
+    report(0, 1000)
     clock.now += 4
-    told(400, 1000)
+    report(400, 1000)
     clock.now += 6
-    told(500, 1000)
+    report(500, 1000)
     assert file.getvalue().splitlines() == ["2 of 10, 0.2/s, 0:00:40 left", "500 of 1,000, 50/s, 0:00:10 left"]

@@ -11,8 +11,9 @@ import torch
 import yaml
 
 from utils import run_directory
+from utils.errors import InputError
 from utils.metrics_log import MetricsLog, read_metrics
-from utils.run_directory import open_directory
+from utils.run_directory import open_run_directory
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_file_that_is_one_torn_line(path: Path) -> None:
 def test_a_broken_line_in_the_middle_is_named(path: Path) -> None:
     path.parent.mkdir()
     path.write_text('{"step": 1}\n{"loss": 2}\n{"step": 3}\n')
-    with pytest.raises(ValueError, match=r"metrics.jsonl, line 2"):
+    with pytest.raises(InputError, match=r"metrics.jsonl, line 2"):
         read_metrics(path)
 
 
@@ -107,13 +108,12 @@ def test_without_a_path_nothing_is_written() -> None:
         log.truncate_after(0)
 
 
-def test_a_run_directory_holds_what_the_run_was_made_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_directory_holds_what_the_run_was_made_with(tmp_path: Path) -> None:
     config = {"lr": 1e-4, "arch": {"L_layers": 2}, "data_paths": [Path("data/x")], "run_name": None}
     for attempt in range(2):  # the second time as a resume
-        run = open_directory(tmp_path / "a" / "b", "brisk-otter")
-        run_directory.describe(run, config, [{"fingerprint": "f00d"}])
+        run = open_run_directory(tmp_path / "a" / "b", "brisk-otter")
+        run_directory.write_run_files(run, config, [{"fingerprint": "f00d"}])
         run.metrics.write(attempt, {})
-        run.say("going on")
         run.metrics.close()
     assert sorted(file.name for file in run.path.iterdir()) == [
         "config.yaml",
@@ -126,12 +126,11 @@ def test_a_run_directory_holds_what_the_run_was_made_with(tmp_path: Path, capsys
     versions = json.loads((run.path / "versions.json").read_text())
     assert versions["name"] == "brisk-otter"
     assert len(versions["starts"]) == 2
-    assert run_directory.name_of(run.path) == "brisk-otter"
+    assert run_directory.read_run_name(run.path) == "brisk-otter"
     versions = versions["starts"][0]
     assert versions["packages"]["torch"]
     assert {"command", "git", "python", "platform", "world_size", "gpu"} <= set(versions)
     assert steps(run.path / "metrics.jsonl") == [0, 1]
-    assert capsys.readouterr().out == "going on\ngoing on\n"
 
 
 def test_names_differ_whatever_is_seeded() -> None:

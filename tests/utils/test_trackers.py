@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import ROOT, SMALL, run_script
 from utils import trackers
 from utils.metrics_log import MetricsLog, read_metrics
-from utils.trackers import TrackerConfig, check, open_tracker
+from utils.trackers import TrackerConfig, check_tracker, open_tracker
 
 
 def opened(name: str, folder: Path, step: int = 0) -> trackers.Tracker:
@@ -107,9 +107,9 @@ def test_wandb_offline_asks_nothing_and_resumes_under_one_id(tmp_path: Path) -> 
 def test_online_without_a_login_is_a_sentence_and_no_prompt(name: str, more: str, tmp_path: Path) -> None:
     pytest.importorskip(name, reason=f"{name} is not installed")
     code = f"""
-from utils.trackers import TrackerConfig, check
+from utils.trackers import TrackerConfig, check_tracker
 try:
-    check(TrackerConfig(name={name!r}, mode="online"{more}))
+    check_tracker(TrackerConfig(name={name!r}, mode="online"{more}))
 except ValueError as error:
     print(error)
 """
@@ -124,7 +124,7 @@ def test_a_missing_package_is_one_sentence_that_names_the_extra(name: str, monke
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
     with pytest.raises(ValueError) as error:
-        check(TrackerConfig(name=name))  # type: ignore[arg-type]
+        check_tracker(TrackerConfig(name=name))  # type: ignore[arg-type]
     assert f'tracker={name} needs its package: pip install -e ".[{name}]"' in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -135,8 +135,8 @@ def test_a_folder_of_the_name_is_no_package(tmp_path: Path, monkeypatch: pytest.
     for loaded in [module for module in sys.modules if module.split(".")[0] == "wandb"]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    with pytest.raises(ValueError, match="a folder wandb is all that is found"):
-        check(TrackerConfig(name="wandb"))
+    with pytest.raises(ValueError, match="only a folder wandb was found"):
+        check_tracker(TrackerConfig(name="wandb"))
 
 
 def test_a_run_without_its_tracker_ends_before_it_makes_a_folder(small_data: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@
             ema.safetensors         averaged weights, where ema=True
             optimizer.safetensors   moments
             puzzle_table.safetensors
-            carry.safetensors       all slots, by lane and chunk
-            lanes.safetensors       whose turn it is and where the streams are, with several canvases
+            carry.safetensors       all slots, by bucket and micro-batch
+            buckets.safetensors     the scheduler, and where the streams are, with several canvases (before: lanes)
             metrics.safetensors     sums since the last line of metrics.jsonl
 
 Files of the published code (one `torch.save` of a state dict, compiled or not) are read as well.

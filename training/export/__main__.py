@@ -12,14 +12,15 @@ say what network it is of, so that FOLDER needs `--arch arch=trm arch.H_cycles=3
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from training.export import hub
 from training.export.folder import write_folder
 from training.export.published_format import write_published
+from utils.cli import command
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -36,12 +37,7 @@ def main() -> None:
     only.add_argument("--data", type=Path, help="a data set of the same canvas, for a file without a record")
     only.add_argument("--push", metavar="USER/NAME", help="put the folder onto the Hugging Face hub")
     only.add_argument("--private", action="store_true", help="with --push: only for those you name there")
-    given = parser.parse_args()
-    try:
-        print(_run(given))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    print(_run(parser.parse_args()))
 
 
 def _run(given: argparse.Namespace) -> str:

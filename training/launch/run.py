@@ -12,11 +12,11 @@ import torch
 from dataset import storage
 from dataset.storage import Split
 from training import checkpoint
-from training.buckets.data import TrainingData
+from training.buckets.data import TrainingData, open_training_data
 from training.config import RunConfig
 from training.state import TrainState
 from utils import distributed, metrics_log, progress, run_directory, trackers
-from utils.progress import counter
+from utils.progress import progress_callback
 
 RECIPE = (
     *("global_batch_size", "epochs", "lr", "lr_min_ratio", "lr_warmup_steps", "weight_decay", "beta1", "beta2"),
@@ -78,7 +78,7 @@ def open_run(config: RunConfig) -> Run:
         )
     prints = distributed.from_main(
         lambda: [
-            storage.fingerprints(path, config.verify_data, counter("bytes of data compared: "))
+            storage.fingerprints(path, config.verify_data, progress_callback("bytes of data compared: "))
             for path in config.data_paths
         ]
     )
@@ -86,12 +86,12 @@ def open_run(config: RunConfig) -> Run:
     manifests = [storage.open_manifest(path) for path in config.data_paths]
     task_keys: dict[str, str] = {key: how for m in manifests if m is not None for key, how in m.task_keys.items()}
     if (tracker := config.tracker) is not None:
-        distributed.from_main(lambda: trackers.check(tracker))
+        distributed.from_main(lambda: trackers.check_tracker(tracker))
     name = config.run_name or run_directory.random_name()
     folder = Path(config.checkpoint_path or Path("checkpoints") / (config.project_name or "trm") / name)
-    name = distributed.broadcast_object(run_directory.name_of(folder) or name)
+    name = distributed.broadcast_object(run_directory.read_run_name(folder) or name)
     why = config.not_compiled_because(device)
-    say = progress.speaker()
+    say = progress.print0
     say(f"run {name} in {folder} on {distributed.world_size()} x {device.type}" + (why and f"; {why}"))
     data = [_described(path, manifest) for path, manifest in zip(config.data_paths, manifests, strict=True)]
     ranks = (distributed.rank(), distributed.world_size())
@@ -107,16 +107,11 @@ def _described(path: str, manifest: storage.Manifest | None) -> dict[str, Any]:
 
 
 def open_data(run: Run, splits: Sequence[Split]) -> TrainingData:
-    """What the run trains on."""
-    data = TrainingData.open(run.config, splits)
-    if said := str(data):
-        run.say(said)
+    """Opens what the run trains on, and says which canvases it uses."""
+    data = open_training_data(run.config, splits)
+    if canvases := str(data):
+        run.say(canvases)
     return data
-
-
-def build_state(run: Run, data: TrainingData) -> TrainState:
-    """The train state for the data sets, with fresh weights."""
-    return TrainState(run.config, data.shape, run.device)
 
 
 def start(run: Run, state: TrainState) -> str:
@@ -124,8 +119,8 @@ def start(run: Run, state: TrainState) -> str:
     run is made with and cuts the log to where it goes on."""
     said = checkpoint.start(state, run.directory, run.identity)
     manifests = [storage.open_manifest(path) for path in run.config.data_paths]
-    folder = run_directory.open_directory(run.directory, run.name)
-    run_directory.describe(
+    folder = run_directory.open_run_directory(run.directory, run.name)
+    run_directory.write_run_files(
         folder, run.config.model_dump(mode="json"), [m.model_dump(mode="json") for m in manifests if m is not None]
     )
     run.metrics = folder.metrics

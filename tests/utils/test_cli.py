@@ -1,0 +1,130 @@
+"""utils/cli.py and utils/consensus.py: exit status, the one sentence of an error, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.builders.programs import ROOT
+from utils import cli
+from utils.cli import StoppedBySignal, command, raising_on_sigterm, run_command
+from utils.consensus import StopSignals
+from utils.errors import CheckpointError, DataError, InputError, SettingError, SubmissionError
+
+
+def raising(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("kind", [InputError, SettingError, DataError, CheckpointError, SubmissionError])
+def test_what_the_user_can_correct_is_one_sentence_and_status_2(
+    kind: type[InputError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(lambda: raising(kind("lr=fast is not a number: write 0.1"))) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "error: lr=fast is not a number: write 0.1\n")
+
+
+def test_files_that_cannot_be_opened_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run_command(lambda: (tmp_path / "none").read_text()) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {tmp_path / 'none'}: No such file") and printed.count("\n") == 1
+    assert run_command(lambda: raising(OSError(28, "No space left on device"))) == 2
+    assert "the disk: No space left" in capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    for error in (KeyError("x"), AssertionError()):
+        with pytest.raises(type(error)):
+            run_command(lambda error=error: raising(error))  # type: ignore[misc]
+    with pytest.raises(json.JSONDecodeError):  # a ValueError, but of a library
+        run_command(lambda: json.loads("no JSON"))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "printed"),
+    [
+        (StoppedBySignal(signal.SIGTERM, "stopped after step 3"), 143, "stopped after step 3\n"),
+        (StoppedBySignal(signal.SIGINT, "stopped after step 3"), 130, "stopped after step 3\n"),
+        (KeyboardInterrupt(), 130, "stopped by SIGINT\n"),
+        (SystemExit(), 0, ""),
+        (SystemExit(5), 5, ""),
+        (SystemExit("error: no"), 1, "error: no\n"),
+    ],
+)
+def test_other_ends(error: BaseException, status: int, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: raising(error)) == status
+    assert capsys.readouterr().err == printed
+
+
+def test_a_program_leaves_with_the_status() -> None:
+    done = []
+    command(lambda: done.append(1))()
+    assert done == [1]
+    with pytest.raises(SystemExit) as ended:
+        command(lambda: raising(SettingError("no")))()
+    assert ended.value.code == 2
+
+
+def test_only_rank_0_prints_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The other ranks wait, and name themselves."""
+    waited: list[float] = []
+    monkeypatch.setattr(cli.time, "sleep", waited.append)
+    for name, value in zip(cli.LAUNCHER_VARIABLES, ("3", "4", "localhost", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    assert run_command(lambda: raising(SettingError("no"))) == 2
+    assert capsys.readouterr().err == "rank 3: error: no\n" and waited == [cli.SECONDS_FOR_RANK_0]
+    monkeypatch.setenv("RANK", "0")
+    assert run_command(lambda: raising(SettingError("no"))) == 2
+    assert capsys.readouterr().err == "error: no\n" and len(waited) == 1
+
+
+def test_sigterm_raises_within_the_block_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedBySignal, match="nothing is left"), raising_on_sigterm("nothing is left behind"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_recorded_and_a_repeated_one_counts_once(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with StopSignals() as stop:
+        assert stop.received == 0
+        for _ in range(2):  # as a job scheduler and torchrun both send it
+            os.kill(os.getpid(), number)
+        assert stop.received == number
+    assert signal.getsignal(number) is before
+
+
+TWICE = """
+import signal, sys, time
+from utils import consensus
+consensus.REPEAT_SECONDS = 0.2
+with consensus.StopSignals():
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.01)
+"""
+
+
+def test_a_second_signal_ends_the_program_at_once() -> None:
+    """Though it never looks at the first one."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", TWICE], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.4)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGINT and said == ""

@@ -1,0 +1,156 @@
+"""What all command lines share: the exit status, how an error is printed, and the rank that prints it.
+
+    0      The program has done what was asked.
+    2      The input cannot be used.  One sentence on standard error names the thing, its value and the remedy.
+    130    SIGINT (Ctrl-C) has stopped the program.
+    143    SIGTERM has stopped the program.
+
+Any other exception is a fault of this program: it keeps its traceback, and the status is 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from utils.errors import InputError
+
+EXIT_BAD_INPUT = 2
+"""The exit status where settings, data or a checkpoint cannot be used as given."""
+
+SECONDS_FOR_RANK_0 = 5.0
+
+LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""The environment variables that torchrun sets for every rank."""
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+class StoppedBySignal(Exception):
+    """A signal has stopped the program, and the program has left everything in order.
+
+    Args:
+        number: the signal.
+        sentence: what is printed.
+    """
+
+    def __init__(self, number: int, sentence: str) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(sentence)
+
+
+def run_command(main: Callable[[], object]) -> int:
+    """Runs `main` and returns the exit status that the program ends with.
+
+    Raises:
+        Exception: whatever `main` raises that is a fault of this program.
+    """
+    try:
+        main()
+    except SystemExit as end:  # from argparse, or from Hydra
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print_once(str(end.code))
+        return 1
+    except (ValueError, OSError) as error:
+        if isinstance(error, ValueError) and not _caused_by_the_user(error):
+            raise
+        print_once(f"error: {_sentence_of(error)}")
+        return EXIT_BAD_INPUT
+    except StoppedBySignal as stop:
+        print_once(str(stop))
+        return 128 + stop.signal
+    except KeyboardInterrupt:
+        print_once("stopped by SIGINT")
+        return 128 + signal.SIGINT
+    return 0
+
+
+def command(main: Callable[[], object]) -> Callable[[], None]:
+    """Decorates the `main` function of a program: it leaves with `run_command`'s status unless that is 0."""
+
+    @functools.wraps(main)
+    def run_and_exit() -> None:
+        if status := run_command(main):
+            sys.exit(status)
+
+    return run_and_exit
+
+
+def exit_with(status: int) -> None:
+    """Ends the program.
+
+    One rank of several skips the interpreter's own shutdown.  Gloo's threads may still run at that time, and now and
+    then they abort a process that has finished its work (PyTorch 2.13).
+    """
+    if is_launched():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+@contextmanager
+def raising_on_sigterm(sentence: str) -> Iterator[None]:
+    """Within the block SIGTERM raises `StoppedBySignal`, so that files which are being written are removed."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedBySignal(number, sentence)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def is_launched() -> bool:
+    """Returns whether torchrun, or something that sets the same variables, has started this process."""
+    return all(name in os.environ for name in LAUNCHER_VARIABLES)
+
+
+def launched_rank() -> int:
+    """Returns the rank that torchrun has given this process; 0 if it runs alone."""
+    return int(os.environ["RANK"]) if is_launched() else 0
+
+
+def print_once(sentence: str) -> None:
+    """Prints a last sentence on standard error, once for all ranks.
+
+    All ranks refuse the same input, and torchrun kills the others as soon as one has ended.  The others therefore wait
+    until rank 0 has printed.  If they are still alive after that, their error is their own, and they print it too.
+    """
+    rank = launched_rank()
+    if rank:
+        time.sleep(SECONDS_FOR_RANK_0)
+        sentence = f"rank {rank}: {sentence}"
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _sentence_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the disk'}: {error.strerror}: check permissions and the free space on the disk"
+    return str(error)
+
+
+def _caused_by_the_user(error: ValueError) -> bool:
+    """Returns whether the error is about the user's input.
+
+    A plain ValueError that this project raises counts too, as long as not all of them are `InputError`s.
+    """
+    if isinstance(error, InputError):
+        return True
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    if frame is None:
+        return False
+    raised_in = Path(frame.tb_frame.f_code.co_filename)
+    return raised_in.is_relative_to(_ROOT) and "site-packages" not in raised_in.parts  # .venv is in the repository
