@@ -27,13 +27,14 @@ from argdantic import ArgParser
 from pydantic import BaseModel
 
 from dataset.build import arc, grid_puzzles
+from dataset.build.settings import ArcSettings
 from dataset.storage import Manifest
 from utils.cli import command, raising_on_sigterm
 from utils.errors import SettingError
 from utils.progress import progress_callback
 
 KINDS: dict[str, tuple[type[BaseModel], Callable[..., Manifest], str]] = {
-    "arc": (arc.ArcSettings, arc.build, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
+    "arc": (ArcSettings, arc.build_arc, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
     "sudoku": (
         grid_puzzles.SudokuSettings,
         grid_puzzles.build_sudoku,

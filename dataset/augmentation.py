@@ -61,8 +61,12 @@ class Augmentation:
 
     def invert(self, grid: np.ndarray) -> np.ndarray:
         """The grid of which `apply` makes `grid`."""
-        back = np.argsort(self.colours).astype(np.uint8)
-        return np.ascontiguousarray(back[dihedral(np.asarray(grid), int(DIHEDRAL_INVERSE[self.dihedral]))])
+        cells = np.ascontiguousarray(grid, dtype=np.uint8)
+        height, width = cells.shape
+        original = np.empty(cells.size, dtype=np.uint8)
+        colours = np.asarray(self.colours, dtype=np.uint8)
+        shape = undo_augmentation(cells.reshape(-1), height, width, width, self.dihedral, colours, 0, original)
+        return original.reshape(shape)
 
     def name(self, task_id: str) -> str:
         """The puzzle's name: the task's own for the identity, else TASK|||t{dihedral}|||{ten digits}."""
@@ -112,3 +116,28 @@ def transformed_layout(height, width, transform, stride):  # type: ignore[no-unt
     if transform == 6:
         return width, height, 0, 1, stride
     return width, height, last_row + width - 1, -1, -stride
+
+
+@njit(cache=True, nogil=True)
+def undo_augmentation(  # type: ignore[no-untyped-def]
+    cells, height, width, stride, transform, colours, colour_0, original
+):
+    """Writes the grid that an augmentation was applied to: the one definition of its inverse.
+
+    Args:
+        cells: the augmented grid [height, width], flat, with `stride` cells from one row to the next.
+        transform: the augmentation's dihedral transform.  colours: [10], the colour that each colour became.
+        colour_0: the number that stands for colour 0 in `cells`; the other colours follow it.
+        original: uint8, at least height * width cells, which get the original grid row by row.
+
+    Returns:
+        height and width of the original grid.
+    """
+    before = np.zeros(NUM_COLOURS, dtype=np.uint8)
+    for colour in range(NUM_COLOURS):
+        before[colours[colour]] = colour
+    H, W, first, down, right = transformed_layout(height, width, DIHEDRAL_INVERSE[transform], stride)
+    for i in range(H):
+        for j in range(W):
+            original[i * W + j] = before[cells[first + i * down + j * right] - colour_0]
+    return H, W

@@ -103,7 +103,7 @@ def demand_of(data: JoinedSplits) -> tuple[NDArray[np.int16], NDArray[np.float64
     Raises:
         ValueError: if the data set's format knows no extents.
     """
-    extents = data.extents(np.arange(data.num_examples))
+    extents = data.canvas_sizes(np.arange(data.num_examples))
     puzzles = np.diff(data.group_starts)
     weights = np.ones(len(puzzles)) if data.group_weights is None else data.group_weights
     per_puzzle = np.repeat(weights / puzzles, puzzles)

@@ -89,11 +89,11 @@ class JoinedSplits:
             inputs[rows], labels[rows] = self.splits[i].read(examples[rows] - self._split_starts[i], seeds, canvas)
         return self._checked(inputs, labels)
 
-    def extents(self, examples: NDArray[np.int64]) -> NDArray[np.int16]:
+    def canvas_sizes(self, examples: NDArray[np.int64]) -> NDArray[np.int16]:
         """Height and width of the canvas that each example [N] needs, int16 [N, 2]."""
         found = np.empty((len(examples), 2), dtype=np.int16)
         for i, rows in self._owners(examples):
-            found[rows] = self.splits[i].extents(examples[rows] - self._split_starts[i])
+            found[rows] = self.splits[i].canvas_sizes(examples[rows] - self._split_starts[i])
         return found
 
     def _owners(self, examples: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:

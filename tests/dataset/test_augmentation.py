@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from benchmarks import reference
 from dataset.augmentation import DIHEDRAL_INVERSE, Augmentation, dihedral, transformed_layout
-from dataset.build.distinct_augmentations import choose, choose_all
-from dataset.build.duplicate_tasks import canonical_key, duplicates
-from dataset.encoding import encode_grid
+from dataset.build.distinct_augmentations import plan_augmentations, sample_augmentations
+from dataset.build.duplicate_tasks import canonical_key, find_duplicates
 from dataset.tasks import Pair, Task
+from tests.builders.grids import encode_grid
 from tests.conftest import random_task
 
 GRID = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8)
@@ -112,7 +112,7 @@ def as_augmentations(rows: np.ndarray) -> list[Augmentation]:
 @pytest.mark.parametrize("seed", range(3))
 def test_chosen_augmentations_are_distinct_puzzles(seed: int) -> None:
     task = random_task(f"task{seed}", np.random.default_rng(seed), side=3)
-    chosen = as_augmentations(choose(task, 200, seed))
+    chosen = as_augmentations(sample_augmentations(task, 200, seed))
     assert chosen[0] == Augmentation()
     assert len({content(task, augmentation) for augmentation in chosen}) == len(chosen) == 201
 
@@ -128,26 +128,26 @@ def symmetric_task(colours: int) -> Task:
 @pytest.mark.parametrize(("colours", "exist"), [(1, 9), (2, 36), (9, 1)])
 def test_puzzles_are_unordered_sets_of_pairs(colours: int, exist: int) -> None:
     """Of a task that is the set of its n colours there are 9-choose-n puzzles, and the search ends."""
-    assert len(choose(symmetric_task(colours), 1000, 0)) == exist
+    assert len(sample_augmentations(symmetric_task(colours), 1000, 0)) == exist
 
 
 def test_a_colour_that_is_nowhere_makes_no_puzzle() -> None:
     """Of a black task there are as many puzzles as orientations."""
     grid = np.zeros((1, 2), dtype=np.uint8)
-    assert len(choose(Task("black", "made", ((grid, grid),), ()), 1000, 0)) == 2
+    assert len(sample_augmentations(Task("black", "made", ((grid, grid),), ()), 1000, 0)) == 2
 
 
 def test_choice_depends_on_seed_and_task_alone() -> None:
     rng = np.random.default_rng(0)
     tasks = [random_task(f"t{i}", rng) for i in range(5)]
-    one, many = choose_all(tasks, 20, 7, workers=1), choose_all(tasks, 20, 7, workers=3)
+    one, many = plan_augmentations(tasks, 20, 7, workers=1), plan_augmentations(tasks, 20, 7, workers=3)
     assert all(np.array_equal(a, b) for a, b in zip(one, many, strict=True))
-    assert np.array_equal(choose_all(tasks[3:], 20, 7, workers=1)[0], one[3])
-    assert not np.array_equal(choose(tasks[0], 20, 8), one[0])
+    assert np.array_equal(plan_augmentations(tasks[3:], 20, 7, workers=1)[0], one[3])
+    assert not np.array_equal(sample_augmentations(tasks[0], 20, 8), one[0])
 
 
 def test_transforms_and_colours_are_drawn_evenly() -> None:
-    rows = choose(random_task("t", np.random.default_rng(0)), 8000, 0)[1:]
+    rows = sample_augmentations(random_task("t", np.random.default_rng(0)), 8000, 0)[1:]
     assert np.bincount(rows[:, 0], minlength=8).min() > 850
     for colour in range(1, 10):
         assert np.bincount(rows[:, 1 + colour], minlength=10)[1:].min() > 750
@@ -162,7 +162,7 @@ def test_a_task_is_found_under_any_name_augmentation_and_order(augmentation: Aug
     random.shuffle(pairs)
     disguised = Task("disguised", "other", tuple(pairs[:2]), tuple(pairs[2:]))
     assert canonical_key(task.pairs) == canonical_key(disguised.pairs)
-    assert duplicates([disguised], [task]) == [("original", "disguised")]
+    assert find_duplicates([disguised], [task]) == [("original", "disguised")]
 
 
 def test_another_output_is_another_task() -> None:
@@ -170,9 +170,9 @@ def test_another_output_is_another_task() -> None:
     changed = task.train[0][1].copy()
     changed[0, 0] = (changed[0, 0] + 1) % 10
     other = replace(task, id="b", train=((task.train[0][0], changed), *task.train[1:]))
-    assert duplicates([other], [task]) == []
+    assert find_duplicates([other], [task]) == []
     unknown = replace(other, test=tuple((grid, None) for grid, _ in other.test))
-    assert duplicates([unknown], [task]) == [("a", "b")]  # cannot be told apart, so it is reported
+    assert find_duplicates([unknown], [task]) == [("a", "b")]  # cannot be told apart, so it is reported
 
 
 def test_keys_of_all_small_grids_are_those_of_their_orbits() -> None:

@@ -98,7 +98,7 @@ def test_a_part_of_the_canvas_shows_what_the_whole_one_does(small_data: Path) ->
     """Un-shifted, a part is the top-left corner of the whole canvas, and outside it there is only padding."""
     split = storage.open_split(small_data, "train")
     examples = np.arange(split.num_examples)
-    extents = split.extents(examples)
+    extents = split.canvas_sizes(examples)
     whole = [rows.reshape(-1, 6, 6) for rows in split.read(examples)]
     for canvas in (Canvas(4, 6), Canvas(5, 4), Canvas(6, 6)):
         fits = (extents <= canvas).all(1)
@@ -114,7 +114,7 @@ def test_shifts_stay_on_the_canvas_and_keep_the_frame(small_data: Path) -> None:
     split = storage.open_split(small_data, "train")
     canvas = Canvas(5, 5)
     examples = np.arange(split.num_examples)
-    examples = examples[(split.extents(examples) <= canvas).all(1)]
+    examples = examples[(split.canvas_sizes(examples) <= canvas).all(1)]
     still = split.read(examples, None, canvas)
     moved = 0
     for seed in range(20):
@@ -133,7 +133,7 @@ def test_expanded_data_have_the_whole_canvas_alone(small_data: Path, tmp_path: P
         *(split.metadata, [], [], split.group_indices, split.puzzle_indices, split.puzzle_identifiers)  # type: ignore[arg-type]
     )
     with pytest.raises(ValueError, match="compact format"):
-        expanded.extents(np.arange(3))
+        expanded.canvas_sizes(np.arange(3))
     with pytest.raises(ValueError, match="canvases=null"):
         expanded.read(np.arange(3), None, Canvas(2, 2))
 

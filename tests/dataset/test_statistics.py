@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset.build import arc
-from dataset.build.arc import ArcSettings
+from dataset.build.arc import build_arc
+from dataset.build.settings import ArcSettings
 from dataset.statistics.__main__ import text
 from dataset.statistics.measure import gather
 from dataset.tasks import Task
@@ -37,7 +37,7 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> str:
 def build(prefix: str, folder: Path, fmt: str) -> Path:
     words = [f"{prefix},subsets=train,weight=2", f"{prefix},subsets=test"]
     settings = {"num_aug": 200, "max_grid_size": 5, "test_set_name": "test", "format": fmt}
-    arc.build(ArcSettings(sources=words, output_dir=str(folder / fmt), **settings), lambda done, total: None)
+    build_arc(ArcSettings(sources=words, output_dir=str(folder / fmt), **settings), lambda done, total: None)
     return folder / fmt
 
 

@@ -13,7 +13,7 @@ from training.metrics.throughput import Throughput, peak_memory_gb
 from training.state import TrainState
 from utils import distributed
 from utils.metrics_log import MetricsLog
-from utils.progress import Progress, speaker
+from utils.progress import Progress, print0
 
 
 class MetricsReporter:
@@ -28,7 +28,6 @@ class MetricsReporter:
     def __init__(self, state: TrainState, log: MetricsLog, progress: Progress, total_steps: int) -> None:
         self._state, self._log, self._progress, self._total_steps = state, log, progress, total_steps
         self._throughput = Throughput()
-        self._print = speaker()
         # Rank 0 writes the log.
         self._peak = cost_model.peak_flops(state.device, state.config.arch.dtype) if distributed.is_main() else None
         cells = [Workload(bucket.canvas.cells, 1) for bucket in state.carries]
@@ -75,7 +74,7 @@ class MetricsReporter:
         words += [f"{memory:.1f} GB", f"{speed['data_wait_fraction']:.0%} waiting for data"]
         self._progress.show(", ".join(words))
         if skipped := round(metrics["skipped_steps"]):
-            self._print(
+            print0(
                 f"warning: {skipped} step(s) up to step {state.step} had a gradient that is not finite and were "
                 "skipped (on_nonfinite=skip): lower lr if there are many"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 from training.buckets.data import TrainingData
 from training.config import RunConfig
@@ -53,6 +54,10 @@ class StepPlan:
     def end_of(self, interval: int) -> int:
         """Returns how many steps are made when an interval ends."""
         return sum(self.interval_steps[: interval + 1])
+
+    def ends_interval(self, step: int) -> bool:
+        """Returns whether an interval ends after `step` steps.  A plan without intervals ends at step 0."""
+        return step in (list(accumulate(self.interval_steps)) or [0])
 
     def summary(self, step: int) -> str:
         """Says what is left after `step` steps."""
