@@ -141,9 +141,8 @@ def _parse_module(module: str, words: list[str]) -> None:
         if module == "pip":
             _parse_pip(words)
         return
-    place = module.replace(".", "/")
-    programs = (ROOT / f"{place}.py", ROOT / place / "__main__.py")
-    assert any(program.is_file() for program in programs), f"there is no module {module}"
+    path = ROOT / module.replace(".", "/")
+    assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), f"there is no module {module}"
     _parse_program(None, words, module)
 
 
