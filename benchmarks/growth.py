@@ -1,6 +1,6 @@
 """How time per step and memory grow with canvas, batch, puzzles and ranks, beside what `training.cost_model` predicts.
 
-    python -m benchmarks.growth RESULT.json [--plot docs/figures/growth.png]     # measures, or draws again with --only-plot
+    python -m benchmarks.growth RESULT.json [--plot docs/figures/growth.png]   # measures, or draws again (--only-plot)
 
 Canvas, batch and puzzles are measured on one thread in CPU time, which does not grow with what else a machine does;
 ranks by the clock.  The model takes its rate and the fixed part of a step from two points of a series (the smallest,
