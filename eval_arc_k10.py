@@ -19,7 +19,7 @@ from training.buckets.data import TrainingData
 from training.config import EvalConfig
 from training.launch.cli import run_script
 from training.launch.dry_run import describe_dry_run
-from training.launch.run import Run, open_data, open_run, start
+from training.launch.run import Run, open_data, open_run, start_run
 from training.loop import train
 from training.optim.schedule import StepPlan
 from training.prepare.prepare import prepare
@@ -43,7 +43,7 @@ def main(config: EvalConfig) -> None:
     if config.dry_run:
         run.say(describe_dry_run(run, state, plan, evaluation.num_examples))
         return
-    run.say(start(run, state))
+    run.say(start_run(run, state))
     run.say(plan.summary(state.step))
     for sentence in evaluation.describe_seen_tasks():
         run.say(sentence)

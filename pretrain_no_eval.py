@@ -14,7 +14,7 @@ from dataset.storage import open_split
 from training.config import PretrainConfig
 from training.launch.cli import run_script
 from training.launch.dry_run import describe_dry_run
-from training.launch.run import open_data, open_run, start
+from training.launch.run import open_data, open_run, start_run
 from training.loop import train
 from training.optim.schedule import StepPlan
 from training.prepare.prepare import prepare
@@ -33,7 +33,7 @@ def main(config: PretrainConfig) -> None:
     if config.dry_run:
         run.say(describe_dry_run(run, state, plan))
         return
-    run.say(start(run, state))  # resumes, or loads other weights
+    run.say(start_run(run, state))  # resumes, or loads other weights
     run.say(plan.summary(state.step))
 
     # `train` saves a checkpoint at the end of each interval, then yields.

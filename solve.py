@@ -41,7 +41,7 @@ def read_puzzle(path: Path, chosen: str | None) -> Task:
     if isinstance(value, dict) and "train" not in value and value and all(isinstance(v, dict) for v in value.values()):
         if chosen is None and len(value) > 1:
             raise SettingError(
-                f"{path} holds {len(value)} tasks: choose one by --task, such as --task {next(iter(value))}"
+                f"{path} has {len(value)} tasks: choose one by --task, such as --task {next(iter(value))}"
             )
         name = next(iter(value)) if chosen is None else chosen
         if name not in value:

@@ -1,10 +1,10 @@
-"""How time per step and memory grow with canvas, batch, puzzles and ranks, beside what `training.cost_model` predicts.
+"""Measures how time and memory of a step grow with canvas, batch, puzzles and ranks, beside `training.cost_model`.
 
     python -m benchmarks.growth RESULT.json [--plot docs/figures/growth.png]   # measures, or draws again (--only-plot)
 
-Canvas, batch and puzzles are measured on one thread in CPU time, which does not grow with what else a machine does;
-ranks by the clock.  The model takes its rate and the fixed part of a step from two points of a series (the smallest,
-and 400 cells or 8 examples) and predicts the others; from the smallest table and from one rank it predicts the rest.
+Canvas, batch and puzzles are measured in CPU time of one thread, which other programs on the machine do not change;
+ranks are measured by the clock.  The model takes its rate and the fixed part of a step from two points of a series (the
+smallest, and 400 cells or 8 examples) and predicts the others.  For puzzles and ranks it predicts from the first point.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scores ARC tasks: predictions -> votes -> submissions, a page and, where the solutions are known, pass@k."""
+"""Scores ARC tasks: predictions -> votes -> submissions, a page, and pass@k if the solutions are known."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from dataset.storage import PuzzleCatalog
 from dataset.tasks import Task
 from evaluators.inference.predictions import PREDICTIONS, Predictions, PredictionSnapshot
 from evaluators.report.page import REPORT, render_page
-from evaluators.report.task_values import count_noun, describe_tasks, describe_traces
+from evaluators.report.task_values import describe_tasks, describe_traces
 from evaluators.scores import KS, SCORES, copy_baseline, pass_at_k, write_scores
 from evaluators.submission import KAGGLE_SUBMISSION, SUBMISSION, list_unanswered, write_submissions
 from evaluators.voting import Votes, count_votes
 from utils.files import write_atomically
 from utils.metrics_log import read_metrics
 from utils.plot import select_curves
+from utils.text import count_of
 
 
 class ArcScorer:
@@ -136,12 +137,13 @@ class ArcResult:
             folder: where the evaluation is.
         """
         metrics = self.metrics
+        checkpoints = count_of(metrics["ARC/checkpoints"], "checkpoint", "checkpoints")
         lines = [
             f"{metrics['ARC/tasks']} tasks, {metrics['ARC/test_inputs']} test inputs, "
-            f"{metrics['ARC/predictions']:,} predictions of {count_noun(metrics['ARC/checkpoints'], 'checkpoint')} "
+            f"{metrics['ARC/predictions']:,} predictions of {checkpoints} "
             f"after {metrics['ARC/steps_per_prediction']:.1f} ACT steps on average, "
             f"{metrics['ARC/votes_per_input']:.1f} votes per input"
-            + (f", {count_noun(n, 'input')} without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
+            + (f", {count_of(n, 'input', 'inputs')} without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
         ]
         lines += _format_pass_at_k(metrics)
         files = (SUBMISSION, KAGGLE_SUBMISSION, PREDICTIONS, SCORES)

@@ -168,8 +168,8 @@ class Solver:
 
         There is no average and no compilation: for a few steps these two cost more than they give.
         """
-        stages = self._weights.record.get("stages", [])
-        recipe = stages[-1]["recipe"] if stages else {}
+        stages = self._weights.record.stages
+        recipe = stages[-1].recipe if stages else {}
         defaults = {
             name: value for name, value in recipe.items() if name in ROLES and ROLES[name].solver == "inherited"
         }

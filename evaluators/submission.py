@@ -49,6 +49,7 @@ def check_submission(submission: Any, tasks: Mapping[str, Task], attempts: int) 
 
     Raises:
         SubmissionError: naming the first thing that it would refuse.
+        DataError: if that is a grid.
     """
     if not isinstance(submission, Mapping):
         raise SubmissionError(f"a submission is an object of tasks, not a {type(submission).__name__}")

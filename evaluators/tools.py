@@ -120,7 +120,7 @@ def _read_entries(path: Path) -> dict[str, list[dict[str, Any]]]:
     """
     given = read_submission(path)
     if not isinstance(given, dict):
-        raise SubmissionError(f"{path} is not a submission: it holds a {type(given).__name__}, not tasks by id")
+        raise SubmissionError(f"{path} is not a submission: it has a {type(given).__name__}, not tasks by id")
     for task, entries in given.items():
         if not isinstance(entries, list):
             raise SubmissionError(f"{path}: task {task!r} has no list of entries, one per test input: correct it")

@@ -8,6 +8,7 @@ Dimensions: S sequence (prefix and canvas), D hidden, F inner width of the SwiGL
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,21 +33,21 @@ before norms and the norm between them; of width F gate, up and their product.""
 LOSS_COPIES = 2
 """Float64 copies of the logits that the loss keeps."""
 
-PEAK_FLOPS = {
+PEAK_FLOPS = {  # the first match counts
     "B200": 2250e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "A10G": 70e12,
     "A10": 125e12,
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-"""Dense bfloat16 operations per second by a part of the GPU's name, from NVIDIA's data sheets.  The first match
-counts."""
+"""Dense bfloat16 operations per second by words of the GPU's name, from NVIDIA's data sheets."""
 
 
 class Workload(NamedTuple):
@@ -244,8 +245,10 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     """
     if device.type == "cpu":
         return matrix_product_flops(device, dtype, seconds=0.1)
+    if dtype != torch.bfloat16:
+        return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name and dtype == torch.bfloat16), None)
+    return next((peak for words, peak in PEAK_FLOPS.items() if re.search(rf"\b{words}\b", name)), None)
 
 
 def matrix_product_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:

@@ -12,7 +12,7 @@ from models.losses import IGNORE
 from models.network import Network
 from models.puzzle_table import PuzzleTable
 from training.buckets.carries import Carries
-from training.config import RunConfig
+from training.config import TrainConfig
 from training.metrics.sums import MetricSums
 from training.optim.nonfinite import NonFiniteGuard
 from training.optim.optimizers import build_optimizer
@@ -34,7 +34,7 @@ class TrainState:
         device: where everything is stored.
     """
 
-    def __init__(self, config: RunConfig, shape: DataShape, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, shape: DataShape, device: torch.device) -> None:
         self.config, self.shape, self.device = config, shape, device
         self.network = build_network(config, shape, device)
         self.act_step = ACTStep(self.network, IGNORE if shape.ignore_label_id is None else shape.ignore_label_id)
@@ -52,7 +52,7 @@ class TrainState:
         self.carries = Carries(
             self.network,
             shape.canvases or (shape.whole,),
-            shape.shares,
+            shape.fractions,
             config.global_batch_size,
             config.micro_batch_size,
             device,
@@ -98,10 +98,10 @@ class TrainState:
         self.carries.load_state_dict(parts.get("buckets", parts.get("lanes", {})))  # lanes: the part's older name
 
 
-def build_network(config: RunConfig, shape: DataShape, device: torch.device) -> Network:
+def build_network(config: TrainConfig, shape: DataShape, device: torch.device) -> Network:
     """Returns a fresh network.  Every rank draws the same weights."""
     generator = torch.Generator().manual_seed(config.seed)
     stride = shape.row_stride or shape.whole.width
     network = Network(config.arch, shape.vocab_size, shape.seq_len, generator, stride).to(device)
-    network.recomputes = config.activation_checkpointing
+    network.activation_checkpointing = config.activation_checkpointing
     return network.requires_grad_(not config.freeze_weights)

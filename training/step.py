@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dataset.sampling.joined import Batch
-from models.act import Carry, Slots, refill_data
+from models.act import Carry, Slots, refill
 from training.buckets.micro_batches import MicroBatch
 from training.optim.nonfinite import tensor_norms
 from training.optim.schedule import lr_factor
@@ -72,7 +73,8 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
         state.optimizer.zero_grad()
 
     # log
-    state.sums.add(sum((result.metrics for result in results), 0), norms[: len(gradients)], ok)
+    metrics = functools.reduce(torch.add, (result.metrics for result in results))
+    state.sums.add(metrics, norms[: len(gradients)], ok)
     state.carries.end_step(state.step)
     # --------------------------------------------------------------------------------------------------------------
 
@@ -100,10 +102,10 @@ def forward_backward(state: TrainState, micro_batch: MicroBatch, min_halt_steps:
         min_halt_steps: int32 [slots], see `exploration`.
     """
     slots = to_slots(micro_batch.batch, state.device)
-    carry = state.carries.carry_of(micro_batch, slots)
-    identifiers = refill_data(carry, slots).puzzle_identifiers
+    carry = refill(state.carries.carry_of(micro_batch, slots), slots, state.network.initial_latents())
+    identifiers = carry.data.puzzle_identifiers
     rows = None if state.table is None else state.table.gather(identifiers)
-    after, loss, metrics, _ = state.module(carry, slots, rows, min_halt_steps, state.carries.positions_of(micro_batch))
+    after, loss, metrics, _ = state.module(carry, rows, min_halt_steps, state.carries.positions_of(micro_batch))
     if loss.requires_grad:
         (loss * (distributed.world_size() / state.config.global_batch_size)).backward()
     if rows is None:

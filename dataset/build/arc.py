@@ -25,7 +25,8 @@ def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Ma
     Raises:
         SettingError, DataError: naming the setting, or the file and the task, and the remedy.  Nothing is left behind.
     """
-    selection = select_tasks(load_tasks(settings, progress), settings)
+    loaded = load_tasks(settings, progress)
+    selection = select_tasks(loaded, settings)
     workers = settings.num_workers
     augmentations = plan_augmentations(selection.tasks, settings.num_aug, settings.seed, workers, progress)
     content = AugmentedTasks(

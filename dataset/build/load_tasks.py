@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dataset import tasks
 from dataset.build.settings import DEFAULT_SOURCE, ArcSettings
@@ -28,6 +29,10 @@ class LoadedTasks:
     names: list[str]
     source_of: dict[str, Source]
     mixed: list[Source] = field(default_factory=list)
+
+    def recorded(self) -> dict[str, Any]:
+        """Returns what the manifest records of mixed sources: how each was used."""
+        return {"sources": sorted((source.recorded() for source in self.mixed), key=repr)} if self.mixed else {}
 
 
 def load_tasks(settings: ArcSettings, progress: Callable[[int, int], None]) -> LoadedTasks:

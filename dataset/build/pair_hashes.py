@@ -8,7 +8,8 @@ costs ten products per pair instead of a pass over all cells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby, permutations, product
 
 import numba
 import numpy as np
@@ -27,8 +28,8 @@ COLOUR_TABLE = _TABLES.integers(0, 2**64, (NUM_COLOURS, NUM_HASHES), dtype=np.ui
 
 
 def colour_moments(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the moments M of each distinct pair under each transform, uint64 [8, pairs, 10, 2], and a hash of the shapes of its
-    grids, uint64 [8, pairs, 2]."""
+    """Returns the moments M of each distinct pair under each transform, uint64 [8, pairs, 10, 2], and a hash of the
+    shapes of its grids, uint64 [8, pairs, 2]."""
     distinct = {tuple(b"" if g is None else (g.shape, g.tobytes()) for g in pair): pair for pair in pairs}
     moments = np.zeros((NUM_DIHEDRAL, len(distinct), NUM_COLOURS, NUM_HASHES), dtype=np.uint64)
     shapes = np.zeros((NUM_DIHEDRAL, len(distinct), NUM_HASHES), dtype=np.uint64)
@@ -70,8 +71,41 @@ def set_hash(moments, shapes, colour_table, colours):  # type: ignore[no-untyped
     return first, second
 
 
+def canonical_key(pairs: Sequence[Pair]) -> tuple[int, int]:
+    """Returns a 128-bit key of a set of pairs.
+
+    Two sets have the same key if one becomes the other by a dihedral transform and a permutation of the colours 1..9,
+    and otherwise only by a collision of hashes.
+
+    Each colour has a hash of the cells where it is, which no permutation changes.  The colours are renamed in the order
+    of these hashes.  Colours with equal hashes are tried in every order, and the smallest key counts.
+    """
+    moments, shapes = colour_moments(pairs)
+    return min(
+        set_hash(moments[transform], shapes[transform], COLOUR_TABLE, renamed)
+        for transform in range(NUM_DIHEDRAL)
+        for renamed in _colour_renamings(moments[transform], shapes[transform])
+    )
+
+
+def _colour_renamings(moments: np.ndarray, shapes: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields what each colour becomes, uint8 [10], for every order of the colours that agrees with their hashes.
+
+    Colours that do not occur come last.
+    """
+    keys = _colour_hashes(moments, shapes)
+    present = [c for c in range(1, NUM_COLOURS) if moments[:, c].any()]
+    absent = [c for c in range(1, NUM_COLOURS) if c not in present]
+    ties = [list(tied) for _, tied in groupby(sorted(present, key=lambda c: keys[c]), key=lambda c: keys[c])]
+    for order in product(*map(permutations, ties)):
+        renamed = np.zeros(NUM_COLOURS, dtype=np.uint8)
+        for new, old in enumerate([*(c for tied in order for c in tied), *absent], start=1):
+            renamed[old] = new
+        yield renamed
+
+
 @numba.njit(nogil=True, cache=True)
-def colour_hashes(moments, shapes):  # type: ignore[no-untyped-def]
+def _colour_hashes(moments, shapes):  # type: ignore[no-untyped-def]
     """Returns a hash of the cells that each colour has in all pairs, in any order of the pairs: uint64 [10]."""
     keys = np.zeros(NUM_COLOURS, dtype=np.uint64)
     for p in range(moments.shape[0]):

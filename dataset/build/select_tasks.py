@@ -15,6 +15,7 @@ from dataset.encoding import MAX_GRID
 from dataset.hashing import task_seed
 from dataset.tasks import Pair, Task, merge_subsets
 from utils.errors import SettingError
+from utils.text import count_of
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,15 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
         test_ids=test_ids,
         weights=[loaded.source_of[task.subset].weight for task in tasks],
         sources=loaded.names,
-        recorded={"subsets": sorted(subsets), "test_set_name": test_set} | _record_mix(loaded.mixed),
+        recorded={"subsets": sorted(subsets), "test_set_name": test_set} | loaded.recorded(),
         counts=counts,
         task_keys={keys[task.id]: "demonstrations" if task.id in test_ids else "whole" for task in tasks},
     )
 
 
-def _record_mix(mixed: list[Source]) -> dict[str, Any]:
-    return {"sources": sorted((source.recorded() for source in mixed), key=repr)} if mixed else {}
-
-
 def _find_test_set(name: str | None, subsets: Sequence[str]) -> str:
     """Returns the name, if it is that of a subset."""
-    if name in subsets:
+    if name is not None and name in subsets:
         return name
     nearest = difflib.get_close_matches(name or "", subsets, n=1)
     raise SettingError(
@@ -89,17 +86,18 @@ def _filter_tasks(loaded: list[Task], test_set: str, max_grid_size: int, max_per
     """Returns the tasks to use, sorted by id.  A task that the test set has too is a test task in any case."""
     tasks, merged = merge_subsets(sorted(loaded, key=lambda task: (task.subset != test_set, task.subset)))
     if merged:
-        print(f"{len(merged)} tasks occur in two subsets with the same content, such as {merged[0].id}: used once")
+        tasks_occur = count_of(len(merged), "task occurs", "tasks occur")
+        print(f"{tasks_occur} in two subsets with the same content, such as {merged[0].id}: used once")
     if max_grid_size < MAX_GRID:
         small = [task for task in tasks if task.max_side <= max_grid_size]
         size = f"{max_grid_size} x {max_grid_size}"
-        print(f"{len(small)} of {len(tasks)} tasks stay: those with no grid larger than {size}")
+        print(f"{len(small)} of {len(tasks)} tasks are used: those with no grid larger than {size}")
         tasks = small
     if max_per_subset:
         subsets = {task.subset for task in tasks}
         first = {task.id for s in subsets for task in [t for t in tasks if t.subset == s][:max_per_subset]}
         tasks = [task for task in tasks if task.id in first]
-        print(f"{len(tasks)} tasks stay: at most {max_per_subset} of each subset")
+        print(f"{count_of(len(tasks), 'task is', 'tasks are')} used: at most {max_per_subset} of each subset")
     tested = [task for task in tasks if task.subset == test_set]
     if not tested:
         raise SettingError(f"no task of the test set {test_set} is left: raise --max-grid-size")
@@ -115,18 +113,21 @@ def _report_content(tasks: list[Task], test_ids: set[str], keys: dict[str, str])
     tested = [task for task in tasks if task.id in test_ids]
     trained = [task for task in tasks if task.id not in test_ids]
     if unknown := sum(task.num_unknown for task in tested):
-        print(f"{unknown} test outputs are not known: submissions can be made, scores cannot")
+        outputs = count_of(unknown, "test output is", "test outputs are")
+        print(f"{outputs} not known: submissions can be made, scores cannot")
     if dropped := sum(task.num_unknown for task in trained):
-        print(f"{dropped} test pairs of training tasks are left out: their outputs are not known")
+        pairs = count_of(dropped, "test pair of training tasks is", "test pairs of training tasks are")
+        print(f"{pairs} left out: their outputs are not known")
     same = find_duplicates(trained, tested, keys)
     if same:
         shown = ", ".join(f"{test} = {train}" for test, train in same[:5]) + (", .." if len(same) > 5 else "")
+        verb = "is" if len(same) == 1 else "are"
         print(
-            f"warning: {len(same)} of {len(tested)} test tasks are also trained on, under another name or augmentation "
-            f"({shown}): scores on them mean nothing"
+            f"warning: {len(same)} of the {len(tested)} test tasks {verb} also trained on, under another name or "
+            f"augmentation ({shown}): scores on them mean nothing"
         )
     else:
-        print(f"none of the {len(tested)} test tasks is trained on under another name or augmentation")
+        print("no test task is trained on under another name or augmentation")
     return {"unknown_test_outputs": unknown, "test_tasks_trained_on": len(same)}
 
 
@@ -145,7 +146,8 @@ def _cap_pairs(tasks: list[Task], source_of: dict[str, Source], test_ids: set[st
         pairs, before = pairs_to_train_on(capped, subset), pairs_to_train_on(tasks, subset)
         weight = source_of[subset].weight
         print(
-            f"{subset}: {len(ids):,} tasks{' (the test set)' if ids & test_ids else ''}, {pairs:,} pairs to train on"
+            f"{subset}: {count_of(len(ids), 'task', 'tasks')}{' (the test set)' if ids & test_ids else ''}, "
+            f"{count_of(pairs, 'pair', 'pairs')} to train on"
             + (f" of {before:,}" if pairs < before else "")
             + f", weight {weight:g}: {weight * len(ids) / visits:.1%} of visits"
         )

@@ -69,7 +69,7 @@ def _check_target(target: Path, identity: dict[str, Any], fingerprint: str | Non
     if not any(target.iterdir()):
         return
     if not (target / schema.MANIFEST).exists():
-        raise SettingError(f"{target} already holds other files: choose another --output-dir or remove it")
+        raise SettingError(f"{target} already contains other files: choose another --output-dir or remove it")
     try:
         old = reader.open_manifest(target)
     except DataError:
@@ -79,7 +79,7 @@ def _check_target(target: Path, identity: dict[str, Any], fingerprint: str | Non
         or any(getattr(old, name) != value for name, value in identity.items())
         or fingerprint not in (None, old.fingerprint)
     ):
-        raise SettingError(f"{target} already holds another data set: choose another --output-dir or remove it")
+        raise SettingError(f"{target} already contains another data set: choose another --output-dir or remove it")
 
 
 def _check_room(target: Path, bytes_needed: int) -> None:

@@ -128,7 +128,7 @@ def open_test_tasks(directory: str | Path) -> dict[str, Task]:
     """
     path = Path(directory) / TEST_TASKS
     if not path.exists() and (Path(directory) / IDENTIFIERS).exists():
-        raise DataError(f"{directory} holds no ARC tasks (no {TEST_TASKS}): set evaluators=[exact]")
+        raise DataError(f"{directory} has no ARC tasks (no {TEST_TASKS}): set evaluators=[exact]")
     value = _read_json(path)
     if not isinstance(value, dict):
         raise DataError(f"{path} is not a dictionary of tasks by id: {REMEDY}")

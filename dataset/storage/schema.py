@@ -70,7 +70,7 @@ class TaskEntry(BaseModel):
     demonstrations: int = Field(ge=0, lt=2**31)
     pairs: int = Field(ge=0, lt=2**31)
     puzzles: int = Field(ge=0, lt=2**31)
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="visits per epoch")
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="visits per epoch")
 
 
 class TaskList(BaseModel):

@@ -176,8 +176,8 @@ def _check_bounds(examples: np.ndarray, num_examples: int) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _gather(rows, examples, first, out):  # type: ignore[no-untyped-def]
-    """Copies the examples that are in `rows`, the first of which is example `first`.  A wait for the disk does not hold
-    the GIL."""
+    """Copies the examples that are in `rows`, the first of which is example `first`.  Other threads run while it waits
+    for the disk."""
     for n in range(len(examples)):
         i = examples[n] - first
         if 0 <= i < len(rows):

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from dataset.augmentation import TRANSPOSING
-from dataset.canvas import Canvas, next_larger, place_all
+from dataset.canvas import Canvas, assign_canvases, next_larger
 from dataset.decoding import crop_size
 from dataset.encoding import EOS, PAD
 from dataset.storage import PuzzleCatalog, Split
@@ -90,7 +90,7 @@ class CanvasFallback:
     @classmethod
     def from_sizes(cls, canvases: Sequence[Canvas], sizes: np.ndarray) -> CanvasFallback:
         """Starts each example on the smallest canvas that holds its suggested size, int [N, 2]."""
-        return cls(canvases, place_all(np.minimum(sizes, canvases[-1]), canvases))
+        return cls(canvases, assign_canvases(np.minimum(sizes, canvases[-1]), canvases))
 
     def first_levels(self, examples: np.ndarray) -> np.ndarray:
         """Returns the level that each of some examples starts on, int8 [N]."""

@@ -44,6 +44,7 @@ class PredictionSettings:
 
     @classmethod
     def from_config(cls, config: EvalConfig, trace: bool = False) -> PredictionSettings:
+        """Returns how a run's settings ask for predictions."""
         return cls(
             batch_size=config.eval_batch_size or config.global_batch_size,
             use_ema=config.eval_ema,
@@ -101,7 +102,7 @@ def open_batching(state: TrainState, canvas: Canvas, settings: PredictionSetting
     Args:
         trace: keep the answers after each step; ignored if examples may exit early.
     """
-    positions = state.network.places(*canvas, device=state.device)
+    positions = state.network.positions_of(*canvas, device=state.device)
     if settings.early_exit:
         return ContinuousBatching(state, positions, settings)
     return StaticBatching(state, positions, settings, trace)
@@ -119,7 +120,7 @@ def _initial_latents(state: TrainState, slots: int, cells: int) -> Latents:
 def _puzzle_rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tensor | None:
     if state.table is None:
         return None
-    return state.table.averaged(identifiers) if use_ema else state.table.weights[identifiers.to(torch.int64)]
+    return state.table.gather_averaged(identifiers) if use_ema else state.table.weights[identifiers.to(torch.int64)]
 
 
 class StaticBatching:

@@ -58,7 +58,7 @@ def predict_in_rounds(
     """
     order, first_round = order_in_rounds(split)
     portions = [order[:first_round], *np.array_split(order[first_round:], PORTIONS)]
-    averaged = state.ema.applied() if settings.use_ema and state.ema is not None else nullcontext()
+    averaged = state.ema.apply() if settings.use_ema and state.ema is not None else nullcontext()
     with averaged, Progress(len(order), "predict", unit="example") as progress:
         predictor = _Predictor(state, split, settings, fallback or CanvasFallback((split.metadata.canvas,)), progress)
         timer = BatchTimer(until, longest_batch)

@@ -13,13 +13,9 @@ from dataset.tasks import Task
 from evaluators.inference.predictions import Trace
 from evaluators.scores import rank_of
 from evaluators.voting import Candidate, Votes
+from utils.text import count_of
 
 SOLVED, WRONG_CELLS, WRONG_SHAPE, UNKNOWN = "solved", "wrong cells", "wrong shape", "unknown"
-
-
-def count_noun(number: int, noun: str) -> str:
-    """Returns `3 votes`, `1 vote`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def format_grid(grid: np.ndarray) -> str:
@@ -81,7 +77,7 @@ def _describe_test(
                 "grid": format_grid(candidate.grid),
                 "votes": candidate.votes,
                 "halt": round(candidate.mean_halt, 4),
-                "caption": f"{n}: {count_noun(candidate.votes, 'vote')}, halting {candidate.mean_halt:.0%}",
+                "caption": f"{n}: {count_of(candidate.votes, 'vote', 'votes')}, halting {candidate.mean_halt:.0%}",
             }
             for n, candidate in enumerate(best, start=1)
         ],
@@ -95,9 +91,9 @@ def _describe_test(
 def _summarise(candidates: Sequence[Candidate], attempts: int, truth: np.ndarray | None) -> str:
     if not candidates:
         return "No prediction shows a grid; the input itself is submitted"
-    votes = count_noun(sum(candidate.votes for candidate in candidates), "vote")
+    votes = count_of(sum(candidate.votes for candidate in candidates), "vote", "votes")
     shown = min(attempts, len(candidates))
-    summary = f"The best {shown} of {count_noun(len(candidates), 'candidate')} by {votes}"
+    summary = f"The best {shown} of {count_of(len(candidates), 'candidate', 'candidates')} by {votes}"
     rank = float("inf") if truth is None else rank_of([candidate.grid for candidate in candidates], truth)
     # Only the ranking is to blame for a truth that was predicted and not submitted.
     return summary + (f"; the truth is candidate {rank:.0f}" if attempts < rank < float("inf") else "")

@@ -11,7 +11,7 @@ import torch
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from dataset.storage import open_split
-from models.act import ACTStep, Slots, initial_carry
+from models.act import ACTStep, Slots, initial_carry, refill
 from training.config import PretrainConfig
 from training.prepare.prepare import prepare
 from training.state import TrainState
@@ -97,7 +97,7 @@ def kept_bytes(state: TrainState) -> int:
     rows = torch.zeros(len(batch.inputs), state.config.arch.puzzle_emb_ndim, requires_grad=True)
     step: ACTStep = state.act_step
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = step(initial_carry(state.network, slots), slots, rows)
+        result = step(refill(initial_carry(state.network, slots), slots, state.network.initial_latents()), rows)
     assert result[1].requires_grad
     return sum(seen.values())
 
@@ -126,7 +126,7 @@ STEPS = 4
 def predicting_state(data: Path) -> TrainState:
     """Returns a state for a data set, whose network's halting logit is positive for some examples only."""
     metadata = open_split(data, "test").metadata
-    shape = DataShape.of(metadata, metadata.num_puzzle_identifiers)
+    shape = DataShape.from_metadata(metadata, metadata.num_puzzle_identifiers)
     state = state_of(shape, arch={"halt_max_steps": STEPS}, global_batch_size=8, ema=False)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""dataset/augmentation.py, encoding.py, planning.py and overlap.py against the plain reference."""
+"""dataset/augmentation.py, encoding.py, and the sampling and comparing of augmentations in dataset/build/."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from benchmarks import reference
 from dataset.augmentation import DIHEDRAL_INVERSE, Augmentation, dihedral, transformed_layout
 from dataset.build.distinct_augmentations import plan_augmentations, sample_augmentations
-from dataset.build.duplicate_tasks import canonical_key, find_duplicates
+from dataset.build.duplicate_tasks import find_duplicates, inputs_key
+from dataset.build.pair_hashes import canonical_key
+from dataset.storage import splits_in_memory
 from dataset.tasks import Pair, Task
-from tests.builders.grids import encode_grid
 from tests.conftest import random_task
 
 GRID = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8)
+IDENTITY = np.array([[0, *range(10)]], dtype=np.uint8)
 
 grids = st.integers(1, 5).flatmap(
     lambda w: st.lists(st.lists(st.integers(0, 9), min_size=w, max_size=w), min_size=1, max_size=5)
@@ -81,17 +83,30 @@ def test_what_is_no_name_is_refused(name: str) -> None:
         Augmentation.parse(name)
 
 
-@given(grids, st.integers(0, 3), st.integers(0, 3))
-def test_encoding_is_the_reference(grid: list[list[int]], row: int, col: int) -> None:
-    side = 8
-    expected, _ = reference.encode_pair([grid, grid], side, row, col)
-    assert encode_grid(np.array(grid, dtype=np.uint8), side, row, col).tolist() == expected
+@given(grids, grids, augmentations, st.integers(5, 8), st.integers(0, 2**64 - 1))
+def test_encoding_is_the_reference(
+    asked: list[list[int]], answer: list[list[int]], augmentation: Augmentation, side: int, seed: int
+) -> None:
+    """An augmented pair with the other two of its task at their offsets; canvases of 5 may be filled to their end."""
+    pair = (np.array(asked, dtype=np.uint8), np.array(answer, dtype=np.uint8))
+    task = Task("t", "", (pair, (GRID, GRID), (GRID, GRID)), ((GRID, None),))
+    rows = np.array([[0, *range(10)], [augmentation.dihedral, *augmentation.colours]], dtype=np.uint8)
+    train, test, _ = splits_in_memory([task], {"t"}, [rows], side)
+    inputs, labels = train.read(np.array([3, 4, 5]), np.full(3, seed, dtype=np.uint64))
+    applied = [[augmentation.apply(grid).tolist() for grid in pair], *[[augmentation.apply(GRID).tolist()] * 2] * 2]
+    offsets = set()
+    for grids_of, input_row, label_row in zip(applied, inputs, labels, strict=True):
+        row, col = (int(place) for place in np.argwhere(input_row.reshape(side, side) >= 2)[0])
+        offsets.add((row, col))
+        assert (input_row.tolist(), label_row.tolist()) == reference.encode_pair(grids_of, side, row, col)
+    assert (0, 0) in offsets  # one of a visit is not shifted
+    assert test.read(np.array([0]))[0].tolist()[0] == reference.encode_pair([GRID.tolist()] * 2, side, 0, 0)[0]
 
 
 def test_encoding_of_a_grid_that_fills_the_canvas_has_no_frame() -> None:
-    assert encode_grid(np.ones((3, 3), dtype=np.uint8), 3).tolist() == [3] * 9
-    with pytest.raises(ValueError, match="does not fit"):
-        encode_grid(GRID, 3, row=2)
+    full = np.ones((3, 3), dtype=np.uint8)
+    train, _, _ = splits_in_memory([Task("t", "", ((full, full),), ())], set(), [IDENTITY], 3)
+    assert [rows.tolist() for rows in train.read(np.array([0]))] == [[[3] * 9]] * 2
 
 
 def content(task: Task, augmentation: Augmentation) -> frozenset[tuple[bytes, ...]]:
@@ -189,3 +204,27 @@ def test_keys_of_all_small_grids_are_those_of_their_orbits() -> None:
     keys = [canonical_key([(grid, None)]) for grid in everything]
     orbits = [min(relabelled(a.apply(grid)) for a in some) for grid in everything]
     assert all((keys[i] == keys[j]) == (orbits[i] == orbits[j]) for i in range(81) for j in range(i))
+
+
+def test_colours_that_lie_alike_are_renamed_in_every_order() -> None:
+    """Over both pairs 1 and 2 have the same cells, and so do 3 and 4: no hash of one colour tells them apart."""
+    first, second = np.array([[1, 2, 0], [3, 0, 0]]), np.array([[2, 1, 0], [4, 0, 0]])
+
+    def key(names: tuple[int, ...]) -> tuple[int, int]:
+        table = np.array([0, *names, *range(5, 10)], dtype=np.uint8)
+        return canonical_key([(table[first], None), (table[second], None)])
+
+    assert {key(names) for names in itertools.permutations((1, 2, 3, 4))} == {key((1, 2, 3, 4))}
+    other = canonical_key([(first.astype(np.uint8), None), (np.array([[2, 1, 0], [3, 0, 0]], dtype=np.uint8), None)])
+    assert other != key((1, 2, 3, 4))
+
+
+def test_the_key_of_inputs_is_that_of_any_augmentation_and_order() -> None:
+    task = random_task("a", np.random.default_rng(1), train=3, test=2)
+    augmentation = Augmentation(3, (0, 9, 8, 7, 6, 5, 4, 3, 2, 1))
+    pairs = [(augmentation.apply(grid), None) for grid, _ in task.pairs][::-1]
+    assert inputs_key(Task("b", "", (), tuple(pairs))) == inputs_key(task)
+    assert len(inputs_key(task)) == 32 and int(inputs_key(task), 16) > 0
+    changed = pairs[0][0].copy()
+    changed[0, 0] = (changed[0, 0] + 1) % 10
+    assert inputs_key(Task("b", "", (), ((changed, None), *pairs[1:]))) != inputs_key(task)

@@ -1,4 +1,4 @@
-"""build_dataset.py and dataset/storage/reader.py: what lies on the disk, read back, and what is refused."""
+"""build_dataset.py: the data sets that it builds, read back, and what it refuses."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from dataset.storage import CompactSplit, open_catalog, open_manifest, open_spli
 from dataset.tasks import Task, load_kaggle
 from tests.builders.data_sets import Finished, run_builder
 from tests.conftest import ROOT, random_task, write_kaggle
+from utils.errors import DataError, SettingError
 
 SIDE = 6
 TRAINED = ("t0", "t1", "t2")
@@ -276,7 +277,7 @@ def test_unknown_solutions_give_submissions_without_scores(tmp_path: Path) -> No
     prefix = write_kaggle(tmp_path, "evaluation2", [random_task("e0", rng)], solutions=False)
     done = build(prefix, tmp_path / "set")
     assert done.returncode == 0, done.stderr
-    assert "1 test outputs are not known" in done.stdout
+    assert "1 test output is not known" in done.stdout
     _, labels = open_split(tmp_path / "set", "test").read(np.arange(6))
     assert not labels.any()  # all ignored
     assert open_test_tasks(tmp_path / "set")["e0"].test[0][1] is None
@@ -293,7 +294,7 @@ def test_overlap_is_reported(tmp_path: Path) -> None:
     )
     write_kaggle(tmp_path, "training2", [turned])
     done = build(write_kaggle(tmp_path, "evaluation2", [task]), tmp_path / "set")
-    assert "1 of 1 test tasks are also trained on" in done.stdout
+    assert "1 of the 1 test tasks is also trained on" in done.stdout
     assert "secret = copy" in done.stdout
     assert open_manifest(tmp_path / "set").counts["test_tasks_trained_on"] == 1  # type: ignore[union-attr]
 
@@ -330,14 +331,14 @@ def test_another_data_set_is_not_overwritten(source: str, compact: Path, tmp_pat
     shutil.copytree(compact, folder)
     before = files_of(folder)
     done = build(source, folder, "--seed", "1")
-    assert done.returncode != 0 and "already holds another data set" in done.stderr
+    assert done.returncode != 0 and "already contains another data set" in done.stderr
     assert files_of(folder) == before
     assert build(source, folder).returncode == 0  # the same one may be built again
     assert files_of(folder) == before
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("mine")
     done = build(source, tmp_path / "notes")
-    assert done.returncode != 0 and "already holds other files" in done.stderr
+    assert done.returncode != 0 and "already contains other files" in done.stderr
     assert (tmp_path / "notes" / "diary.txt").read_text() == "mine"
 
 
@@ -353,7 +354,7 @@ def test_no_room_on_the_disk_is_said_before_anything_is_written(
         test_set_name="evaluation2",
         num_aug=2,
     )
-    with pytest.raises(ValueError, match="free: make room"):
+    with pytest.raises(SettingError, match="GB free: make room"):
         build_arc(settings, lambda done, total: None)
     assert list(tmp_path.iterdir()) == []
 
@@ -391,16 +392,16 @@ def test_damaged_data_sets_are_refused(compact: Path, tmp_path: Path) -> None:
         return folder
 
     whole = (compact / schema.GRIDS).read_bytes()
-    for name, content in (
-        (schema.TASKS, b"{"),
-        (schema.TASKS, b'{"tasks": [{}]}'),
-        (schema.GRIDS, whole[:-5]),
-        (schema.GRIDS, whole[:20]),
-        (schema.GRIDS, b"\x80\x04pickled"),
-        (schema.PAIRS, whole),
-        ("train/dataset.json", b"[]"),
+    for name, content, said in (
+        (schema.TASKS, b"{", "tasks.json cannot be read"),
+        (schema.TASKS, b'{"tasks": [{}]}', "tasks.json: puzzle_identifiers_start"),
+        (schema.GRIDS, whole[:-5], "grids.npy is not a plain array"),
+        (schema.GRIDS, whole[:20], "grids.npy is not a plain array"),
+        (schema.GRIDS, b"\x80\x04pickled", "grids.npy is not a plain array"),
+        (schema.PAIRS, whole, "pairs.npy has the type uint8"),
+        ("train/dataset.json", b"[]", "dataset.json"),
     ):
-        with pytest.raises(ValueError):
+        with pytest.raises(DataError, match=said):
             open_split(damaged(name, content), "train")
 
 
@@ -457,7 +458,7 @@ def test_mazes_have_one_path_and_it_is_long() -> None:
         only_path = np.where(np.isin(answered, (maze.PATH, maze.START, maze.GOAL)), maze.OPEN, maze.WALL)
         walked = maze.distances(only_path, 15, int(np.flatnonzero(asked == maze.START)[0]))
         assert walked.max() == length  # the path is connected and nothing shorter
-    with pytest.raises(ValueError, match="200 steps cannot be found"):
+    with pytest.raises(SettingError, match="200 steps cannot be found"):
         maze.generate_mazes(1, 9, seed=0, min_steps=200)
 
 
@@ -560,7 +561,7 @@ def test_bad_csv_files_are_named(tmp_path: Path, rows: list[tuple[str, str, int]
 def test_a_hub_name_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     settings = grid_puzzles.SudokuSettings(source_repo="some/where", output_dir=str(tmp_path / "s"))
-    with pytest.raises(ValueError, match=r'huggingface_hub is missing: pip install -e "\.\[hub\]"'):
+    with pytest.raises(SettingError, match=r'huggingface_hub is missing: pip install -e "\.\[hub\]"'):
         grid_puzzles.build_sudoku(settings, lambda *_: None)
 
 

@@ -20,6 +20,7 @@ from dataset.sampling.joined import JoinedSplits
 from dataset.storage import open_catalog, open_split, open_test_tasks, schema
 from dataset.tasks import load_kaggle
 from evaluators.inference.predictions import Predictions
+from tests.builders.data_sets import run_builder
 from tests.builders.states import state_of, trained
 from tests.conftest import SMALL, random_task, run_script, write_kaggle
 from training import checkpoint
@@ -88,8 +89,8 @@ def expanded(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("hostile")
     rng = np.random.default_rng(0)
     prefix = write_kaggle(folder, "e", [random_task("t", rng)])
-    done = run_script(
-        *("build_dataset.py", "--input-file-prefix", prefix, "--subsets", "e", "--test-set-name", "e"),
+    done = run_builder(
+        *("--input-file-prefix", prefix, "--subsets", "e", "--test-set-name", "e"),
         *("--num-aug", "2", "--max-grid-size", "5", "--format", "expanded", "--output-dir", str(folder / "set")),
     )
     assert done.returncode == 0, done.stderr
@@ -158,7 +159,7 @@ def test_any_record_of_a_checkpoint(tmp_path: Path, record: Any) -> None:
     folder.mkdir(exist_ok=True)
     (folder / checkpoint.RECORD).write_text(json.dumps(record))
     ends_well(lambda: checkpoint.read_record(folder))
-    ends_well(lambda: checkpoint.latest_whole(tmp_path))
+    ends_well(lambda: checkpoint.latest_undamaged(tmp_path))
     ends_well(lambda: checkpoint.load_weights(folder))
 
 
@@ -216,8 +217,8 @@ def test_hostile_task_ids_are_only_names(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     prefix = write_kaggle(tmp_path, "e", [random_task(name, rng) for name in HOSTILE])
     inside = tmp_path / "inside"
-    done = run_script(
-        *("build_dataset.py", "--input-file-prefix", prefix, "--subsets", "e", "--test-set-name", "e"),
+    done = run_builder(
+        *("--input-file-prefix", prefix, "--subsets", "e", "--test-set-name", "e"),
         *("--num-aug", "1", "--max-grid-size", "5", "--output-dir", str(inside / "set")),
     )
     assert done.returncode == 0, done.stderr
@@ -234,9 +235,9 @@ def test_hostile_task_ids_are_only_names(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_network_is_no_crash(tmp_path: Path) -> None:
-    path = checkpoint.save(trained(1), tmp_path, {})
+    path = checkpoint.save_checkpoint(trained(1), tmp_path, checkpoint.CheckpointRecord())
     record = checkpoint.read_record(path)
-    record["files"] = {name: known for name, known in record["files"].items() if name != "network.safetensors"}
-    (path / checkpoint.RECORD).write_text(json.dumps(record))
+    del record.files["network.safetensors"]
+    (path / checkpoint.RECORD).write_text(json.dumps(record.to_json()))
     assert ends_well(lambda: checkpoint.load_weights(path)) is None
-    assert ends_well(lambda: checkpoint.restore(state_of(), path)) is None
+    assert ends_well(lambda: checkpoint.restore_state(state_of(), path)) is None

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dataset.sampling.joined import Batch
 from dataset.storage import open_catalog, open_split, open_test_tasks
 from evaluators import scores, tools
+from evaluators.evaluation import Evaluation
 from evaluators.exact import ExactScorer
 from evaluators.inference.engine import PredictionSettings
 from evaluators.inference.gather import order_in_rounds
@@ -25,12 +26,13 @@ from evaluators.inference.predictions import Predictions, PredictionSnapshot
 from evaluators.report.saved_run import read_saved_run
 from evaluators.submission import check_submission
 from evaluators.time_split import split_time
-from evaluators.voting import count_votes
-from models.act import ACTStep, initial_carry
+from evaluators.voting import Votes, count_votes
+from models.act import ACTStep, initial_carry, refill
 from tests.builders.programs import start, wait_for
 from tests.builders.runs import LONG, last
-from tests.builders.states import STEPS, predicting_state
+from tests.builders.states import STEPS, TINY, predicting_state
 from tests.conftest import SMALL, run_script
+from training.config import EvalConfig
 from training.state import TrainState
 from training.step import to_slots
 from utils.timers import Deadline
@@ -55,7 +57,8 @@ def step_by_step(state: TrainState, data: Path, steps: int = STEPS) -> tuple[np.
         carry, tokens, halts = initial_carry(state.network, slots), [], []
         with torch.no_grad():
             for _ in range(steps):
-                carry, _, _, out = step(carry, slots, rows, None, state.network.places(*state.shape.whole))
+                carry = refill(carry, slots, state.network.initial_latents())
+                carry, _, _, out = step(carry, rows, None, state.network.positions_of(*state.shape.whole))
                 carry = carry._replace(halted=torch.zeros_like(carry.halted))
                 tokens.append(out.logits.argmax(-1)[0].numpy())
                 halts.append(float(out.q_halt[0]))
@@ -314,6 +317,63 @@ def test_killed_at_any_time_a_valid_submission_is_there(small_data: Path, tmp_pa
         for name, attempts in (("submission.json", 10), ("submission_kaggle.json", 2)):
             if name == "submission.json" or delay > 0.5:  # the second one follows the first
                 check_submission(json.loads((folder / name).read_text()), tasks, attempts)
+
+
+def evaluation_with(small_data: Path, run: Path, **settings: Any) -> Evaluation:
+    defaults = {"arch": TINY, "data_paths": [str(small_data)], "epochs": 1, "eval_interval": None}
+    config = EvalConfig.model_validate({**defaults, "global_batch_size": 8, **settings})
+    return Evaluation(config, run, {"data": ["a"], "puzzles": "b"})
+
+
+def test_an_evaluation_is_made_once_under_its_conditions(state: TrainState, small_data: Path, tmp_path: Path) -> None:
+    result = evaluation_with(small_data, tmp_path).run(state)
+    assert result is not None and result.metrics["ARC/predictions"] == 20
+    folder = tmp_path / "evaluation_step_0"
+    names = {"predictions.npz", "trace.npz", "submission.json", "submission_kaggle.json", "scores.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    for name in ("submission.json", "submission_kaggle.json"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    assert evaluation_with(small_data, tmp_path).run(state) is None
+    again = evaluation_with(small_data, tmp_path, ranking="sum_halt").run(state)
+    assert again is not None and again.metrics["ARC/predictions"] == 20
+
+
+def test_with_a_time_limit_every_round_is_submitted(
+    state: TrainState, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation, tasks = evaluation_with(small_data, tmp_path), open_test_tasks(small_data)
+    evaluation.submit_inputs()
+    inputs = json.loads((tmp_path / "submission.json").read_text())
+    assert all(
+        entry["attempt_1"] == grid.tolist()
+        for name, task in tasks.items()
+        for entry, (grid, _) in zip(inputs[name], task.test, strict=True)
+    )
+    submitted = []
+
+    def record(votes: Votes, *_: Any) -> None:
+        submitted.append(sum(candidate.votes for candidates in votes.values() for candidate in candidates))
+
+    monkeypatch.setattr("evaluators.arc.write_submissions", record)
+    result = evaluation.run(state, until=time.monotonic() + 1000)
+    assert result is not None and len(submitted) > 3
+    assert submitted == sorted(submitted), "each round has the votes of those before"
+    assert submitted[-2:] == [submitted[-1]] * 2, "the last one is kept in the evaluation's folder too"
+
+
+def test_without_an_evaluator_nothing_is_predicted(state: TrainState, small_data: Path, tmp_path: Path) -> None:
+    evaluation = evaluation_with(small_data, tmp_path, evaluators=[])
+    evaluation.submit_inputs()
+    assert evaluation.run(state) is None and not list(tmp_path.iterdir())
+
+
+def test_exact_scores_have_no_submission_and_no_page(state: TrainState, small_data: Path, tmp_path: Path) -> None:
+    evaluation = evaluation_with(small_data, tmp_path, evaluators=["exact"])
+    evaluation.submit_inputs()
+    result = evaluation.run(state)
+    assert result is not None and result.metrics["exact/examples"] == 20
+    assert result.write_page(tmp_path) is None
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["predictions.npz", "scores.json"]
 
 
 def test_fewer_votes_fewer_tasks(small_data: Path, tmp_path: Path) -> None:

@@ -15,11 +15,15 @@ import numpy as np
 import pytest
 
 from dataset.tasks import Task
+from evaluators.evaluation import Evaluation
 from evaluators.report.page import render_page
+from evaluators.report.saved_run import read_saved_run
 from evaluators.report.task_values import describe_tasks, format_grid
 from evaluators.report.theme import LIGHT
 from evaluators.voting import Candidate
+from tests.builders.states import STEPS, TINY, predicting_state
 from tests.conftest import SMALL, run_script
+from training.config import EvalConfig
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -255,6 +259,18 @@ def test_a_narrow_window_is_not_scrolled_sideways(tmp_path: Path) -> None:
     assert inner <= 500 and content_width <= inner
 
 
+def test_the_page_made_from_a_result_is_the_page_made_from_its_files(small_data: Path, tmp_path: Path) -> None:
+    config = EvalConfig.model_validate(
+        {"arch": TINY, "data_paths": [str(small_data)], "epochs": 1, "eval_interval": None, "global_batch_size": 8}
+    )
+    result = Evaluation(config, tmp_path, {"data": ["a"], "puzzles": "b"}).run(predicting_state(small_data))
+    assert result is not None
+    assert result.write_page(tmp_path) == tmp_path / "report.html"
+    title, content = read_saved_run(tmp_path)
+    assert data_in((tmp_path / "report.html").read_text()) == {"title": title, **content}
+    assert len(content["tasks"][0]["test"][0]["steps"]) == STEPS
+
+
 @pytest.mark.slow
 def test_a_run_leaves_its_page(small_data: Path, tmp_path: Path) -> None:
     done = run_script(
@@ -284,4 +300,4 @@ def test_a_run_leaves_its_page(small_data: Path, tmp_path: Path) -> None:
     puzzles = data_in((tmp_path / "data.html").read_text())["tasks"]
     assert len(puzzles) == 8 * 4 and "e" in puzzles[0]["train"][0]["input"]
     nothing = run_script("-m", "evaluators.report", str(tmp_path / "nowhere"))
-    assert nothing.returncode == 2 and "holds no evaluation" in nothing.stderr
+    assert nothing.returncode == 2 and "has no evaluation" in nothing.stderr

@@ -155,7 +155,7 @@ def test_settings_that_would_do_nothing_are_refused(small_run: Path) -> None:
 
 
 def test_the_rates_are_those_of_the_last_training_unless_they_are_set(small_run: Path) -> None:
-    recipe = load_weights(small_run).record["stages"][-1]["recipe"]
+    recipe = load_weights(small_run).record.stages[-1].recipe
     config = Solver.load(small_run).config_for(100, seed=0)
     assert (config.lr, config.puzzle_emb_lr, config.ema) == (recipe["lr"], recipe["puzzle_emb_lr"], False)
     assert config.arch.H_cycles == 2 and config.lr_warmup_steps == 20
@@ -197,7 +197,7 @@ def test_a_file_that_cannot_be_solved_leaves_nothing(
         ("none.json", (), "there is no file"),
         ("broken.json", (), "is not JSON"),
         ("list.json", (), "has no 'train'"),
-        ("several.json", (), "holds 2 tasks: choose one by --task, such as --task a"),
+        ("several.json", (), "has 2 tasks: choose one by --task, such as --task a"),
         ("several.json", ("--task", "c"), "has no task c"),
         ("colour.json", (), "the colour 11"),
         ("several.json", ("--task", "a", "--settings", "steps"), "write it as key=value"),

@@ -135,7 +135,7 @@ def test_resumed_run_is_the_straight_run(small_data: Path, tmp_path: Path) -> No
     assert f"resumed from {halved / f'step_{steps[0]}'}" in done.stdout
     paths = [folder / f"step_{steps[1]}" for folder in (straight, halved)]
     records = [read_record(path) for path in paths]
-    for file in records[0]["files"]:
+    for file in records[0].files:
         part = file.removesuffix(".safetensors")
         one, two = (read_part(path, part, record) for path, record in zip(paths, records, strict=True))
         for name, value in one.items():
@@ -264,7 +264,7 @@ def test_sudoku_and_mazes_are_trained_and_scored(tmp_path: Path) -> None:
                 *SMALL,
             )
         )
-        assert refused.returncode == 2 and "holds no ARC tasks" in refused.stderr
+        assert refused.returncode == 2 and "has no ARC tasks" in refused.stderr
         assert not (tmp_path / "x").exists()
 
 

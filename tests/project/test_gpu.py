@@ -114,9 +114,9 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     wanted = losses_of(straight, 8)
     half = state_of(CUDA)
     losses_of(half, 4)
-    path = checkpoint.save(half, tmp_path, {})
+    path = checkpoint.save_checkpoint(half, tmp_path, checkpoint.CheckpointRecord())
     resumed = state_of(CUDA)
-    checkpoint.restore(resumed, path)
+    checkpoint.restore_state(resumed, path)
     found = []
     for step in range(4, 8):
         train_step(resumed, batch_of(step), total_steps=100)

@@ -85,7 +85,7 @@ class Carries:
                     "micro_batch_size to a multiple of their number that divides global_batch_size"
                 )
         self.buckets = [
-            Bucket(canvas, size, network.places(*canvas, device=device))
+            Bucket(canvas, size, network.positions_of(*canvas, device=device))
             for canvas, size in zip(canvases, sizes, strict=True)
         ]
         self.scheduler: DeficitScheduler | None = None

@@ -26,22 +26,62 @@ from training.prepare.compile import not_compiled_because
 from utils.errors import SettingError
 
 
-class RunConfig(
+class TrainConfig(
     # pydantic lists the fields of the last base first
-    EvaluatorSettings,
     HardwareSettings,
     LogSettings,
     CheckpointSettings,
-    StartSettings,
     AverageSettings,
     FreezeSettings,
     PuzzleRowSettings,
     StepSettings,
     OptimizerConfig,
     LengthSettings,
-    DataSettings,
     NetworkSettings,
 ):
+    """The settings of the train state, its steps and the loop: all but those of data, start and evaluation."""
+
+    @model_validator(mode="after")
+    def _check_intervals_divide_epochs(self) -> TrainConfig:
+        if self.epochs % self.epochs_per_interval:
+            raise SettingError(
+                f"epochs={self.epochs} is not a multiple of eval_interval={self.eval_interval}: change one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_something_learns(self) -> TrainConfig:
+        if self.ema_puzzle_rows and not self.ema:
+            raise SettingError("ema_puzzle_rows=true needs ema=true: set both or none")
+        if self.freeze_weights and not self.arch.puzzle_emb_ndim:
+            raise SettingError(
+                "freeze_weights=true and arch.puzzle_emb_ndim=0 leave nothing to train: change one of them"
+            )
+        return self
+
+    @property
+    def epochs_per_interval(self) -> int:
+        return interval_length(self.epochs, self.eval_interval)
+
+    @property
+    def num_intervals(self) -> int:
+        return self.epochs // self.epochs_per_interval
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """The settings of the optimizer, which is built from these alone."""
+        return self
+
+    def should_compile(self, device: torch.device) -> bool:
+        """Whether to compile the step: as set, else if everything that the compiler needs is installed."""
+        return self.compile if self.compile is not None else not self.not_compiled_because(device)
+
+    def not_compiled_because(self, device: torch.device) -> str:
+        """What is missing for compilation if `compile` leaves the decision to us; empty if nothing is."""
+        return "" if self.compile is not None else not_compiled_because(device)
+
+
+class RunConfig(EvaluatorSettings, StartSettings, TrainConfig, DataSettings):
     """What pretraining and test-time fine-tuning have in common."""
 
     @field_validator("data_paths", mode="before")
@@ -70,32 +110,6 @@ class RunConfig(
             )
         return self
 
-    @model_validator(mode="after")
-    def _check_intervals_divide_epochs(self) -> RunConfig:
-        if self.epochs % self.epochs_per_interval:
-            raise SettingError(
-                f"epochs={self.epochs} is not a multiple of eval_interval={self.eval_interval}: change one of them"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_something_learns(self) -> RunConfig:
-        if self.ema_puzzle_rows and not self.ema:
-            raise SettingError("ema_puzzle_rows=true needs ema=true: set both or none")
-        if self.freeze_weights and not self.arch.puzzle_emb_ndim:
-            raise SettingError(
-                "freeze_weights=true and arch.puzzle_emb_ndim=0 leave nothing to train: change one of them"
-            )
-        return self
-
-    @property
-    def epochs_per_interval(self) -> int:
-        return interval_length(self.epochs, self.eval_interval)
-
-    @property
-    def num_intervals(self) -> int:
-        return self.epochs // self.epochs_per_interval
-
     @property
     def load_averaged(self) -> bool:
         """Whether to load the averaged weights of `load_checkpoint`, if it has any."""
@@ -110,19 +124,6 @@ class RunConfig(
     def resumes(self) -> bool:
         """Whether the run continues from a checkpoint in its folder, if there is one."""
         return self.resume == "auto" and self.epochs > 0
-
-    @property
-    def optimizer(self) -> OptimizerConfig:
-        """The settings of the optimizer, which is built from these alone."""
-        return self
-
-    def should_compile(self, device: torch.device) -> bool:
-        """Whether to compile the step: as set, else if everything that the compiler needs is installed."""
-        return self.compile if self.compile is not None else not self.not_compiled_because(device)
-
-    def not_compiled_because(self, device: torch.device) -> str:
-        """What is missing for compilation if `compile` leaves the decision to us; empty if nothing is."""
-        return "" if self.compile is not None else not_compiled_because(device)
 
 
 def interval_length(epochs: int, eval_interval: int | None) -> int:

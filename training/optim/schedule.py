@@ -56,7 +56,7 @@ class StepPlan:
         return sum(self.interval_steps[: interval + 1])
 
     def ends_interval(self, step: int) -> bool:
-        """Returns whether an interval ends after `step` steps.  A plan without intervals ends at step 0."""
+        """Returns whether an interval ends after `step` steps; a plan without intervals ends at step 0."""
         return step in (list(accumulate(self.interval_steps)) or [0])
 
     def summary(self, step: int) -> str:
