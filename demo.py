@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import latest
+from training.checkpoint import latest_checkpoint
 from utils.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parent
@@ -81,7 +81,7 @@ def table(seconds: list[float], pretrained: Path, fine_tuned: Path) -> str:
         f"copying the input would score {scores['ARC/copy_input']:.1%}",
         "",
         f"submission     {(folder / 'submission.json').relative_to(ROOT)} (10 attempts), submission_kaggle.json (2)",
-        f"checkpoints    {latest(pretrained)}, {latest(fine_tuned)}",
+        f"checkpoints    {latest_checkpoint(pretrained)}, {latest_checkpoint(fine_tuned)}",
         f"curves         {pretrained / 'metrics.jsonl'}, {fine_tuned / 'metrics.jsonl'}",
         f"to look at     {fine_tuned / 'report.html'}",
     ]
@@ -101,7 +101,7 @@ def main() -> None:
             *(f"checkpoint_path={pretrained}", *overrides),
         ),
     ]
-    checkpoint = latest(ROOT / pretrained)
+    checkpoint = latest_checkpoint(ROOT / pretrained)
     assert checkpoint is not None
     seconds.append(
         stage(

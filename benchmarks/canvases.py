@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from benchmarks.run import hardware
-from dataset.canvas import Canvas, place_all
-from dataset.sampling.bucket_streams import demand_of
+from dataset.canvas import Canvas, assign_canvases
+from dataset.sampling.bucket_streams import measure_demand
 from dataset.storage import open_split
 from models.arch import ArchConfig
 from training.buckets.data import BucketedData, StepBatch, open_training_data
@@ -73,7 +73,7 @@ class Run:
     @property
     def fractions(self) -> np.ndarray:
         """The fraction of the examples on each canvas."""
-        return np.array(self.data.shape.shares or (1.0,))
+        return np.array(self.data.shape.fractions or (1.0,))
 
     def batches(self) -> Generator[StepBatch, None, None]:
         return self.data.batches(self.state.carries, 0, 0)
@@ -100,10 +100,10 @@ class Run:
 def padding_left(run: Run) -> tuple[float, float]:
     """Returns the fraction of cells that no example needs with its EOS frame, on the whole canvas and on the run's."""
     assert isinstance(run.data, BucketedData)
-    extents, visits = demand_of(run.data.streams.data)
+    extents, visits = measure_demand(run.data.streams.data)
     used = (extents.prod(1, dtype=np.int64) * visits).sum()
     cells = np.array([canvas.cells for canvas in run.canvases])
-    computed = (cells[place_all(extents, run.canvases)] * visits).sum()
+    computed = (cells[assign_canvases(extents, run.canvases)] * visits).sum()
     return 1 - float(used / (visits.sum() * cells[-1])), 1 - float(used / computed)
 
 

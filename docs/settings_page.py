@@ -20,8 +20,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from dataset.build.arc import ArcSettings
 from dataset.build.grid_puzzles import MazeSettings, SudokuSettings
+from dataset.build.settings import ArcSettings
 from dataset.build.sources import Source
 from training.config import EvalConfig, PretrainConfig, RunConfig, section_of
 from training.config.sections import NetworkSettings

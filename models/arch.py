@@ -36,33 +36,43 @@ class ArchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Variant = _setting("trm", "meaning", "the recursion")
+    name: Variant = _setting("trm", "meaning", "which variant: how the network recurses")
     H_cycles: int = _setting(
         3, "meaning", "recursions that refine the answer z_H within one step", ge=1, condition=True
     )
     L_cycles: int = _setting(
         6, "meaning", "refinements of the reasoning z_L before each refinement of z_H", ge=1, condition=True
     )
-    H_layers: int = _setting(0, "shape", "blocks of the separate answer network (hrm, transformers_baseline)", ge=0)
-    L_layers: int = _setting(2, "shape", "blocks of the shared network (trm*) or of the reasoning network (hrm)", ge=0)
-    hidden_size: int = _setting(512, "shape", "width D", ge=2)
-    num_heads: int = _setting(8, "meaning", "attention heads", ge=1)
-    expansion: float = _setting(4.0, "shape", "inner width of the SwiGLU is about expansion * 2/3 * D", gt=0)
+    H_layers: int = _setting(
+        0, "shape", "number of blocks of the answer network; only hrm and transformers_baseline have one", ge=0
+    )
+    L_layers: int = _setting(
+        2, "shape", "number of blocks of the shared network (trm*) or of the reasoning network (hrm)", ge=0
+    )
+    hidden_size: int = _setting(512, "shape", "width D of the hidden states", ge=2)
+    num_heads: int = _setting(8, "meaning", "number of attention heads", ge=1)
+    expansion: float = _setting(4.0, "shape", "the inner width of the SwiGLU is about expansion * 2/3 * D", gt=0)
     pos_encodings: Literal["rope", "rope2d", "learned", "none"] = _setting(
-        "rope", "meaning", "how places are told apart; rope2d turns by row and column apart"
+        "rope", "meaning", "how the network knows positions; rope2d rotates by row and by column separately"
     )
     rope_theta: float = _setting(10000.0, "meaning", "base of the rotary frequencies", gt=0)
     rms_norm_eps: float = _setting(1e-5, "meaning", "added to the mean square in every norm", gt=0)
-    mlp_t: bool = _setting(False, "shape", "mix positions by a SwiGLU over the sequence instead of by attention")
-    puzzle_emb_ndim: int = _setting(512, "shape", "width of a puzzle's row in the table; 0 for no table", ge=0)
-    puzzle_emb_len: int = _setting(16, "meaning", "prefix tokens P; 0 for ceil(puzzle_emb_ndim / D)", ge=0)
-    halt_max_steps: int = _setting(16, "none", "most steps a slot spends on one example", ge=1, condition=True)
-    halt_exploration_prob: float = _setting(0.1, "none", "share of slots that may not halt early", ge=0, le=1)
-    no_ACT_continue: bool = _setting(True, "none", "halt on halt > 0; false: on halt > continue, with a target")
-    loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = _setting(
-        "stablemax_cross_entropy", "none", "of the tokens"
+    mlp_t: bool = _setting(False, "shape", "replace attention by a SwiGLU over the sequence")
+    puzzle_emb_ndim: int = _setting(512, "shape", "width of a puzzle's embedding; 0 turns puzzle embeddings off", ge=0)
+    puzzle_emb_len: int = _setting(
+        16, "meaning", "number of prefix tokens P; 0 computes ceil(puzzle_emb_ndim / D)", ge=0
     )
-    forward_dtype: Literal["bfloat16", "float32"] = _setting("bfloat16", "none", "of activations; weights are float32")
+    halt_max_steps: int = _setting(16, "none", "the largest number of steps on one example", ge=1, condition=True)
+    halt_exploration_prob: float = _setting(0.1, "none", "fraction of slots that may not halt early", ge=0, le=1)
+    no_ACT_continue: bool = _setting(
+        True, "none", "true: halt when the halt logit is above 0; false: when it exceeds the continue logit"
+    )
+    loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = _setting(
+        "stablemax_cross_entropy", "none", "the loss of the tokens"
+    )
+    forward_dtype: Literal["bfloat16", "float32"] = _setting(
+        "bfloat16", "none", "the dtype of activations; weights are always float32"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> ArchConfig:

@@ -6,10 +6,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from training.buckets.data import StepBatch, TrainingData
-from training.checkpoint import CheckpointWriter
+from training.checkpoint import CheckpointRecord, CheckpointWriter
 from training.metrics.reporter import MetricsReporter
 from training.optim.schedule import StepPlan
 from training.state import TrainState
@@ -37,7 +37,7 @@ def train(
     plan: StepPlan,
     log: MetricsLog,
     directory: Path,
-    record: dict[str, Any],
+    record: CheckpointRecord,
     until: float | None = None,
 ) -> Iterator[int]:
     """Trains from `state.step` to the plan's end.
@@ -64,8 +64,7 @@ def train(
                 votes = StopVotes(state, signals, until)
                 _make_steps(state, batches, plan, plan.end_of(interval), reporter, votes, writer, record)
                 is_whole = state.step == plan.end_of(interval)
-                ended = {**record, "interval": interval + 1} if is_whole else record
-                path = writer.save(state, ended, ends_interval=is_whole)
+                path = writer.save(state, record, is_whole, interval=interval + 1 if is_whole else None)
                 writer.wait()
                 # Collective, so that all ranks also wait until rank 0 has written the checkpoint.
                 if stopped_by := max(distributed.all_gather_object(signals.received)):
@@ -87,7 +86,7 @@ def _make_steps(
     reporter: MetricsReporter,
     votes: StopVotes,
     writer: CheckpointWriter,
-    record: dict[str, Any],
+    record: CheckpointRecord,
 ) -> None:
     """Makes steps until `end`, or until the ranks agree to stop; what comes then is saved by the caller."""
     reporter.restart()

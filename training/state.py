@@ -52,7 +52,7 @@ class TrainState:
         self.carries = Carries(
             self.network,
             shape.canvases or (shape.whole,),
-            shape.shares,
+            shape.fractions,
             config.global_batch_size,
             config.micro_batch_size,
             device,

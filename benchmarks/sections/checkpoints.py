@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.sections.steps import SMALL, batch_of, state_of
 from models.puzzle_table import PuzzleTable
-from training.checkpoint import CheckpointWriter
+from training.checkpoint import CheckpointRecord, CheckpointWriter
 from training.step import train_step
 
 ROWS, WIDTH = 1_191_722, 512
@@ -25,7 +25,7 @@ def measure(device: torch.device) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         writer = CheckpointWriter(Path(folder))
         started = time.perf_counter()
-        writer.save(state, {}, ends_interval=False)
+        writer.save(state, CheckpointRecord(), ends_interval=False)
         blocked = time.perf_counter() - started
         writer.wait()
         written = time.perf_counter() - started

@@ -53,7 +53,7 @@ class NotUnderstoodError(Exception):
 
 
 def documents() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(path: Path) -> Iterator[tuple[int, str, str]]:
@@ -141,7 +141,8 @@ def _parse_module(module: str, words: list[str]) -> None:
         if module == "pip":
             _parse_pip(words)
         return
-    assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), f"there is no module {module}"
+    path = ROOT / module.replace(".", "/")
+    assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), f"there is no module {module}"
     _parse_program(None, words, module)
 
 

@@ -126,7 +126,7 @@ STEPS = 4
 def predicting_state(data: Path) -> TrainState:
     """Returns a state for a data set, whose network's halting logit is positive for some examples only."""
     metadata = open_split(data, "test").metadata
-    shape = DataShape.of(metadata, metadata.num_puzzle_identifiers)
+    shape = DataShape.from_metadata(metadata, metadata.num_puzzle_identifiers)
     state = state_of(shape, arch={"halt_max_steps": STEPS}, global_batch_size=8, ema=False)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

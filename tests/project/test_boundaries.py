@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import ast
-import tokenize
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("config", "dataset", "evaluators", "models", "tests", "training", "utils")
-SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
-MODULES = sorted(
-    str(path.relative_to(ROOT))
-    for folder in ("dataset", "evaluators", "models", "training", "utils")
-    for path in (ROOT / folder).rglob("*.py")
+from tests.builders.programs import ROOT
+from tests.builders.sources import (
+    BENCHMARKS,
+    FOLDERS_OF_PRODUCT,
+    MODULES,
+    SCRIPTS,
+    SOURCES,
+    TESTS,
+    TORCH_FREE,
+    calls,
+    dotted,
+    imported,
+    packages,
+    tree,
 )
-SOURCES = SCRIPTS + MODULES
+
+FOLDERS = ("config", "dataset", "evaluators", "models", "tests", "training", "utils")
 
 MAY_IMPORT = {
     "utils": {"utils"},
@@ -28,6 +34,32 @@ MAY_IMPORT = {
     "evaluators": {"evaluators", "dataset", "utils"},
 }
 """Which folders of this project each folder knows."""
+
+LAYERS = (
+    ("utils/",),
+    ("models/", "dataset/"),
+    ("dataset/storage/",),
+    ("dataset/sampling/", "dataset/build/"),
+    ("dataset/statistics/",),
+    ("training/config", "training/cost_model.py", "training/optim/", "training/prepare/", "training/metrics"),
+    ("training/buckets/",),
+    ("training/state.py", "training/step.py"),
+    ("training/checkpoint/",),
+    ("training/loop.py",),
+    ("training/launch/", "training/export/"),
+    ("evaluators/inference/",),
+    ("evaluators/",),
+    ("evaluators/report/", "evaluators/picture.py"),
+    ("evaluators/evaluation.py", "evaluators/solver.py"),
+)
+"""The order of the parts, from the lowest up: a part imports none of a later line.  The longest prefix counts."""
+
+DOUBLES = {"Canvas", "Part", "Run", "Source"}
+"""Class names that still stand for two things."""
+
+MAX_LINES = 350
+MAX_NAMES = 12
+"""Files and folders in one folder, without `__init__.py` and `__main__.py`."""
 
 NEEDS_TORCH = ("evaluators/inference/", "evaluators/evaluation.py", "evaluators/solver.py")
 """The parts of evaluators/ that run the network; the others need none."""
@@ -43,45 +75,138 @@ DATA_FILES = (
 FILE_ACCESS = {"os", "io", "pathlib", "shutil", "tempfile", "json", "pickle", "yaml", "safetensors"}
 
 
-@cache
-def tree(source: str) -> ast.Module:
-    with tokenize.open(ROOT / source) as stream:
-        return ast.parse(stream.read(), source)
-
-
-def imported(source: str) -> set[str]:
-    """Dotted names of all that is imported anywhere in a file, `from a.b import c` as both a.b and a.b.c."""
-    names: set[str] = set()
-    for node in ast.walk(tree(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{source}:{node.lineno}: relative import"
-            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
-
-
-def packages(source: str) -> set[str]:
-    return {name.split(".")[0] for name in imported(source)}
-
-
-def dotted(node: ast.expr) -> str:
-    """`a.b.c` of a chain of attributes, "" of anything else."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return f"{base}.{node.attr}" if (base := dotted(node.value)) else ""
-    return ""
-
-
-def calls(source: str) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree(source)):
-        if isinstance(node, ast.Call):
-            yield dotted(node.func), node
-
-
 def of(folder: str) -> list[str]:
     return [source for source in MODULES if source.startswith(f"{folder}/")]
+
+
+def imported_modules(source: str, at_start: bool = False) -> set[str]:
+    """The files of this project that a file imports when it runs; what only the type checker reads does not count.
+
+    Args:
+        at_start: leave out what is imported inside a function.
+    """
+    files: set[str] = set()
+    waiting: list[ast.AST] = [tree(source)]
+    while waiting:
+        node = waiting.pop()
+        if at_start and isinstance(node, ast.FunctionDef):
+            continue
+        if isinstance(node, ast.If) and dotted(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            while name and not (path := file_of(name)):
+                name = name.rpartition(".")[0]
+            if name:
+                files.add(path)
+    return files - {source}
+
+
+def file_of(module: str) -> str:
+    """The file of a module or package, "" if it is not one of SOURCES."""
+    path = module.replace(".", "/")
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if file in SOURCES), "")
+
+
+def layer_of(source: str) -> int:
+    prefixes = [(len(prefix), i) for i, layer in enumerate(LAYERS) for prefix in layer if source.startswith(prefix)]
+    assert prefixes, f"{source} stands in no layer: add it to LAYERS"
+    return max(prefixes)[1]
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Paths in the graph that end where they begin; none for a graph without circles."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> None:
+        if node in path:
+            found.append([*path[path.index(node) :], node])
+        elif node not in done:
+            for further in sorted(graph.get(node, ())):
+                visit(further, [*path, node])
+            done.add(node)
+
+    for node in graph:
+        visit(node, [])
+    return found
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circles({"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": set()}) == [["a", "b", "c", "a"]]
+    assert imported_modules("training/loop.py") >= {"training/step.py", "utils/consensus.py"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles({source: imported_modules(source) for source in SOURCES}) == []
+
+
+@pytest.mark.parametrize("source", [source for source in MODULES if not source.endswith("__init__.py")])
+def test_nothing_imports_upward(source: str) -> None:
+    """An `__init__.py` is left out as importer and as imported: it re-exports its own folder."""
+    upward = [
+        other
+        for other in imported_modules(source)
+        if other in MODULES and not other.endswith("__init__.py") and layer_of(other) > layer_of(source)
+    ]
+    assert not upward, f"{source} stands below {upward}: see LAYERS"
+
+
+@pytest.mark.parametrize("source", [*SOURCES, *BENCHMARKS])
+def test_files_are_of_a_length_to_read(source: str) -> None:
+    lines = (ROOT / source).read_text(encoding="utf-8").count("\n")
+    assert lines <= MAX_LINES, f"{source} has {lines} lines: split it by ideas"
+
+
+@pytest.mark.parametrize("folder", FOLDERS_OF_PRODUCT)
+def test_a_folder_has_at_most_a_dozen_names(folder: str) -> None:
+    """Two folders are exempt: the root, whose names are given, and config/experiment, which grows by every recipe."""
+    names = [
+        path.name
+        for path in (ROOT / folder).iterdir()
+        if not path.name.startswith((".", "__")) and path.suffix != ".pyc"
+    ]
+    assert len(names) <= MAX_NAMES, f"{folder} has {len(names)} names: {sorted(names)}"
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    """Private classes too: a reader who searches for a name finds one thing."""
+    where: dict[str, list[str]] = {}
+    for source in [*SOURCES, *BENCHMARKS]:
+        for node in ast.walk(tree(source)):
+            if isinstance(node, ast.ClassDef):
+                where.setdefault(node.name, []).append(source)
+    doubles = {name: files for name, files in where.items() if len(files) > 1}
+    assert doubles.keys() <= DOUBLES, doubles
+
+
+@pytest.mark.parametrize("source", TESTS)
+def test_tests_import_no_other_test(source: str) -> None:
+    """What several tests need is in tests/builders or tests/conftest.py."""
+    modules = {name for name in imported(source) if name.startswith("tests.")}
+    assert not [name for name in modules if name.rpartition(".")[2].startswith("test_") or ".test_" in name]
+
+
+@pytest.mark.parametrize("source", TORCH_FREE)
+def test_what_starts_quickly_loads_no_torch(source: str) -> None:
+    """Neither itself nor by what it imports: these start in a fraction of a second."""
+    waiting, seen = [source], {source}
+    while waiting:
+        current = waiting.pop()
+        body = [node for node in tree(current).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = [node.module or "" for node in body if isinstance(node, ast.ImportFrom)]
+        names += [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
+        assert "torch" not in {name.split(".")[0] for name in names}, f"{source} loads torch by {current}"
+        further = imported_modules(current, at_start=True) - seen
+        seen |= further
+        waiting += further
 
 
 def test_the_sources_are_found() -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.builders.commands import PROJECT, execute
-from tests.conftest import ROOT, SMALL, run_script
+from tests.builders.programs import ROOT, run_process
+from tests.conftest import SMALL
 
 SCRIPTS = ("build_dataset.py", "pretrain_no_eval.py", "eval_arc_k10.py", "demo.py")
 MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for folder in ("benchmarks", "dataset", "evaluators", "training", "utils")
     for path in (ROOT / folder).rglob("*.py")
     if "__main__" in path.read_text(encoding="utf-8") and "def main" in path.read_text(encoding="utf-8")
@@ -49,22 +48,39 @@ def test_hydras_options_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not list(tmp_path.iterdir())
 
 
+ONE_AFTER_ANOTHER = """
+import json, runpy, sys
+for argv in json.loads(sys.argv[1]):
+    sys.argv = argv
+    try:
+        runpy.run_path(argv[0], run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, argv
+"""
+
+
 @pytest.mark.slow
-def test_a_normal_run_is_quiet(small_data: Path, tmp_path: Path) -> None:
-    """Built, trained eager and compiled, evaluated on two ranks: no warning of Python, PyTorch or Hydra, no colours and
-    no moving bars where nobody looks, and of every rank's standard error nothing but how far it is."""
-    rebuilt = run_script(
-        *("build_dataset.py", "maze", "--size", "9", "--subsample-size", "20", "--test-size", "5"),
-        *("--output-dir", str(tmp_path / "maze")),
-    )
+def test_a_normal_run_is_quiet(small_data: Path, small_run: Path, tmp_path: Path) -> None:
+    """A data set is built, a network trained compiled, and trained and evaluated on two ranks: no warning of Python,
+    PyTorch or Hydra, no colours and no moving bars where there is no terminal, and nothing but the progress on any
+    rank's standard error.
+    """
+    build = ["build_dataset.py", "maze", "--size", "9", "--subsample-size", "20", "--test-size", "5"]
     tiny = ("arch.L_layers=1", "arch.H_cycles=1", "arch.L_cycles=1", "arch.halt_max_steps=2", "arch.puzzle_emb_len=16")
     small = [word for word in SMALL if word.split("=")[0] not in ("compile", "arch.forward_dtype")]
-    common = (f"data_paths=[{small_data}]", "epochs=2", "eval_interval=2", "ema=True", *small, *tiny)
-    run, starting = tmp_path / "run", ("eval_arc_k10.py", f"load_checkpoint={tmp_path / 'run'}")
-    eager = run_script("pretrain_no_eval.py", *common, f"checkpoint_path={run}", "compile=false")
-    compiled = run_script("pretrain_no_eval.py", *common, f"checkpoint_path={tmp_path / 'compiled'}", "compile=true")
-    evaluated = run_script(*starting, *common, f"checkpoint_path={tmp_path / 'eval'}", "compile=false", ranks=2)
-    for done in (rebuilt, eager, compiled, evaluated):
+    common = (f"data_paths=[{small_data}]", "epochs=2", "eval_interval=2", "ema=True")
+    compiled = ["pretrain_no_eval.py", *common, *small, *tiny, f"checkpoint_path={tmp_path / 'run'}", "compile=true"]
+    words = json.dumps([[*build, "--output-dir", str(tmp_path / "maze")], compiled])
+    alone = run_process("-c", ONE_AFTER_ANOTHER, words)
+    evaluated = run_process(
+        "eval_arc_k10.py",
+        f"load_checkpoint={small_run}",
+        f"checkpoint_path={tmp_path / 'eval'}",
+        *common,
+        *SMALL,
+        ranks=2,
+    )
+    for done in (alone, evaluated):
         assert done.returncode == 0, done.stderr
         assert "warn" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
         assert not re.search(r"\x1b|\r", done.stdout + done.stderr)
@@ -80,20 +96,17 @@ def test_the_default_installation_has_what_is_imported() -> None:
         "print(json.dumps(list(sys.modules)))"
     )
     started = [script.removesuffix(".py") for script in SCRIPTS]
-    done = subprocess.run(
-        [sys.executable, "-c", listing, *started, "evaluators.report", "evaluators.tools", "training.export"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+    done = run_process(
+        "-c", listing, *started, "evaluators.report.__main__", "evaluators.tools", "training.export.folder"
     )
+    assert done.returncode == 0, done.stderr
     loaded = {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
     assert not loaded & {"matplotlib", "huggingface_hub", "pytest", "hypothesis", "adam_atan2_pytorch"}
     imported = {"hydra-core": "hydra", "pyyaml": "yaml"}
     sources = "\n".join(
         path.read_text(encoding="utf-8")
         for folder in ("dataset", "evaluators", "models", "training", "utils", ".")
-        for path in (ROOT / folder).glob("*.py")
+        for path in ((ROOT / folder).rglob("*.py") if folder != "." else ROOT.glob("*.py"))
     )
     for dependency in PROJECT["dependencies"]:
         name = re.split(r"[<>=]", dependency)[0]

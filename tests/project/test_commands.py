@@ -22,8 +22,9 @@ NOT_RUN = {
     r"\S*python3? -m pytest\b": "this is that",
     r"\S*python demo\.py": "minutes; its three commands are run here with small settings",
     r"\S*python -m benchmarks\b": "minutes: it measures, and what it measures has tests of its own",
-    r"\S*python -m training\.settings_page$": "writes into docs/; tests/project/test_settings_page.py compares",
+    r"\S*python -m docs\.settings_page$": "writes into docs/; tests/project/test_settings_page.py compares",
     r".*\s--push\b": "needs a login and a network; tests/training/test_export.py uploads to a stand-in",
+    r"\S*python -m docs\.figures$": "writes into docs/; tests/project/test_figures.py compares",
     r"sbatch\b": "needs Slurm; tests/project/test_slurm.py runs the job with stand-ins",
     r".*\s(--nnodes=N|--rdzv-endpoint=HOST)": "needs several machines; test_faults.py has two over loopback",
 }
@@ -183,5 +184,5 @@ def test_a_wrong_command_is_noticed(words: tuple[str, ...], capsys: pytest.Captu
 def test_a_failing_command_says_what_it_said(scratch: Path) -> None:
     with pytest.raises(AssertionError, match="nowhere is not a data set folder"):
         execute(["python", "pretrain_no_eval.py", "data_paths=[nowhere]", *SMALL_RUN])
-    assert "usage" in call(["dataset.statistics", "--help"], None)
+    assert "usage" in call(["-m", "dataset.statistics", "--help"])
     assert Path.cwd() != ROOT

@@ -13,11 +13,9 @@ import pytest
 import torch
 
 from dataset.data_shape import DataShape
-from dataset.sampling.joined import Batch
+from tests.builders.states import batch_of, state_of
 from tests.conftest import ROOT, SMALL
 from training import checkpoint
-from training.config import PretrainConfig
-from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import train_step
 from utils.metrics_log import read_metrics
@@ -27,42 +25,34 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 
-C, PUZZLES, B = 900, 50, 8
+B = 8
 CUDA = torch.device("cuda", 0)
 
 
-def state_of(device: torch.device, **settings: Any) -> TrainState:
-    arch = {
-        **{
-            "hidden_size": 128,
-            "num_heads": 4,
-            "H_cycles": 2,
-            "L_cycles": 2,
-            "puzzle_emb_ndim": 128,
-            "puzzle_emb_len": 4,
-        },
-        **{"halt_max_steps": 4, "forward_dtype": "bfloat16"},
-    }
-    config = PretrainConfig(
-        **{
-            "arch": arch | settings.pop("arch", {}),
-            **{"data_paths": ["none"], "global_batch_size": B, "epochs": 1, "compile": False, "ema": True, "lr": 1e-3},
-            **{"lr_warmup_steps": 0, **settings},
-        }
-    )
-    return prepare(TrainState(config, DataShape(12, C, PUZZLES, 0), device), bool(config.compile))
+ARCH = {
+    "hidden_size": 128,
+    "num_heads": 4,
+    "H_cycles": 2,
+    "L_cycles": 2,
+    "L_layers": 2,
+    "expansion": 4.0,
+    "puzzle_emb_ndim": 128,
+    "puzzle_emb_len": 4,
+    "halt_max_steps": 4,
+    "forward_dtype": "bfloat16",
+}
+SHAPE = DataShape(12, 900, 50, 0)
 
 
-def batch_of(step: int) -> Batch:
-    rng = np.random.default_rng(step)
-    inputs, labels = rng.integers(0, 12, (2, B, C)).astype(np.uint8)
-    return Batch(inputs, labels, rng.integers(1, PUZZLES, B).astype(np.int32))
+def state_on(device: torch.device, arch: dict[str, Any] | None = None, **settings: Any) -> TrainState:
+    more = {"global_batch_size": B, "lr": 1e-3} | settings
+    return state_of(SHAPE, device, arch=ARCH | (arch or {}), **more)
 
 
 def losses_of(state: TrainState, steps: int) -> list[float]:
     found = []
     for step in range(steps):
-        train_step(state, batch_of(step), total_steps=100)
+        train_step(state, batch_of(step, SHAPE, B), total_steps=100)
         found.append(state.sums.reduce()["lm_loss"])
     state.guard.raise_if_bad()
     return found
@@ -71,13 +61,13 @@ def losses_of(state: TrainState, steps: int) -> list[float]:
 def test_a_step_is_that_of_a_cpu() -> None:
     exact = {"arch": {"forward_dtype": "float32"}}
     torch.set_float32_matmul_precision("highest")
-    cpu, gpu = (losses_of(state_of(device, **exact), 6) for device in (torch.device("cpu"), CUDA))
+    cpu, gpu = (losses_of(state_on(device, **exact), 6) for device in (torch.device("cpu"), CUDA))
     assert gpu == pytest.approx(cpu, rel=2e-3)
 
 
 @pytest.mark.parametrize("arch", [{}, {"mlp_t": True}, {"name": "hrm", "H_layers": 1}, {"name": "trm_hier6"}])
 def test_compiled_bfloat16_learns_as_eager_does(arch: dict[str, Any]) -> None:
-    eager, compiled = (losses_of(state_of(CUDA, arch=arch, compile=c), 8) for c in (False, True))
+    eager, compiled = (losses_of(state_on(CUDA, arch=arch, compile=c), 8) for c in (False, True))
     assert compiled == pytest.approx(eager, rel=3e-2)
 
 
@@ -86,7 +76,7 @@ def test_activations_computed_again_take_less_memory_and_change_little() -> None
     for again in (False, True):
         torch.cuda.reset_peak_memory_stats(CUDA)
         before = torch.cuda.memory_allocated(CUDA)
-        losses = losses_of(state_of(CUDA, compile=True, activation_checkpointing=again), 6)
+        losses = losses_of(state_on(CUDA, compile=True, activation_checkpointing=again), 6)
         found.append((losses, torch.cuda.max_memory_allocated(CUDA) - before))
     (plain, held), (again_losses, held_again) = found
     assert again_losses == pytest.approx(plain, rel=3e-2)
@@ -94,15 +84,15 @@ def test_activations_computed_again_take_less_memory_and_change_little() -> None
 
 
 def test_no_step_waits_for_the_device_and_none_recompiles() -> None:
-    state = state_of(CUDA, compile=True)
+    state = state_on(CUDA, compile=True)
     for step in range(4):
-        train_step(state, batch_of(step), total_steps=100)
+        train_step(state, batch_of(step, SHAPE, B), total_steps=100)
     torch.cuda.synchronize()
     torch._dynamo.config.error_on_recompile = True
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(4, 12):
-            train_step(state, batch_of(step), total_steps=100)
+            train_step(state, batch_of(step, SHAPE, B), total_steps=100)
     finally:
         torch.cuda.set_sync_debug_mode("default")
         torch._dynamo.config.error_on_recompile = False
@@ -110,16 +100,16 @@ def test_no_step_waits_for_the_device_and_none_recompiles() -> None:
 
 
 def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    straight = state_of(CUDA)
+    straight = state_on(CUDA)
     wanted = losses_of(straight, 8)
-    half = state_of(CUDA)
+    half = state_on(CUDA)
     losses_of(half, 4)
-    path = checkpoint.save(half, tmp_path, {})
-    resumed = state_of(CUDA)
-    checkpoint.restore(resumed, path)
+    path = checkpoint.save_checkpoint(half, tmp_path, checkpoint.CheckpointRecord())
+    resumed = state_on(CUDA)
+    checkpoint.restore_state(resumed, path)
     found = []
     for step in range(4, 8):
-        train_step(resumed, batch_of(step), total_steps=100)
+        train_step(resumed, batch_of(step, SHAPE, B), total_steps=100)
         found.append(resumed.sums.reduce()["lm_loss"])
     assert found == pytest.approx(wanted[4:], rel=1e-2)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, SMALL, random_task, run_script, write_kaggle
+from tests.builders.programs import Finished, Running, run_process
+from tests.conftest import ROOT, SMALL, random_task, write_kaggle
 
 NOTEBOOK = ROOT / "examples" / "kaggle_arc_agi_2.ipynb"
 
@@ -55,51 +57,69 @@ def test_what_it_installs_is_what_the_project_needs_and_kaggle_has_not(
     assert installed - needed == {f"numpy=={np.__version__}"}  # the one that is there
 
 
+def run_cells(settings: Mapping[str, object]) -> None:
+    """Runs the notebook in this process, and what it starts in copies of it: one rank in place of torchrun's."""
+
+    def run(command: list[str], check: bool, cwd: Path) -> Finished:
+        words = command[1:]
+        if "torch.distributed.run" in words:
+            words = words[words.index("eval_arc_k10.py") :]
+        if words[0] != "-m":
+            words = [str(cwd / words[0]), *words[1:]]
+        process = Running(words, {key: str(value) for key, value in settings.items()})
+        out, err = process.communicate(timeout=240)
+        print(out, err)
+        if check and process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        return Finished(process.returncode or 0, out, err)
+
+    environment = {key: str(value) for key, value in settings.items()}
+    with mock.patch.dict(os.environ, environment), mock.patch.object(subprocess, "run", run):
+        exec("\n\n".join(code_cells()), {})
+
+
 @pytest.mark.parametrize("scoring", [False, True])
 @pytest.mark.parametrize("valid", [False, True])
-def test_a_failure_on_the_way_keeps_the_submission(scoring: bool, valid: bool, tmp_path: Path) -> None:
+def test_a_failure_on_the_way_keeps_the_submission(
+    scoring: bool, valid: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Fine-tuning that fails when its first submission is there: a dry run fails after it, the scoring run does not."""
     repository, work = tmp_path / "repository", tmp_path / "work"
     for folder in (repository, work):
         folder.mkdir()
-    for name in ("dataset", "evaluators", "models", "training", "utils", "pyproject.toml"):
-        (repository / name).symlink_to(ROOT / name)
+    (repository / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
     (repository / "build_dataset.py").write_text("")
     (repository / "eval_arc_k10.py").write_text(FAILS)
     challenge = {"a": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}]}}
     for subset in ("evaluation", "test"):
         (tmp_path / f"arc-agi_{subset}_challenges.json").write_text(json.dumps(challenge))
     first = json.dumps({"a" if valid else "b": [{"attempt_1": [[3]], "attempt_2": [[3]]}]})
-    settings = {"TRM_COMPETITION": tmp_path, "TRM_REPOSITORY": repository, "TRM_WORK": work, "FIRST": first}
-    settings |= {"TRM_WHEELS": tmp_path / "none", "TRM_MORE": "epochs=1"}
+    settings: dict[str, object] = {
+        "TRM_COMPETITION": tmp_path,
+        "TRM_REPOSITORY": repository,
+        "TRM_WORK": work,
+        "TRM_WHEELS": tmp_path / "none",
+        "TRM_MORE": "epochs=1",
+        "FIRST": first,
+    }
     if scoring:
-        settings["KAGGLE_IS_COMPETITION_RERUN"] = "1"
-    ran = subprocess.run(
-        [sys.executable, "-c", "\n\n".join(code_cells())],
-        env={**os.environ, **{key: str(value) for key, value in settings.items()}},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert "out of memory" in ran.stderr
+        run_cells(settings | {"KAGGLE_IS_COMPETITION_RERUN": "1"})
+    else:
+        with pytest.raises(RuntimeError, match="fine-tuning ended with status 1"):
+            run_cells(settings)
+    printed = capsys.readouterr().out
+    assert "out of memory" in printed
     assert (work / "submission.json").read_text() == first
-    assert ("is valid: 1 tasks" in ran.stdout) is valid
-    assert (ran.returncode == 0) is scoring, ran.stderr[-3000:]
-    assert "fine-tuning ended with status 1, the check of the submission with" in (
-        ran.stdout if scoring else ran.stderr
-    )
+    assert ("is valid: 1 tasks" in printed) is valid
+    assert ("fine-tuning ended with status 1, the check of the submission with" in printed) is scoring
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scoring", [False, True])
-def test_the_notebook_leaves_a_submission(scoring: bool, small_data: Path, tmp_path: Path) -> None:
+def test_the_notebook_leaves_a_submission(
+    scoring: bool, small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A dry run on the public tasks; the scoring run on those whose answers nobody has."""
-    checkpoint = tmp_path / "checkpoint"
-    done = run_script(
-        "pretrain_no_eval.py", f"data_paths=[{small_data}]", "epochs=4", f"checkpoint_path={checkpoint}", *SMALL
-    )
-    assert done.returncode == 0, done.stderr
     competition, work = tmp_path / "competition", tmp_path / "work"
     competition.mkdir()
     work.mkdir()
@@ -111,22 +131,21 @@ def test_the_notebook_leaves_a_submission(scoring: bool, small_data: Path, tmp_p
         path.rename(path.with_name(path.name.replace("arc_", "arc-agi_", 1)))
     assert prefix.parent == competition
     settings = {
-        **{"TRM_COMPETITION": competition, "TRM_REPOSITORY": ROOT, "TRM_CHECKPOINT": checkpoint, "TRM_WORK": work},
-        **{"TRM_WHEELS": tmp_path / "none", "TRM_AUGMENTATIONS": 3, "TRM_MINUTES": 0.3, "TRM_DRY_MINUTES": 0.3},
+        **{"TRM_COMPETITION": competition, "TRM_REPOSITORY": ROOT, "TRM_CHECKPOINT": small_run, "TRM_WORK": work},
+        **{"TRM_WHEELS": tmp_path / "none", "TRM_AUGMENTATIONS": 3, "TRM_MINUTES": 0.3, "TRM_DRY_MINUTES": 0.2},
         "TRM_MORE": " ".join((*SMALL, "epochs=100000", "eval_interval=100000", "puzzle_rows=mean")),
     }
-    if scoring:
-        settings["KAGGLE_IS_COMPETITION_RERUN"] = "1"
-    ran = subprocess.run(
-        [sys.executable, "-c", "\n\n".join(code_cells())],
-        env={**os.environ, **{key: str(value) for key, value in settings.items()}, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
+    if scoring:  # as it runs on Kaggle, all processes and imports included
+        code = ("-c", "\n\n".join(code_cells()))
+        done = run_process(
+            *code, KAGGLE_IS_COMPETITION_RERUN="1", **{key: str(value) for key, value in settings.items()}
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        printed = done.stdout
+    else:
+        run_cells(settings)
+        printed = capsys.readouterr().out
     built = json.loads((work / "submission.json").read_text())
     assert set(built) == {f"{'test' if scoring else 'evaluation'}{i}" for i in range(3)}
     assert all(set(entry) == {"attempt_1", "attempt_2"} for entries in built.values() for entry in entries)
-    assert "is valid: 3 tasks, 3 test inputs, 2 attempts each" in ran.stdout
+    assert "is valid: 3 tasks, 3 test inputs, 2 attempts each" in printed

@@ -8,8 +8,8 @@ from functools import cache
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.project.test_boundaries import SOURCES, tree
+from tests.builders.programs import ROOT
+from tests.builders.sources import SOURCES, tree
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 QUOTES = re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE)

@@ -175,7 +175,7 @@ def test_micro_batches_are_saved_and_resumed(tmp_path: Path) -> None:
         train_step(straight, batch_of(step), total_steps=10)
     for step in range(3):
         train_step(first, batch_of(step), total_steps=10)
-    checkpoint.restore(resumed, checkpoint.save(first, tmp_path, {}))
+    checkpoint.restore_state(resumed, checkpoint.save_checkpoint(first, tmp_path, checkpoint.CheckpointRecord()))
     for step in range(3, 6):
         train_step(resumed, batch_of(step), total_steps=10)
     assert_equal(resumed, straight)
@@ -221,7 +221,7 @@ def test_what_buckets_take_in_a_real_run_is_their_fraction(small_data: Path) -> 
     saved = state.carries.state_dict()
     taken = saved["taken"].numpy()
     assert taken.sum() > 100 * 8 / 6
-    assert np.abs(taken - np.array(state.shape.shares) * taken.sum()).max() <= 3 * 8
+    assert np.abs(taken - np.array(state.shape.fractions) * taken.sum()).max() <= 3 * 8
     assert int(saved["advanced"].sum() + saved["created"].sum()) == 100 * 8
 
 

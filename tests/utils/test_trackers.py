@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import ROOT, SMALL, run_script
 from utils import trackers
+from utils.errors import SettingError
 from utils.metrics_log import MetricsLog, read_metrics
 from utils.trackers import TrackerConfig, check_tracker, open_tracker
 
@@ -47,7 +48,7 @@ def test_tensorboard_holds_each_step_once_over_a_resume(tmp_path: Path) -> None:
         assert [line["step"] for line in read_metrics(log.path)] == [10, 20, 30]  # type: ignore[arg-type]
 
 
-def in_process(code: str, **environment: str) -> str:
+def run_offline(code: str, **environment: str) -> str:
     """Runs code in which every connection but to a local socket fails; returns what it printed."""
     guard = (
         "import socket\n"
@@ -71,10 +72,13 @@ def in_process(code: str, **environment: str) -> str:
 TWO_STARTS = """
 import time
 from pathlib import Path
-from tests.utils.test_trackers import opened
 from utils import trackers
+folder = Path({folder!r})
+folder.mkdir()
+config = trackers.TrackerConfig(name={name!r})
+settings = {{"lr": 0.1, "arch": {{"hidden_size": 8}}}}
 for step, value in ((0, 0.5), (1, 0.25)):
-    tracker = opened({name!r}, Path({folder!r}), step)
+    tracker = trackers.open_tracker(config, folder, "brisk-otter", "trm", settings, step)
     tracker.log(step + 1, {{"lm_loss": value}})
     trackers.close_all()
     time.sleep(1.1)  # wandb names a start by its second
@@ -84,7 +88,7 @@ for step, value in ((0, 0.5), (1, 0.25)):
 def test_trackio_keeps_one_run_on_this_machine(tmp_path: Path) -> None:
     pytest.importorskip("trackio", reason="trackio is not installed")
     code = TWO_STARTS.format(name="trackio", folder=str(tmp_path / "run"))
-    said = in_process(code, TRACKIO_DIR=str(tmp_path / "home"), TRACKIO_SPACE_ID="someone/space", HF_TOKEN="x")
+    said = run_offline(code, TRACKIO_DIR=str(tmp_path / "home"), TRACKIO_SPACE_ID="someone/space", HF_TOKEN="x")
     assert said == ""
     with sqlite3.connect(tmp_path / "home" / "trm.db") as database:
         rows = database.execute("select run_id, run_name, step, metrics from metrics order by id").fetchall()
@@ -95,7 +99,7 @@ def test_trackio_keeps_one_run_on_this_machine(tmp_path: Path) -> None:
 def test_wandb_offline_asks_nothing_and_resumes_under_one_id(tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="wandb is not installed")
     code = TWO_STARTS.format(name="wandb", folder=str(tmp_path / "run"))
-    said = in_process(code, HOME=str(tmp_path / "home"), WANDB_API_KEY="", WANDB_MODE="online")
+    said = run_offline(code, HOME=str(tmp_path / "home"), WANDB_API_KEY="", WANDB_MODE="online")
     assert said == ""
     identity = json.loads((tmp_path / "run" / trackers.TRACKER).read_text())["id"]
     files = sorted((tmp_path / "run" / "wandb").glob(f"offline-run-*-{identity}/run-{identity}.wandb"))
@@ -114,7 +118,7 @@ except ValueError as error:
     print(error)
 """
     nobody = {"HOME": str(tmp_path), "HF_HOME": str(tmp_path), "WANDB_API_KEY": "", "HF_TOKEN": ""}
-    said = in_process(code, **nobody)
+    said = run_offline(code, **nobody)
     assert said.startswith(f"tracker.mode=online finds no login for {name} (") and said.count("\n") == 1
 
 
@@ -123,7 +127,7 @@ def test_a_missing_package_is_one_sentence_that_names_the_extra(name: str, monke
     for loaded in [module for module in sys.modules if module.startswith(("torch.utils.tensorboard", name))]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(SettingError) as error:
         check_tracker(TrackerConfig(name=name))  # type: ignore[arg-type]
     assert f'tracker={name} needs its package: pip install -e ".[{name}]"' in str(error.value)
     assert "\n" not in str(error.value)
@@ -135,16 +139,16 @@ def test_a_folder_of_the_name_is_no_package(tmp_path: Path, monkeypatch: pytest.
     for loaded in [module for module in sys.modules if module.split(".")[0] == "wandb"]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    with pytest.raises(ValueError, match="only a folder wandb was found"):
+    with pytest.raises(SettingError, match="only a folder wandb was found"):
         check_tracker(TrackerConfig(name="wandb"))
 
 
-def test_a_run_without_its_tracker_ends_before_it_makes_a_folder(small_data: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys, runpy; sys.modules['wandb'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0], {}, '__main__')"
-    )
+def test_a_run_without_its_tracker_ends_before_it_makes_a_folder(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # type: ignore[arg-type]
     done = run_script(
-        *("-c", code, "pretrain_no_eval.py", "tracker=wandb", f"data_paths=[{small_data}]", "epochs=2", *SMALL),
+        *("pretrain_no_eval.py", "tracker=wandb", f"data_paths=[{small_data}]", "epochs=2", *SMALL),
         f"checkpoint_path={tmp_path / 'run'}",
     )
     assert done.returncode == 2

@@ -10,7 +10,7 @@ from typing import Protocol
 from dataset import canvas
 from dataset.canvas import Canvas
 from dataset.data_shape import DataShape
-from dataset.sampling.bucket_streams import LaneStreams, Position, demand_of
+from dataset.sampling.bucket_streams import BucketStreams, Position, measure_demand
 from dataset.sampling.joined import Batch, JoinedSplits
 from dataset.sampling.sampler import BatchSampler
 from dataset.storage import Split
@@ -58,7 +58,7 @@ def open_training_data(config: RunConfig, splits: Sequence[Split]) -> TrainingDa
     canvases = choose_canvases(config, sampler.data)
     if len(canvases) == 1:
         return WholeCanvasData(sampler, canvases[0])
-    return BucketedData(LaneStreams(sampler.data, canvases, config.seed), sampler.num_steps)
+    return BucketedData(BucketStreams(sampler.data, canvases, config.seed), sampler.num_steps)
 
 
 def choose_canvases(config: RunConfig, data: JoinedSplits) -> tuple[Canvas, ...]:
@@ -71,9 +71,9 @@ def choose_canvases(config: RunConfig, data: JoinedSplits) -> tuple[Canvas, ...]
     if config.canvases is None:
         return (whole,)
     if config.canvases == "fitted":
-        extents, visits = demand_of(data)
-        return canvas.fitted(extents, visits, whole, partial(example_cost, config.arch))
-    return canvas.checked(config.canvases, whole)
+        extents, visits = measure_demand(data)
+        return canvas.fit_canvases(extents, visits, whole, partial(example_cost, config.arch))
+    return canvas.validate_canvases(config.canvases, whole)
 
 
 class WholeCanvasData:
@@ -85,7 +85,7 @@ class WholeCanvasData:
     @property
     def shape(self) -> DataShape:
         data = self.sampler.data
-        return DataShape.of(data.metadata, data.num_puzzle_identifiers, (self.canvas,))
+        return DataShape.from_metadata(data.metadata, data.num_puzzle_identifiers, (self.canvas,))
 
     def num_steps(self, interval: int) -> int:
         return self.sampler.num_steps(interval)
@@ -93,7 +93,7 @@ class WholeCanvasData:
     def batches(self, carries: Carries, interval: int, position: int) -> Generator[StepBatch, None, None]:
         (bucket,) = carries
         # The rows of a micro-batch over all ranks are neighbours in the global batch, whatever the number of ranks.
-        yield from self.sampler.stream(interval, position, chunk_size=bucket.size)
+        yield from self.sampler.stream(interval, position, micro_batch_size=bucket.size)
 
     def __str__(self) -> str:
         return ""
@@ -107,13 +107,13 @@ class BucketedData:
         num_steps: the steps of an interval on the whole canvas, which are also those on several.
     """
 
-    def __init__(self, streams: LaneStreams, num_steps: Callable[[int], int]) -> None:
+    def __init__(self, streams: BucketStreams, num_steps: Callable[[int], int]) -> None:
         self.streams, self._num_steps = streams, num_steps
 
     @property
     def shape(self) -> DataShape:
-        data, fractions = self.streams.data, tuple(self.streams.shares.tolist())
-        return DataShape.of(data.metadata, data.num_puzzle_identifiers, self.streams.canvases, fractions)
+        data, fractions = self.streams.data, tuple(self.streams.fractions.tolist())
+        return DataShape.from_metadata(data.metadata, data.num_puzzle_identifiers, self.streams.canvases, fractions)
 
     def num_steps(self, interval: int) -> int:
         return self._num_steps(interval)
@@ -135,5 +135,5 @@ class BucketedData:
         return self.streams.stream(bucket, size, position, distributed.rank(), distributed.world_size())
 
     def __str__(self) -> str:
-        fractions = zip(self.streams.canvases, self.streams.shares, strict=True)
+        fractions = zip(self.streams.canvases, self.streams.fractions, strict=True)
         return "canvases " + ", ".join(f"{canvas} ({fraction:.0%})" for canvas, fraction in fractions)

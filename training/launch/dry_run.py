@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from training import checkpoint, cost_model
-from training.checkpoint import found
+from training.checkpoint import list_checkpoints
 from training.cost_model import Memory, Workload
 from training.launch.run import Run
 from training.optim.schedule import StepPlan
@@ -40,7 +40,7 @@ def describe_dry_run(run: Run, state: TrainState, plan: StepPlan, predictions: i
     Raises:
         InputError: where the run itself would refuse to start.
     """
-    start = checkpoint.start(state, run.directory, run.identity)
+    start = checkpoint.start_state(state, run.directory, run.identity)
     left = plan.total_steps - state.step
     lines = [
         "dry run: nothing is written",
@@ -101,7 +101,7 @@ def device_flop(run: Run, state: TrainState, steps: int, predictions: int) -> fl
     """Returns the FLOPs of one device in so many training steps and all evaluations."""
     config, arch, vocab = run.config, run.config.arch, state.shape.vocab_size
     slots = config.global_batch_size / run.world_size
-    fractions: Sequence[float] = state.shape.shares or (1.0,)
+    fractions: Sequence[float] = state.shape.fractions or (1.0,)
     workloads = [
         Workload(bucket.canvas.cells, slots * fraction)
         for bucket, fraction in zip(state.carries, fractions, strict=True)
@@ -124,7 +124,7 @@ def _disk(run: Run, state: TrainState, intervals: int) -> str:
 def _folder(directory: Path) -> str:
     if not directory.exists():
         return f"folder     {directory} would be made"
-    kept = len(found(directory))
+    kept = len(list_checkpoints(directory))
     replaced = [name for name in REPLACED if (directory / name).exists()]
     return f"folder     {directory} exists: {kept} checkpoint(s) stay" + (
         f", {', '.join(replaced)} replaced" if replaced else ""

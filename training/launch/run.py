@@ -13,17 +13,12 @@ from dataset import storage
 from dataset.storage import Split
 from training import checkpoint
 from training.buckets.data import TrainingData, open_training_data
+from training.checkpoint import CheckpointRecord
 from training.config import RunConfig
 from training.state import TrainState
 from utils import distributed, metrics_log, progress, run_directory, trackers
 from utils.errors import SettingError
 from utils.progress import progress_callback
-
-RECIPE = (
-    *("global_batch_size", "epochs", "lr", "lr_min_ratio", "lr_warmup_steps", "weight_decay", "beta1", "beta2"),
-    *("atan2_scale", "puzzle_emb_lr", "puzzle_emb_weight_decay", "ema", "ema_rate", "canvases", "seed"),
-)
-"""The settings that a network's later users are told of."""
 
 
 @dataclass
@@ -37,6 +32,7 @@ class Run:
     data: what each data set is made of.
     say: prints one line on rank 0.
     metrics: the log; it writes nothing before `start_run` has opened it.
+    record: what each checkpoint says of the run; `start_run` makes it.
     """
 
     config: RunConfig
@@ -49,18 +45,7 @@ class Run:
     data: list[dict[str, Any]]
     say: Callable[[str], None] = progress.print0
     metrics: metrics_log.MetricsLog = field(default_factory=lambda: metrics_log.MetricsLog(None))
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What a checkpoint says of its run besides the state."""
-        settings = self.config.model_dump(mode="json")
-        seen = checkpoint.seen_tasks(self.config) | self.task_keys
-        recipe = {name: settings[name] for name in RECIPE}
-        stages = [*checkpoint.stages_before(self.config), {"run": self.name, "data": self.data, "recipe": recipe}]
-        return {
-            **{"config": settings, **self.identity, "task_keys": seen, "stages": stages},
-            "git": run_directory.git_commit(),
-        }
+    record: CheckpointRecord = field(default_factory=CheckpointRecord)
 
 
 def open_run(config: RunConfig) -> Run:
@@ -137,14 +122,15 @@ def open_data(run: Run, splits: Sequence[Split]) -> TrainingData:
 
 
 def start_run(run: Run, state: TrainState) -> str:
-    """Resumes or initialises the state (`training.checkpoint.start`), then opens the run's folder.
+    """Resumes or initialises the state (`training.checkpoint.start_state`), then opens the run's folder.
 
     The folder gets the settings, versions and manifests of this start.  Its log is cut off after the state's step.
 
     Returns:
         what the state starts from, as a sentence.
     """
-    sentence = checkpoint.start(state, run.directory, run.identity)
+    started = checkpoint.start_state(state, run.directory, run.identity)
+    run.record = checkpoint.start_record(run.config, run.name, run.data, run.identity, run.task_keys)
     manifests = [storage.open_manifest(path) for path in run.config.data_paths]
     folder = run_directory.open_run_directory(run.directory, run.name)
     run_directory.write_run_files(
@@ -153,7 +139,7 @@ def start_run(run: Run, state: TrainState) -> str:
     run.metrics = folder.metrics
     run.metrics.truncate_after(state.step)
     track(run, state.step)
-    return sentence
+    return str(started)
 
 
 def track(run: Run, step: int) -> None:
