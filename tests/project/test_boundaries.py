@@ -49,8 +49,9 @@ LAYERS = (
     ("training/launch/", "training/export/"),
     ("evaluators/inference/",),
     ("evaluators/",),
-    ("evaluators/report/", "evaluators/picture.py"),
-    ("evaluators/evaluation.py", "evaluators/solver.py"),
+    ("evaluators/report/",),
+    ("evaluators/arc.py", "evaluators/exact.py", "evaluators/picture.py"),
+    ("evaluators/tools.py", "evaluators/evaluation.py", "evaluators/solver.py"),
 )
 """The order of the parts, from the lowest up: a part imports none of a later line.  The longest prefix counts."""
 
