@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dataset.storage import checksums, compact, schema
-from dataset.storage.content import AugmentedTasks, PlainExamples, Provenance
+from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
 from dataset.storage.expanded_writer import expand_compact_files
 from dataset.storage.install import install_data_set
 from dataset.storage.schema import Manifest
@@ -22,7 +22,7 @@ Format = Literal["compact", "expanded"]
 def write_data_set(
     target: Path,
     content: AugmentedTasks,
-    provenance: Provenance,
+    provenance: DataOrigin,
     *,
     fmt: Format,
     seed: int,
@@ -65,7 +65,7 @@ def write_data_set(
 
 
 def write_examples(
-    target: Path, splits: Mapping[str, PlainExamples], vocab_size: int, provenance: Provenance
+    target: Path, splits: Mapping[str, PlainExamples], vocab_size: int, provenance: DataOrigin
 ) -> Manifest:
     """Writes examples that share the blank identifier, in the expanded format, and returns the manifest.
 
