@@ -37,7 +37,7 @@ def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Ma
         identifiers_start=settings.puzzle_identifiers_start,
         weights=selection.weights,
     )
-    provenance = DataOrigin(
+    origin = DataOrigin(
         sources=selection.sources,
         settings=selection.recorded | settings.recorded(),
         counts=selection.counts,
@@ -46,7 +46,7 @@ def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Ma
     return write_data_set(
         Path(settings.output_dir),
         content,
-        provenance,
+        origin,
         fmt=settings.format,
         seed=settings.seed,
         progress=progress,
