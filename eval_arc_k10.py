@@ -6,55 +6,87 @@ Trains and scores Sudoku and mazes too: evaluators=[exact].
         arch.halt_max_steps=10 +load_checkpoint=./checkpoint/step_220708 eval_interval=2000 epochs=2000 \\
         global_batch_size=128 ema=True +checkpoint_path=./checkpoint-eval lr_warmup_steps=200 lr=0.0001
 
-`epochs=0` evaluates the checkpoint as it is; `time_budget=MINUTES` fine-tunes for as long as prediction and writing
-leave and always ends in time.  Plain `python eval_arc_k10.py ...` runs the same lines on one device.
-Settings: config/cfg_eval.yaml.
+`epochs=0` evaluates the checkpoint as it is.  `time_budget=MINUTES` fine-tunes for as long as prediction and writing
+allow, and always ends in time.  Plain `python eval_arc_k10.py ...` runs the same lines on one device.
+Settings: docs/settings.md.
 """
 
 from __future__ import annotations
 
 from evaluators.evaluation import Evaluation
+from evaluators.scores import evaluation_folder
+from training.buckets.data import TrainingData
 from training.config import EvalConfig
 from training.launch.cli import run_script
 from training.launch.dry_run import describe_dry_run
-from training.launch.run import build_state, open_data, open_run, start
+from training.launch.run import Run, open_data, open_run, start_run
 from training.loop import train
-from training.optim.schedule import Plan
+from training.optim.schedule import StepPlan
+from training.prepare.prepare import prepare
+from training.state import TrainState
 from utils.cli import exit_with
-from utils.timers import Budget
+from utils.progress import print0
+from utils.timers import Deadline
 
 
 def main(config: EvalConfig) -> None:
-    budget = Budget.of(config.time_budget, config.deadline)
+    deadline = Deadline.from_settings(config.time_budget, config.deadline)
     run = open_run(config)
-    evaluation = Evaluation(run, config)
-    if budget is not None and not config.dry_run:
+    evaluation = Evaluation(config, run.directory, run.identity)
+    if deadline is not None and not config.dry_run:
         evaluation.submit_inputs()  # before anything that takes long, or fails
     data = open_data(run, [evaluation.training_split()])
-    plan = Plan.of(data.sampler, config.num_intervals)
-    run.say(f"{plan.total_steps} steps of fine-tuning, {evaluation.split.num_examples} test examples to predict")
+    plan = StepPlan.from_settings(config, data)
+    print0(f"{plan.total_steps} steps of fine-tuning, {evaluation.num_examples} test examples to predict")
 
-    state = build_state(run, data)
+    state = TrainState(config, data.shape, run.device)
+    prepare(state, config.should_compile(run.device))
     if config.dry_run:
-        run.say(describe_dry_run(run, state, plan, evaluation.split.num_examples))
+        print0(describe_dry_run(run, state, plan, evaluation.num_examples))
         return
-    run.say(start(run, state))
-    run.say(plan.outlook(state.step))
-    evaluation.warn_of_seen_tasks()
+    print0(start_run(run, state))
+    print0(plan.summary(state.step))
+    for sentence in evaluation.describe_seen_tasks():
+        print0(sentence)
     evaluation.submit_inputs()
-    shares = evaluation.divide(state, budget)
 
-    # An evaluation that was cut off at the end of an interval; a checkpoint as it is.
-    if budget is None and (state.step > 0 or plan.total_steps == 0) and plan.locate(state.step)[1] == 0:
-        evaluation.run(state)
-    until = shares.training if shares else None
-    if shares is None or until is not None:  # else there is no time to
-        for step in train(state, data, plan, run.metrics, run.directory, run.record, until):
-            run.say(f"checkpoint {run.directory / f'step_{step}'}")
-            if budget is None:
-                evaluation.run(state)
-    if shares is not None:
-        evaluation.run(state, until=shares.prediction)
+    if deadline is None:
+        evaluate_every_interval(run, evaluation, state, data, plan)
+    else:
+        evaluate_in_time(run, evaluation, state, data, plan, deadline)
+
+
+def evaluate_every_interval(
+    run: Run, evaluation: Evaluation, state: TrainState, data: TrainingData, plan: StepPlan
+) -> None:
+    """Fine-tunes to the end of the plan, and evaluates after each interval; first what a resumed run begins with."""
+    if plan.ends_interval(state.step):
+        evaluate(run, evaluation, state)
+    for step in train(state, data, plan, run.metrics, run.directory, run.record):
+        print0(f"checkpoint {run.directory / f'step_{step}'}")
+        evaluate(run, evaluation, state)
+
+
+def evaluate_in_time(
+    run: Run, evaluation: Evaluation, state: TrainState, data: TrainingData, plan: StepPlan, deadline: Deadline
+) -> None:
+    """Fine-tunes for as long as there is time, then evaluates once."""
+    split = evaluation.split_time(state, deadline)
+    print0(split.summary(deadline))
+    if split.training is not None:
+        for step in train(state, data, plan, run.metrics, run.directory, run.record, split.training):
+            print0(f"checkpoint {run.directory / f'step_{step}'}")
+    evaluate(run, evaluation, state, until=split.prediction)
+
+
+def evaluate(run: Run, evaluation: Evaluation, state: TrainState, until: float | None = None) -> None:
+    """Evaluates the state; rank 0 prints the scores, shows them on a page and logs them."""
+    result = evaluation.run(state, until)
+    if result is not None:
+        print0(result.summary(evaluation_folder(run.directory, state.step)))
+        if (page := result.write_page(run.directory)) is not None:
+            print0(f"to look at: {page}")
+        run.metrics.write(state.step, result.metrics)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
         ema=True evaluators=[] lr=0.0003 +checkpoint_path=./checkpoint global_batch_size=3072 \\
         eval_interval=1000 epochs=10000
 
-Plain `python pretrain_no_eval.py ...` runs the same lines on one device.  Settings: config/cfg_pretrain.yaml.
+Plain `python pretrain_no_eval.py ...` runs the same lines on one device.  Settings: docs/settings.md.
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from dataset.storage import open_split
 from training.config import PretrainConfig
 from training.launch.cli import run_script
 from training.launch.dry_run import describe_dry_run
-from training.launch.run import build_state, open_data, open_run, start
+from training.launch.run import open_data, open_run, start_run
 from training.loop import train
-from training.optim.schedule import Plan
+from training.optim.schedule import StepPlan
+from training.prepare.prepare import prepare
+from training.state import TrainState
 from utils.cli import exit_with
+from utils.progress import print0
 
 
 def main(config: PretrainConfig) -> None:
     run = open_run(config)
     data = open_data(run, [open_split(path, "train") for path in config.data_paths])
-    plan = Plan.of(data.sampler, config.num_intervals)
-    run.say(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} interval(s)")
+    plan = StepPlan.from_settings(config, data)
+    print0(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} interval(s)")
 
-    state = build_state(run, data)
+    state = TrainState(config, data.shape, run.device)  # all that a checkpoint stores, with fresh weights
+    prepare(state, config.should_compile(run.device))  # kernel, compilation, data parallelism
     if config.dry_run:
-        run.say(describe_dry_run(run, state, plan))
+        print0(describe_dry_run(run, state, plan))
         return
-    run.say(start(run, state))
-    run.say(plan.outlook(state.step))
+    print0(start_run(run, state))  # resumes, or loads other weights
+    print0(plan.summary(state.step))
 
-    # Saving is the last thing of an interval and the first thing a reader looks for, so it is part of the loop.
+    # `train` saves a checkpoint at the end of each interval, then yields.
     for step in train(state, data, plan, run.metrics, run.directory, run.record):
-        run.say(f"checkpoint {run.directory / f'step_{step}'}")
+        print0(f"checkpoint {run.directory / f'step_{step}'}")
 
 
 if __name__ == "__main__":

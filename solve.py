@@ -25,61 +25,61 @@ from evaluators import solver
 from evaluators.picture import draw_task
 from evaluators.solver import Solution, Solver
 from utils.cli import command
-from utils.errors import InputError
+from utils.errors import DataError, InputError, SettingError
 from utils.files import write_atomically
 
 
 def read_puzzle(path: Path, chosen: str | None) -> Task:
-    """The task of a file, or the one called `chosen` where the file has several.
+    """Returns the task of a file, or the one called `chosen` if the file has several.
 
     Raises:
-        ValueError: naming the file and what is wrong with it.
+        DataError: naming the file and what is wrong with it.
     """
     if not path.is_file():
-        raise ValueError(f"there is no file {path}: name a JSON file with one task")
+        raise DataError(f"there is no file {path}: name a JSON file with one task")
     value = tasks.read_json(path)
     if isinstance(value, dict) and "train" not in value and value and all(isinstance(v, dict) for v in value.values()):
         if chosen is None and len(value) > 1:
-            raise ValueError(
-                f"{path} holds {len(value)} tasks: choose one by --task, such as --task {next(iter(value))}"
+            raise SettingError(
+                f"{path} has {len(value)} tasks: choose one by --task, such as --task {next(iter(value))}"
             )
         name = next(iter(value)) if chosen is None else chosen
         if name not in value:
-            raise ValueError(f"{path} has no task {name}: it has {', '.join(list(value)[:5])}, ..")
+            raise SettingError(f"{path} has no task {name}: it has {', '.join(list(value)[:5])}, ..")
         return tasks.parse_task(name, "own", value[name], f"{path}: task {name!r}")
     return tasks.parse_task(path.stem, "own", value, str(path))
 
 
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
-    """`key=value` as on the command line of eval_arc_k10.py."""
+    """Returns settings that are given as `key=value`, as on the command line of eval_arc_k10.py."""
     if wrong := [item for item in given if "=" not in item]:
-        raise ValueError(f"{wrong[0]!r} is no setting: write it as key=value, such as lr=1e-4")
+        raise SettingError(f"{wrong[0]!r} is not a setting: write it as key=value, such as lr=1e-4")
     try:
         return {key: yaml.safe_load(value) for key, value in (item.split("=", 1) for item in given)}
     except yaml.YAMLError:
-        raise ValueError(
+        raise SettingError(
             f"--settings {' '.join(given)} cannot be read: quote lists, as in 'canvases=[[11,11]]'"
         ) from None
 
 
 def answers_beside(picture: Path, puzzle: Path) -> Path:
-    """Where all attempts go: beside the picture, under a name that puzzles do not have.
+    """Returns where all attempts are written: beside the picture, under a name that puzzles do not have.
 
     Raises:
-        ValueError: if there is no place for the picture, or the puzzle's own file would be overwritten.
+        SettingError: if the picture cannot be written there, or the puzzle's own file would be overwritten.
     """
     if picture.suffix != ".png" or not picture.resolve().parent.is_dir():
-        raise ValueError(f"--out {picture} is no place for a picture: name a file in a folder that is there, .png")
+        raise SettingError(f"--out {picture} is not a place for a picture: name a .png in a folder that exists")
     answers = picture.with_suffix(".attempts.json")
     if puzzle.resolve() in (picture.resolve(), answers.resolve()):
-        raise ValueError(f"--out {picture} would overwrite the puzzle {puzzle}: give another name to one of them")
+        raise SettingError(f"--out {picture} would overwrite the puzzle {puzzle}: give another name to one of them")
     return answers
 
 
-def digits(found: Solution) -> str:
-    """The best attempt at each test input, and how sure it is."""
+def format_best(solution: Solution) -> str:
+    """Returns the best attempt at each test input as digits, and how sure it is."""
     lines = []
-    for i, candidates in enumerate(found.attempts, start=1):
+    for i, candidates in enumerate(solution.attempts, start=1):
         if not candidates:
             lines.append(f"test input {i}: no prediction showed a grid")
             continue
@@ -89,13 +89,31 @@ def digits(found: Solution) -> str:
     return "\n".join(lines)
 
 
-def as_json(found: Solution, conditions: dict[str, Any]) -> str:
-    """All attempts, the best first, and under what conditions they were made."""
+def to_json(solution: Solution, conditions: dict[str, Any]) -> str:
+    """Returns all attempts, the best first, and under what conditions they were made."""
     tests = [
         [{"grid": c.grid.tolist(), "votes": c.votes, "halt": round(c.mean_halt, 4)} for c in candidates]
-        for candidates in found.attempts
+        for candidates in solution.attempts
     ]
-    return json.dumps({"puzzle": found.name, "attempts": tests, "conditions": conditions}) + "\n"
+    return json.dumps({"puzzle": solution.task.id, "attempts": tests, "conditions": conditions}) + "\n"
+
+
+def solve_puzzle(given: argparse.Namespace) -> str:
+    """Solves the puzzle, writes the picture and the attempts, and returns what to print."""
+    answers = answers_beside(given.out, given.puzzle)
+    if importlib.util.find_spec("PIL") is None:
+        raise InputError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"')
+    task = read_puzzle(given.puzzle, given.task)
+    solution = Solver.load(given.weights, **parse_settings(given.settings)).solve(
+        task,
+        augmentations=given.augmentations,
+        finetune_steps=given.steps,
+        seed=given.seed,
+    )
+    conditions = {name: str(value) for name, value in vars(given).items() if name not in ("out", "attempts")}
+    write_atomically(answers, to_json(solution, conditions))
+    draw_task(solution.describe(given.attempts), given.out)
+    return f"{format_best(solution)}\nto look at: {given.out}; all attempts: {answers}"
 
 
 @command
@@ -104,7 +122,7 @@ def main() -> None:
     parser.add_argument("puzzle", type=Path, help="a JSON file with demonstrations and test inputs")
     parser.add_argument("--weights", type=Path, required=True, help="an exported network, a checkpoint or a run")
     parser.add_argument("--out", type=Path, default=Path("answer.png"), help="the picture (answer.png)")
-    parser.add_argument("--task", help="which one, where the file has several")
+    parser.add_argument("--task", help="which task, if the file has several")
     parser.add_argument(
         "--augmentations", type=int, default=solver.AUGMENTATIONS, help="besides the puzzle itself (64)"
     )
@@ -112,22 +130,7 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=3, help="in the picture (3)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--settings", nargs="+", default=[], help="key=value .., as of eval_arc_k10.py")
-    given = parser.parse_args()
-    answers = answers_beside(given.out, given.puzzle)
-    if importlib.util.find_spec("PIL") is None:
-        raise InputError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"')
-    task = read_puzzle(given.puzzle, given.task)
-    solved = Solver.load(given.weights, **parse_settings(given.settings)).solve(
-        task.to_json(),
-        name=task.id,
-        augmentations=given.augmentations,
-        finetune_steps=given.steps,
-        seed=given.seed,
-    )
-    conditions = {name: str(value) for name, value in vars(given).items() if name not in ("out", "attempts")}
-    write_atomically(answers, as_json(solved, conditions))
-    draw_task(solved.described(given.attempts), given.out)
-    print(f"{digits(solved)}\nto look at: {given.out}; all attempts: {answers}")
+    print(solve_puzzle(parser.parse_args()))
 
 
 if __name__ == "__main__":

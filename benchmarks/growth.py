@@ -1,10 +1,10 @@
-"""How time per step and memory grow with canvas, batch, puzzles and ranks, beside what `training.cost_model` predicts.
+"""Measures how time and memory of a step grow with canvas, batch, puzzles and ranks, beside `training.cost_model`.
 
-    python -m benchmarks.growth RESULT.json [--plot docs/growth.png]     # measures, or draws again with --only-plot
+    python -m benchmarks.growth RESULT.json [--plot docs/figures/growth.png]   # measures, or draws again (--only-plot)
 
-Canvas, batch and puzzles are measured on one thread in CPU time, which does not grow with what else a machine does;
-ranks by the clock.  The model takes its rate and the fixed part of a step from two points of a series (the smallest,
-and 400 cells or 8 examples) and predicts the others; from the smallest table and from one rank it predicts the rest.
+Canvas, batch and puzzles are measured in CPU time of one thread, which other programs on the machine do not change;
+ranks are measured by the clock.  The model takes its rate and the fixed part of a step from two points of a series (the
+smallest, and 400 cells or 8 examples) and predicts the others.  For puzzles and ranks it predicts from the first point.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from benchmarks.sections.steps import SMALL, Size, arch_of, batch_of, ours, stat
 from benchmarks.timing import best
 from models.puzzle_table import PuzzleTable
 from training import cost_model
-from training.buckets.slots import whole
-from training.cost_model import Machine, Part
+from training.cost_model import Machine, Workload
 from training.step import train_step
 from utils import distributed
 
@@ -58,8 +57,8 @@ def _cpu_seconds(call: Callable[[], object], budget: float = 3.0) -> float:
     return min(times)
 
 
-def part_of(size: Size) -> list[Part]:
-    return [Part(size.cells, size.B)]
+def workload_of(size: Size) -> list[Workload]:
+    return [Workload(size.cells, size.B)]
 
 
 def _status(field: str) -> float:
@@ -78,12 +77,12 @@ def _series(sizes: dict[int, Size], device: torch.device, anchor: int) -> list[P
 
 def predicted(sizes: dict[int, Size], measured: dict[int, float], anchor: int) -> list[Point]:
     """Measured times beside the model's, whose fixed part and rate come from the first of the sizes and the anchor."""
-    flop = {at: cost_model.step_flop(arch_of(size), part_of(size)) for at, size in sizes.items()}
+    flop = {at: cost_model.step_flop(arch_of(size), workload_of(size)) for at, size in sizes.items()}
     first = next(iter(sizes))
     flops = (flop[anchor] - flop[first]) / (measured[anchor] - measured[first])
     machine = Machine(flops, fixed=measured[anchor] - flop[anchor] / flops)
     return [
-        Point(at, measured[at], cost_model.step_seconds(arch_of(size), part_of(size), machine))
+        Point(at, measured[at], cost_model.step_seconds(arch_of(size), workload_of(size), machine))
         for at, size in sizes.items()
     ]
 
@@ -99,7 +98,7 @@ def _by_puzzles(device: torch.device) -> list[Point]:
         state.table = PuzzleTable(rows, size.D, device)
         state.table.weights.fill_(0.0)  # so that the system really gives the memory
         held = _status("VmRSS") - before
-        found.append((rows, _cpu_seconds(lambda: train_step(state, whole(batch), total_steps=10**6)), held))
+        found.append((rows, _cpu_seconds(lambda: train_step(state, batch, total_steps=10**6)), held))
         state.table = None
     return [Point(rows, spent, found[0][1], held, 4.0 * rows * size.D) for rows, spent, held in found]
 
@@ -128,9 +127,7 @@ def _worker() -> None:
     if distributed.is_main():
         print(spent, flush=True)
     distributed.barrier()
-    os._exit(0)  # Gloo's threads now and then abort a process that takes itself apart (PyTorch 2.13)
-    distributed.barrier()
-    distributed.teardown()
+    os._exit(0)  # Gloo's threads sometimes abort a process that ends in the usual way (PyTorch 2.13)
 
 
 def measure(device: torch.device, found: Callable[[dict[str, Any]], object] = lambda series: None) -> dict[str, Any]:

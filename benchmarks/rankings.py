@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from evaluators.tools import compare, comparison_table
+from evaluators.tools import compare, format_comparison
 from utils.cli import command
 from utils.run_directory import git_commit
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("predictions", type=Path, nargs="+", help="predictions.npz of evaluations on it")
     given = parser.parse_args()
     rows = compare(given.data, given.predictions)
-    print(comparison_table(rows))
+    print(format_comparison(rows))
     sizes = {str(path): path.stat().st_size for path in given.predictions}
     print(json.dumps({"git": git_commit(), "data": str(given.data), "bytes": sizes, "results": rows}))
 

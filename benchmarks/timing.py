@@ -1,7 +1,7 @@
-"""Time per call, the device's work included.
+"""Measures the time of a call, the device's work included.
 
-Machines that others use too are slow now and then: what is compared is measured in turns, and the best of many calls
-says more than their mean.
+Shared machines are slow from time to time.  What is compared is therefore measured in turns, and the best of many
+calls says more than their mean.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ clock: Callable[[], float] = time.perf_counter
 
 
 def use_cpu_time() -> None:
-    """From now on one thread computes and its CPU time counts."""
+    """Uses one thread from now on, and measures its CPU time."""
     global clock
     torch.set_num_threads(1)
     clock = time.process_time
@@ -35,8 +35,10 @@ def once(call: Callable[[], object], device: torch.device) -> float:
 def in_turns(
     calls: Mapping[str, Callable[[], object]], device: torch.device, least: int = 5, budget: float = 4.0
 ) -> dict[str, list[float]]:
-    """Seconds of each call, round by round, after two that warm up; at least `least` rounds and about `budget` seconds
-    for each call."""
+    """Returns the seconds of each call, round by round.
+
+    Two calls warm up.  Then at least `least` rounds are made, and about `budget` seconds are spent on each call.
+    """
     for call in calls.values():
         call()
         call()
@@ -51,12 +53,12 @@ def in_turns(
 
 
 def seconds(call: Callable[[], object], device: torch.device, least: int = 5, budget: float = 4.0) -> float:
-    """The median time of a call."""
+    """Returns the median time of a call."""
     return statistics.median(in_turns({"": call}, device, least, budget)[""])
 
 
 def best(call: Callable[[], object], device: torch.device, least: int = 5, budget: float = 4.0) -> float:
-    """The shortest time of a call."""
+    """Returns the shortest time of a call."""
     return min(in_turns({"": call}, device, least, budget)[""])
 
 

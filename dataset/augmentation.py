@@ -1,4 +1,4 @@
-"""An augmentation: a dihedral transform and a colour permutation.  It alone applies, inverts, names, parses itself."""
+"""`Augmentation`: a dihedral transform and a colour permutation, and how to apply, invert, name and parse it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+
+from utils.errors import DataError
 
 NUM_DIHEDRAL = 8
 NUM_COLOURS = 10
@@ -21,7 +23,7 @@ _NAME = re.compile(r"(?P<task>.+)\|\|\|t(?P<dihedral>[0-7])\|\|\|(?P<colours>[0-
 
 
 def dihedral(grid: np.ndarray, transform: int) -> np.ndarray:
-    """`grid` [h, w] under a transform: 0 identity, 1/2/3 rotate by 90/180/270 degrees counter-clockwise,
+    """Returns `grid` [h, w] under a transform: 0 identity, 1/2/3 rotate by 90/180/270 degrees counter-clockwise,
     4 flip left-right, 5 flip up-down, 6 transpose, 7 rotate by 90 degrees, then flip left-right."""
     if transform in (1, 2, 3):
         return np.rot90(grid, transform)
@@ -39,7 +41,7 @@ class Augmentation:
     """`dihedral` in 0..7; `colours[c]` is the colour that c becomes.  Colour 0 stays 0.
 
     Raises:
-        ValueError: if it is not one.
+        ValueError: if the transform or the permutation does not exist.
     """
 
     dihedral: int = 0
@@ -56,41 +58,45 @@ class Augmentation:
         return self == Augmentation()
 
     def apply(self, grid: np.ndarray) -> np.ndarray:
-        """The augmented grid, uint8."""
+        """Returns the augmented grid, uint8."""
         return np.ascontiguousarray(dihedral(np.asarray(self.colours, dtype=np.uint8)[grid], self.dihedral))
 
     def invert(self, grid: np.ndarray) -> np.ndarray:
-        """The grid of which `apply` makes `grid`."""
-        back = np.argsort(self.colours).astype(np.uint8)
-        return np.ascontiguousarray(back[dihedral(np.asarray(grid), int(DIHEDRAL_INVERSE[self.dihedral]))])
+        """Returns the grid that `apply` turns into `grid`."""
+        cells = np.ascontiguousarray(grid, dtype=np.uint8)
+        height, width = cells.shape
+        original = np.empty(cells.size, dtype=np.uint8)
+        colours = np.asarray(self.colours, dtype=np.uint8)
+        shape = undo_augmentation(cells.reshape(-1), height, width, width, self.dihedral, colours, 0, original)
+        return original.reshape(shape)
 
     def name(self, task_id: str) -> str:
-        """The puzzle's name: the task's own for the identity, else TASK|||t{dihedral}|||{ten digits}."""
+        """Returns the puzzle's name: the task's id for the identity, else TASK|||t{dihedral}|||{ten digits}."""
         if self.is_identity:
             return task_id
         return f"{task_id}{SEPARATOR}t{self.dihedral}{SEPARATOR}{''.join(map(str, self.colours))}"
 
     @classmethod
     def parse(cls, name: str) -> tuple[str, Augmentation]:
-        """The task and the augmentation of a puzzle's name.
+        """Returns the task's id and the augmentation that a puzzle's name tells.
 
         Raises:
-            ValueError: if it has the separator, yet is not what `name` gives.
+            DataError: if it contains the separator, but is not a name that `name` returns.
         """
         if SEPARATOR not in name:
             return name, cls()
         match = _NAME.fullmatch(name)
         if match is None:
-            raise ValueError(f"{name!r} is no puzzle's name: expected TASK or TASK|||t(0..7)|||(ten digits)")
+            raise DataError(f"{name!r} is not a puzzle's name: use TASK or TASK|||t(0..7)|||(ten digits)")
         return match["task"], cls(int(match["dihedral"]), tuple(int(digit) for digit in match["colours"]))
 
 
 @njit(cache=True, nogil=True)
 def transformed_layout(height, width, transform, stride):  # type: ignore[no-untyped-def]  # numba: integers
-    """How to read a grid stored row by row as its transformed self.
+    """Returns how to read a grid, stored row by row, as its transform.
 
     Args:
-        stride: cells from one stored row to the next, `width` where the grid is stored by itself.
+        stride: cells from one stored row to the next; `width` if the grid is stored alone.
 
     Returns:
         height, width, first, down, right: cell (r, c) of the transformed grid is the stored cell
@@ -112,3 +118,28 @@ def transformed_layout(height, width, transform, stride):  # type: ignore[no-unt
     if transform == 6:
         return width, height, 0, 1, stride
     return width, height, last_row + width - 1, -1, -stride
+
+
+@njit(cache=True, nogil=True)
+def undo_augmentation(  # type: ignore[no-untyped-def]
+    cells, height, width, stride, transform, colours, colour_0, original
+):
+    """Writes the grid that an augmentation was applied to: the one definition of its inverse.
+
+    Args:
+        cells: the augmented grid [height, width], flat, with `stride` cells from one row to the next.
+        transform: the augmentation's dihedral transform.  colours: [10], the colour that each colour became.
+        colour_0: the number that stands for colour 0 in `cells`; the other colours follow it.
+        original: uint8, at least height * width cells, which get the original grid row by row.
+
+    Returns:
+        height and width of the original grid.
+    """
+    before = np.zeros(NUM_COLOURS, dtype=np.uint8)
+    for colour in range(NUM_COLOURS):
+        before[colours[colour]] = colour
+    H, W, first, down, right = transformed_layout(height, width, DIHEDRAL_INVERSE[transform], stride)
+    for i in range(H):
+        for j in range(W):
+            original[i * W + j] = before[cells[first + i * down + j * right] - colour_0]
+    return H, W

@@ -1,19 +1,19 @@
-"""What the network must know of its data sets."""
+"""`DataShape`: what the network must know of its data sets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from dataset.canvas import Canvas, whole_canvas
+from dataset.storage import SplitMetadata
 
 
 @dataclass(frozen=True)
 class DataShape:
     """What the network must know of its data sets.
 
-    canvases: on which it computes, small ones first; by default the whole one.
-    shares: of the training examples on each, where there are several.
+    canvases: the canvases on which it computes, small ones first; empty means the whole one.
+    fractions: how much of the training examples each canvas has; None for one canvas.
     """
 
     vocab_size: int
@@ -22,17 +22,17 @@ class DataShape:
     ignore_label_id: int | None
     row_stride: int | None = None
     canvases: tuple[Canvas, ...] = ()
-    shares: tuple[float, ...] | None = None
+    fractions: tuple[float, ...] | None = None
 
     @classmethod
-    def of(
+    def from_metadata(
         cls,
-        metadata: Any,
+        metadata: SplitMetadata,
         num_puzzle_identifiers: int,
         canvases: tuple[Canvas, ...] = (),
-        shares: tuple[float, ...] | None = None,
+        fractions: tuple[float, ...] | None = None,
     ) -> DataShape:
-        """Of a split's metadata and the number of identifiers over all data sets."""
+        """Makes the shape from a split's metadata and the number of identifiers over all data sets."""
         return cls(
             metadata.vocab_size,
             metadata.seq_len,
@@ -40,7 +40,7 @@ class DataShape:
             metadata.ignore_label_id,
             metadata.row_stride,
             canvases,
-            shares,
+            fractions,
         )
 
     @property

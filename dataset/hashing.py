@@ -1,4 +1,4 @@
-"""A counter-based random number: the same integer gives the same number on any machine, thread and version."""
+"""Counter-based random numbers: the same integer gives the same number on any machine, thread and version."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 @njit(cache=True, nogil=True, inline="always")
 def splitmix64(x: np.uint64) -> np.uint64:
-    """The output of splitmix64 for state `x` (Steele, Lea and Flood 2014): a bijection of the 64-bit integers.
+    """Returns the output of splitmix64 for state `x` (Steele, Lea and Flood 2014): a bijection of the 64-bit integers.
 
-    `x` must be a `numpy.uint64`: with a signed integer numba would go over to floats.
+    `x` must be a `numpy.uint64`: with a signed integer numba would compute with floats.
     """
     z = x + _GOLDEN
     z = (z ^ (z >> _S30)) * _MIX_1
@@ -26,6 +26,6 @@ def splitmix64(x: np.uint64) -> np.uint64:
 
 
 def task_seed(seed: int, task_id: str) -> np.uint64:
-    """A generator's seed that depends on nothing but the two."""
+    """Returns a seed for a generator that depends on `seed` and `task_id` alone."""
     digest = hashlib.sha256(f"{seed}:{task_id}".encode()).digest()
     return np.uint64(int.from_bytes(digest[:8], "little"))

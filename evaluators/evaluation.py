@@ -1,207 +1,255 @@
-"""One evaluation of `eval_arc_k10.py`: what is predicted, when it is reported, where it is written."""
+"""Evaluates a run of `eval_arc_k10.py`: predict, score, write.
+
+    train state -> PredictionSnapshot -> ArcResult or ExactResult -> submissions, scores, page
+
+A result passes on what the next stage needs: nothing is written to be read again.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from dataset import storage
+from dataset.canvas import Canvas
 from dataset.storage import Split
-from evaluators import arc, exact, report, scores
-from evaluators import time_split as budgets
-from evaluators.inference.canvas_choice import Ladder
-from evaluators.inference.engine import Traced
-from evaluators.inference.gather import gather_trace, in_rounds
-from evaluators.inference.predict import predict_in_rounds, seconds_to_predict
-from evaluators.inference.predictions import Predictions
-from evaluators.scores import is_done
-from evaluators.time_split import Shares
-from evaluators.voting import count_votes
+from dataset.tasks import Task
+from evaluators.arc import ArcScorer
+from evaluators.exact import ExactScorer
+from evaluators.inference.canvas_choice import CanvasFallback, suggest_sizes
+from evaluators.inference.engine import PredictionOptions
+from evaluators.inference.predict import measure_prediction, predict_in_rounds
+from evaluators.inference.predictions import PREDICTIONS, Predictions, PredictionSnapshot
+from evaluators.scores import evaluated_step, evaluation_folder, is_evaluated, list_evaluations, read_conditions
+from evaluators.submission import SUBMISSION
+from evaluators.time_split import TimeSplit, split_time
 from training import checkpoint
 from training.config import EvalConfig
-from training.launch.run import Run
 from training.state import TrainState
 from utils import distributed
-from utils.files import write_atomically
-from utils.timers import Budget
+from utils.errors import SettingError
+from utils.timers import Deadline
+
+
+class EvaluationResult(Protocol):
+    """What a scorer makes of predictions.  It writes only what it is asked to write."""
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The scores by name, as they are logged."""
+
+    @property
+    def snapshot(self) -> PredictionSnapshot:
+        """The predictions that were scored."""
+
+    def write_submissions(self, folder: Path) -> None:
+        """Replaces the submissions in a folder, for puzzles that are submitted."""
+
+    def write(self, folder: Path) -> None:
+        """Writes the submissions and `scores.json`, the latter last."""
+
+    def write_page(self, run: Path) -> Path | None:
+        """Replaces the page of a run and returns its path; None if there is no page for these puzzles."""
+
+    def summary(self, folder: Path) -> str:
+        """Returns the scores as people read them."""
+
+
+class Scorer(Protocol):
+    """What the setting `evaluators` chooses."""
+
+    keeps_trace: bool
+    """Whether it uses the answers after each ACT step."""
+
+    def score(
+        self, snapshot: PredictionSnapshot, conditions: Mapping[str, Any], earlier: Sequence[Predictions]
+    ) -> EvaluationResult:
+        """Returns the result of predictions, and of earlier ones whose votes count too."""
+
+
+class TestSet(NamedTuple):
+    """What is evaluated.
+
+    sizes: the size of the canvas that each example probably needs, int [N, 2]; None if nothing suggests one.
+    scorer: None if nothing is evaluated (`evaluators=[]`).
+    """
+
+    split: Split
+    sizes: np.ndarray | None
+    scorer: Scorer | None
+
+
+def open_test_set(config: EvalConfig) -> TestSet:
+    """Opens the test split of a run's data set, and what scores it.
+
+    Raises:
+        SettingError, DataError: if the data set does not have what the settings name.
+    """
+    (path,) = config.data_paths
+    split = storage.open_split(path, "test")
+    if config.vote_augmentations is not None:
+        split = split.first_puzzles(config.vote_augmentations)
+    if config.evaluators == ["exact"]:
+        return TestSet(split, None, ExactScorer(split))
+    if config.evaluators != ["arc"]:
+        return TestSet(split, None, None)
+    catalog, tasks = storage.open_catalog(path), storage.open_test_tasks(path)
+    if config.tasks is not None:
+        tasks = _choose_tasks(tasks, config.tasks, path)
+        wanted = [i for i, name in enumerate(catalog.task_ids) if name in tasks]
+        split = split.restricted_to(np.flatnonzero(np.isin(catalog.task_of, wanted)))
+    sizes = None if config.canvases is None else suggest_sizes(split, catalog, tasks)
+    return TestSet(split, sizes, ArcScorer(catalog, tasks, config.attempts, config.ranking))
+
+
+def _choose_tasks(tasks: Mapping[str, Task], wanted: Sequence[str], path: str) -> dict[str, Task]:
+    if unknown := sorted(set(wanted) - tasks.keys()):
+        raise SettingError(f"tasks={unknown[0]} is not a test task of {path}: leave it out")
+    return {name: task for name, task in tasks.items() if name in wanted}
 
 
 class Evaluation:
-    """The test split of a run's data set, under the run's settings.
+    """The evaluations of a run: one after each interval, or one when its time is up.
+
+    Args:
+        directory: the run's folder.
+        identity: what a checkpoint says of its data (`data`, `puzzles`).
 
     Raises:
-        ValueError: if the data set does not hold what is to be evaluated.
+        SettingError, DataError: see `open_test_set`.
     """
 
-    def __init__(self, run: Run, config: EvalConfig) -> None:
-        self._run, self._config = run, config
-        (self._path,) = config.data_paths
-        self.split: Split = storage.open_split(self._path, "test")
-        self._test_tasks: dict[str, Any] = {}
-        if self._is_arc:
-            self._test_tasks = storage.open_test_tasks(self._path)
-            self._catalog = storage.open_catalog(self._path)
-            if config.tasks is not None:
-                self._choose(config.tasks)
-        if config.vote_augmentations is not None:
-            self.split = self.split.first_puzzles(config.vote_augmentations)
-        self._submit_seconds = 0.0
-        self._batch_size = config.eval_batch_size or config.global_batch_size
-        self._ladder: Ladder | None = None
+    def __init__(self, config: EvalConfig, directory: Path, identity: Mapping[str, Any]) -> None:
+        self._config, self._directory, self._identity = config, directory, identity
+        self._test = open_test_set(config)
+        traces = self._test.scorer is not None and self._test.scorer.keeps_trace
+        self._options = PredictionOptions.from_config(config, traces)
+        self._submit_seconds = self._longest_batch = 0.0
 
     @property
-    def _is_arc(self) -> bool:
-        return "arc" in self._config.evaluators
-
-    def _choose(self, wanted: list[str]) -> None:
-        if unknown := sorted(set(wanted) - self._test_tasks.keys()):
-            raise ValueError(f"tasks={unknown[0]} is no test task of {self._path}: leave it out")
-        self._test_tasks = {name: task for name, task in self._test_tasks.items() if name in wanted}
-        index = [i for i, name in enumerate(self._catalog.task_ids) if name in wanted]
-        self.split = self.split.restricted_to(np.flatnonzero(np.isin(self._catalog.task_of, index)))
-
-    def warn_of_seen_tasks(self) -> None:
-        """Says which of the tasks to score the checkpoint has been trained on, whatever they were called there."""
-        manifest = storage.open_manifest(self._path)
-        scored = {key for key, how in manifest.task_keys.items() if how == "demonstrations"} if manifest else set()
-        seen = checkpoint.seen_tasks(self._config)
-        whole = sum(seen.get(key) == "whole" for key in scored)
-        shown = sum(seen.get(key) == "demonstrations" for key in scored)
-        if whole:
-            self._run.say(
-                f"warning: load_checkpoint was trained on the test outputs of {whole} of the {len(scored)} tasks that "
-                "are scored, under this or another name or augmentation: scores on them mean nothing"
-            )
-        if shown:
-            self._run.say(
-                f"load_checkpoint has seen the demonstrations, not the test outputs, of {shown} of the {len(scored)} "
-                "tasks that are scored: they are not new to it"
-            )
+    def num_examples(self) -> int:
+        """How many test examples are predicted."""
+        return self._test.split.num_examples
 
     def training_split(self) -> Split:
-        """What to fine-tune on."""
-        split = storage.open_split(self._path, "train")
+        """Returns what to fine-tune on."""
+        split = storage.open_split(self._config.data_paths[0], "train")
         if self._config.finetune_on == "test_tasks":
-            split = split.restricted_to(self.split.puzzle_identifiers)
+            split = split.restricted_to(self._test.split.puzzle_identifiers)
         if self._config.train_augmentations is not None:
             split = split.first_puzzles(self._config.train_augmentations)
         return split
 
+    def describe_seen_tasks(self) -> list[str]:
+        """Returns, in sentences, how many of the scored tasks the checkpoint was trained on, under whatever names."""
+        manifest = storage.open_manifest(self._config.data_paths[0])
+        scored = {key for key, how in manifest.task_keys.items() if how == "demonstrations"} if manifest else set()
+        seen = checkpoint.seen_tasks(self._config)
+        whole = sum(seen.get(key) == "whole" for key in scored)
+        shown = sum(seen.get(key) == "demonstrations" for key in scored)
+        sentences = []
+        if whole:
+            sentences.append(
+                f"warning: load_checkpoint was trained on the test outputs of {whole} of the {len(scored)} tasks that "
+                "are scored, under this or another name or augmentation: scores on them mean nothing"
+            )
+        if shown:
+            sentences.append(
+                f"load_checkpoint has seen the demonstrations, not the test outputs, of {shown} of the {len(scored)} "
+                "tasks that are scored: they are not new to it"
+            )
+        return sentences
+
     def submit_inputs(self) -> None:
-        """Writes a submission that is valid though nothing is predicted yet: every input as its own answer."""
-        if self._is_arc and not (self._run.directory / arc.SUBMISSION).exists():
-            started = time.monotonic()
-            self._submit(Predictions.empty(self.split.metadata.seq_len))
-            self._submit_seconds = time.monotonic() - started
+        """Writes a submission that is valid before anything is predicted: every input as its own answer."""
+        if self._test.scorer is None or not distributed.is_main() or (self._directory / SUBMISSION).exists():
+            return
+        started = time.monotonic()
+        nothing = PredictionSnapshot(Predictions.empty(self._test.split.metadata.seq_len))
+        self._test.scorer.score(nothing, {}, ()).write_submissions(self._directory)
+        self._submit_seconds = time.monotonic() - started
 
-    def _submit(self, predictions: Predictions) -> None:
-        if distributed.is_main():
-            self._run.directory.mkdir(parents=True, exist_ok=True)
-            votes = count_votes(predictions, self._catalog, self._config.ranking)
-            arc.write_submissions(votes, self._test_tasks, self._run.directory, self._config.attempts)
-
-    def divide(self, state: TrainState, budget: Budget | None) -> Shares | None:
-        """How the time is divided; measures a batch of prediction for it.  Collective."""
-        if budget is None:
-            return None
-        predict_all, predict_first, compiling = seconds_to_predict(
-            state, self.split, self._batch_size, self._config.eval_halt_max_steps, self._ladder_of(state)
-        )
-        shares = budgets.divide(
-            budget,
-            predict_all=predict_all,
-            predict_first=predict_first,
+    def split_time(self, state: TrainState, deadline: Deadline) -> TimeSplit:
+        """Splits the time that is left, as rank 0 measures it on batches of prediction.  Collective."""
+        took = measure_prediction(state, self._test.split, self._options, self._choose_canvases(state))
+        self._longest_batch = took.longest_batch
+        split = split_time(
+            deadline,
+            predict_all=took.everything,
+            predict_first=took.first_round,
+            start_up=took.compiling,  # a training step is larger, but then the compiler is warm
             submit=self._submit_seconds,
-            start_up=compiling,  # the training step is larger, and the compiler warm
-            predictions=self.split.num_examples * self._config.vote_steps,
+            predictions=self.num_examples * self._config.vote_steps,
             state_bytes=state.num_bytes(),
         )
-        left = max(0.0, budget.left())
-        tuning = 0.0 if shares.training is None else shares.training - time.monotonic()
-        self._run.say(
-            f"{left:.0f} s left: {tuning:.0f} s of fine-tuning, {left - tuning:.0f} s for prediction and writing"
-        )
-        return distributed.broadcast_object(shares)
+        return distributed.broadcast_object(split)
 
-    def _ladder_of(self, state: TrainState) -> Ladder:
-        """The canvases of the run, and where each test example starts."""
-        if self._ladder is None:
-            canvases = state.shape.canvases or (self.split.metadata.canvas,)
-            if len(canvases) > 1 and self._is_arc:
-                self._ladder = Ladder.of(canvases, self.split, self._catalog, self._test_tasks)
-            else:
-                self._ladder = Ladder((self.split.metadata.canvas,))
-        return self._ladder
+    def run(self, state: TrainState, until: float | None = None) -> EvaluationResult | None:
+        """Predicts, scores, and writes the evaluation's folder.  Collective.
 
-    def _pooled(self, step: int) -> list[str]:
-        """The run's earlier evaluations of these puzzles whose votes count too, by the names of their folders."""
-        count = (self._config.pool_checkpoints or 1) - 1
-        found = [
-            folder.name
-            for folder in scores.evaluations(self._run.directory)
-            if int(folder.name.rpartition("_")[2]) < step
-            and scores.conditions_of(folder).get("puzzles") == self._run.identity["puzzles"]
-        ]
-        return found[-count:] if count else []
-
-    def run(self, state: TrainState, until: float | None = None) -> None:
-        """Predicts, scores and writes, unless that has been done under these conditions.  Collective.
+        With a time limit, a submission with the predictions so far is written after each round.
 
         Args:
             until: `time.monotonic()` on rank 0 at which prediction stops.
+
+        Returns:
+            the result on rank 0; None elsewhere, and if this has been evaluated before under these conditions.
         """
-        config, folder = self._config, self._run.directory / f"evaluation_step_{state.step}"
-        pooled = distributed.from_main(lambda: self._pooled(state.step))
-        conditions = config.conditions | {"step": state.step, "data_path": self._path, **self._run.identity}
-        conditions["pooled"] = pooled
-        if not config.evaluators or distributed.from_main(lambda: is_done(folder, conditions)):
-            return
-        predictions: Predictions | None = None
-        traced: list[Traced] = []
-        ladder = self._ladder_of(state)
-        for predictions in predict_in_rounds(
+        scorer, folder = self._test.scorer, evaluation_folder(self._directory, state.step)
+        if scorer is None:
+            return None
+        conditions = distributed.from_main(lambda: self._find_conditions(folder, state.step))
+        if conditions is None:
+            return None
+        earlier = [Predictions.load(path) for path in self._pooled_files(conditions)] if distributed.is_main() else []
+        result: EvaluationResult | None = None
+        for snapshot in predict_in_rounds(
             state,
-            self.split,
-            self._batch_size,
-            config.eval_ema,
+            self._test.split,
+            self._options,
+            self._choose_canvases(state),
             until=until,
-            early_exit=config.early_exit,
-            max_steps=config.eval_halt_max_steps,
-            vote_steps=config.vote_steps,
-            traced=traced,
-            ladder=ladder,
+            longest_batch=self._longest_batch,
         ):
-            if self._is_arc and predictions is not None and until is not None:
-                self._submit(predictions)
-        trace = gather_trace(traced, self.split)
-        if predictions is None:
-            return
-        if self._is_arc:
-            folder.mkdir(parents=True, exist_ok=True)
-            if trace is not None:
-                trace.save(folder / arc.TRACE)
-            predictions.save(folder / arc.PREDICTIONS)
-            parts = [*(Predictions.load(self._run.directory / name / arc.PREDICTIONS) for name in pooled), predictions]
-            several = len(ladder.canvases) > 1
-            metrics = arc.evaluate(
-                *(parts, self._catalog, self._test_tasks, folder, conditions),
-                *(config.attempts, config.ranking, ladder.repeated if several else None),
-            )
-            for name in (arc.SUBMISSION, arc.KAGGLE_SUBMISSION):
-                write_atomically(self._run.directory / name, (folder / name).read_text(encoding="utf-8"))
-            self._run.say(arc.table(metrics, folder))
-            if several:
-                self._run.say(f"{ladder.repeated} of {len(predictions)} answers were made again on a larger canvas")
-            self._run.metrics.write(state.step, metrics)
-            page = report.of_run(self._run.directory, Path(self._path))
-            write_atomically(self._run.directory / report.REPORT, page)
-            self._run.say(f"to look at: {self._run.directory / report.REPORT}")
-            return
-        # Where time was up these are fewer than all, those of the first batches.
-        examples = np.sort(in_rounds(self.split)[0][: len(predictions)])
-        metrics = exact.evaluate(predictions, self.split, folder, conditions, examples)
-        self._run.say(exact.table(metrics, folder))
-        self._run.metrics.write(state.step, metrics)
+            if snapshot is not None and (snapshot.is_final or until is not None):
+                result = scorer.score(snapshot, conditions, earlier)
+                result.write_submissions(self._directory)
+        if result is not None:
+            result.snapshot.save(folder)
+            result.write(folder)
+        return result
+
+    def _choose_canvases(self, state: TrainState) -> CanvasFallback:
+        """Returns the canvases of the run, and where each test example starts."""
+        canvases: Sequence[Canvas] = state.shape.canvases
+        if self._test.sizes is None or len(canvases) < 2:
+            return CanvasFallback((self._test.split.metadata.canvas,))
+        return CanvasFallback.from_sizes(canvases, self._test.sizes)
+
+    def _find_conditions(self, folder: Path, step: int) -> dict[str, Any] | None:
+        """Returns what the scores depend on; None if the folder has a complete evaluation under these conditions."""
+        conditions = {
+            **self._config.conditions,
+            "step": step,
+            "data_path": self._config.data_paths[0],
+            **self._identity,
+            "pooled": self._list_pooled(step),
+        }
+        return None if is_evaluated(folder, conditions) else conditions
+
+    def _list_pooled(self, step: int) -> list[str]:
+        """Returns the folders of the run's earlier evaluations of these puzzles whose votes count too."""
+        count = (self._config.pool_checkpoints or 1) - 1
+        earlier = [
+            folder.name
+            for folder in list_evaluations(self._directory)
+            if evaluated_step(folder) < step and read_conditions(folder).get("puzzles") == self._identity["puzzles"]
+        ]
+        return earlier[-count:] if count else []
+
+    def _pooled_files(self, conditions: Mapping[str, Any]) -> list[Path]:
+        return [self._directory / name / PREDICTIONS for name in conditions["pooled"]]

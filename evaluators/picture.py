@@ -1,9 +1,9 @@
-"""A picture of one task: what its page shows of it, as a PNG.
+"""Draws one task as a PNG, with what its page shows of it.
 
-    python -m evaluators.picture RUN TASK [--out FILE.png]        what a run's latest evaluation made of a task
+    python -m evaluators.picture RUN TASK [--out FILE.png]          what a run's latest evaluation made of a task
     python -m evaluators.picture DATA_SET PUZZLE [--out FILE.png]   a puzzle of a built data set, as the model sees it
 
-The values are those of `report.describe`, the colours those of the page in its light theme.
+The values are those of `evaluators.report.task_values`, the colours those of the page in its light theme.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from evaluators.report import page as report
-from evaluators.scores import evaluations
+from evaluators.report.data_set import describe_puzzle
+from evaluators.report.saved_run import read_saved_run
+from evaluators.report.task_values import SOLVED, UNKNOWN, WRONG_CELLS, WRONG_SHAPE, find_differences
+from evaluators.report.theme import LIGHT
+from evaluators.scores import list_evaluations
 from utils.cli import command
+from utils.errors import DataError, InputError
 from utils.files import write_atomically
 
 WIDTH = 1700
-"""Pixels of the picture; it is as high as its content."""
+"""Pixels of the picture's width; it is as high as its content."""
 
 GAP = 24
 TITLE, HEADING, CAPTION = 34, 26, 20
@@ -31,29 +35,33 @@ LONGEST_NAME = 90
 Image = np.ndarray
 """uint8 [height, width, 3]."""
 
-KIND = {report.SOLVED: "good", report.WRONG_CELLS: "near", report.WRONG_SHAPE: "bad", report.UNKNOWN: "faint"}
+STATUS_COLOURS = {SOLVED: "good", WRONG_CELLS: "near", WRONG_SHAPE: "bad", UNKNOWN: "faint"}
 
 
 def draw_task(described: Mapping[str, Any], path: Path) -> None:
     """Writes a PNG of one task.
 
     Args:
-        described: one item of `report.describe`.
-        path: of the file, which is written whole or not at all.
+        described: one item of `describe_tasks`.
+        path: of the file, which is written completely or not at all.
 
     Raises:
-        ValueError: if Pillow, which draws letters and writes the file, is not installed.
+        InputError: if Pillow, which draws letters and writes the file, is not installed.
     """
     try:
         from PIL import Image as Pillow
     except ImportError:
-        raise ValueError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"') from None
-    drawn = Pillow.fromarray(_Painter(report.palette()).task(described))
+        raise InputError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"') from None
+    drawn = Pillow.fromarray(_Painter(LIGHT).task(described))
     write_atomically(path, lambda stream: drawn.save(stream, format="PNG", optimize=True))
 
 
 class _Painter:
-    """Makes images of ever larger parts of a task, in the colours of a palette."""
+    """Makes images of ever larger parts of a task.
+
+    Args:
+        palette: colours `#rrggbb` by name, see `evaluators.report.theme`.
+    """
 
     def __init__(self, palette: Mapping[str, str]) -> None:
         self.palette = {name: np.array(list(bytes.fromhex(value[1:])), np.uint8) for name, value in palette.items()}
@@ -78,7 +86,10 @@ class _Painter:
 
     def test(self, number: int, test: Mapping[str, Any]) -> list[Image]:
         truth = test["truth"]
-        heading = [self.text(f"Test input {number}", HEADING), self.text(test["status"], HEADING, KIND[test["status"]])]
+        heading = [
+            self.text(f"Test input {number}", HEADING),
+            self.text(test["status"], HEADING, STATUS_COLOURS[test["status"]]),
+        ]
         grids = [self.figure("input", test["input"])]
         if truth is not None:
             grids.append(self.figure("truth", truth))
@@ -96,37 +107,37 @@ class _Painter:
     def figure(
         self, caption: str, grid: str, truth: str | None = None, scale: float = 1, ground: str = "ground"
     ) -> Image:
-        """A grid below its caption, in a frame where it is the truth."""
+        """Returns a grid below its caption, in a frame if it is equal to the truth."""
         drawn = self.grid(grid, truth, scale)
         if truth is not None:
             drawn = self.framed(self.framed(drawn, 4, "ground"), 4, "good" if grid == truth else "ground")
         return self.below([self.text(caption, CAPTION, "faint", ground), drawn], 8, ground)
 
     def grid(self, text: str, truth: str | None, scale: float) -> Image:
-        """Cells between lines of one pixel; those that differ from a truth of the same shape carry a mark."""
+        """Returns cells between lines of one pixel, with a mark on those that differ from a truth of the same shape."""
         rows = text.split("/") if text else []
         if not rows:
             return self.text("no grid", CAPTION, "faint")
         height, width = len(rows), len(rows[0])
         cell = max(6, min(LARGEST_CELL, int(scale * LARGEST_GRID / max(height, width))))
         image = self.blank(height * cell + 1, width * cell + 1, "edge")
-        differing = report.differing(text, truth)
+        wrong = find_differences(text, truth)
         for r, row in enumerate(rows):
             for c, sign in enumerate(row):
                 square = image[r * cell + 1 : (r + 1) * cell, c * cell + 1 : (c + 1) * cell]
                 square[:] = self.signs[sign]
-                if (r, c) in differing:
+                if (r, c) in wrong:
                     self.mark(square)
         return image
 
     def mark(self, square: Image) -> None:
-        """A dot in the middle, dark on light colours and light on dark ones (ITU-R BT.601)."""
+        """Draws a dot in the middle, dark on light colours and light on dark ones (ITU-R BT.601)."""
         is_light = square[0, 0] @ (0.299, 0.587, 0.114) > 128
         first = round(0.32 * len(square))
         square[first:-first, first:-first] = self.palette["mark-on-light" if is_light else "mark-on-dark"]
 
     def arrow(self) -> Image:
-        """To the right, made of falling columns."""
+        """Returns an arrow to the right; its head is made of columns that become shorter."""
         height, width = 22, 30
         image = self.blank(height, width, "raised")
         image[height // 2 - 1 : height // 2 + 1, :-2] = self.palette["faint"]
@@ -145,7 +156,7 @@ class _Painter:
         return np.array(drawn)
 
     def row(self, images: Iterable[Image]) -> Image:
-        """Images beside each other, in as many lines as the picture's width takes."""
+        """Returns images beside each other, in as many lines as the picture's width needs."""
         lines: list[list[Image]] = [[]]
         for image in images:
             used = sum(other.shape[1] + GAP for other in lines[-1])
@@ -167,7 +178,7 @@ class _Painter:
         return np.concatenate(parts[1:]) if parts else self.blank(1, 1, ground)
 
     def framed(self, image: Image, border: int, ground: str, width: int = 0) -> Image:
-        """The image with a border, at least `width` wide."""
+        """Returns the image with a border, at least `width` wide."""
         framed = self.blank(len(image) + 2 * border, max(width, image.shape[1] + 2 * border), ground)
         framed[border : border + len(image), border : border + image.shape[1]] = image
         return framed
@@ -176,20 +187,22 @@ class _Painter:
         return np.broadcast_to(self.palette[ground], (max(0, height), width, 3)).copy()
 
 
-def described(folder: Path, name: str, data: Path | None = None) -> dict[str, Any]:
-    """What is known of a task: of a run's folder its latest evaluation, of a data set's the examples.
+def describe_task(folder: Path, name: str, data: Path | None = None) -> dict[str, Any]:
+    """Returns what is known of a task: from a run's folder its latest evaluation, from a data set the examples.
 
     Args:
-        data: the run's data set, where it has moved.
+        data: the run's data set, if it has moved.
 
     Raises:
-        ValueError: if there is no such task.
+        DataError: if there is no such task.
     """
-    if not evaluations(folder):
-        return report.described_puzzle(folder, name)
-    tasks = {task["id"]: task for task in report.described_run(folder, data)[1]["tasks"]}
+    if not list_evaluations(folder):
+        return describe_puzzle(folder, name)
+    tasks = {task["id"]: task for task in read_saved_run(folder, data)[1]["tasks"]}
     if name not in tasks:
-        raise ValueError(f"{name[:80]!r} is no task that {folder} has evaluated: name one such as {next(iter(tasks))}")
+        raise DataError(
+            f"{name[:80]!r} is not a task that {folder} has evaluated: name one such as {next(iter(tasks))}"
+        )
     return tasks[name]
 
 
@@ -200,11 +213,11 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="of a run of eval_arc_k10.py, or of a data set")
     parser.add_argument("task", help="id of the task, or name of the puzzle")
-    parser.add_argument("--data", type=Path, help="the run's data set, where it has moved")
+    parser.add_argument("--data", type=Path, help="the run's data set, if it has moved")
     parser.add_argument("--out", type=Path, help="the picture; TASK.png by default")
     given = parser.parse_args()
     out = given.out or Path(f"{given.task.replace('/', '_')[:80]}.png")
-    draw_task(described(given.folder, given.task, given.data), out)
+    draw_task(describe_task(given.folder, given.task, given.data), out)
     print(out)
 
 

@@ -1,4 +1,4 @@
-"""pass@k of ranked candidates, and of the simplest thing that could be submitted: the input."""
+"""Scores ranked candidates by pass@k, and the simplest possible submission: the input itself."""
 
 from __future__ import annotations
 
@@ -10,99 +10,115 @@ from typing import Any
 
 import numpy as np
 
+from dataset.tasks import Task
 from evaluators.voting import Votes
+from utils.files import write_atomically
 
 SCORES = "scores.json"
-"""Written last of all, so that an evaluation which has it is whole."""
+"""Written last, so that an evaluation that has this file is complete."""
+
+KS = (1, 2, 5, 10, 100, 1000)
 
 
-def evaluations(run: Path) -> list[Path]:
-    """The folders of a run's whole evaluations, the latest last."""
+def evaluation_folder(run: Path, step: int) -> Path:
+    """Returns where a run keeps its evaluation after so many steps."""
+    return run / f"evaluation_step_{step}"
+
+
+def evaluated_step(folder: Path) -> int:
+    """Returns the step of an `evaluation_folder`."""
+    return int(folder.name.rpartition("_")[2])
+
+
+def list_evaluations(run: Path) -> list[Path]:
+    """Returns the folders of a run's complete evaluations, the latest last."""
     folders = [path for path in run.glob("evaluation_step_*") if (path / SCORES).is_file()]
-    return sorted(folders, key=lambda path: int(path.name.rpartition("_")[2]))
+    return sorted(folders, key=evaluated_step)
 
 
-def conditions_of(folder: Path) -> dict[str, Any]:
-    """What the scores of an evaluation depend on; empty where it is not whole."""
+def write_scores(folder: Path, metrics: Mapping[str, Any], conditions: Mapping[str, Any]) -> None:
+    """Writes `scores.json`: the metrics, and what they depend on."""
+    text = json.dumps({**metrics, "conditions": dict(conditions)}, indent=1)
+    write_atomically(folder / SCORES, text + "\n")
+
+
+def read_conditions(folder: Path) -> dict[str, Any]:
+    """Returns what the scores of an evaluation depend on; empty if the evaluation is not complete."""
     try:
         return dict(json.loads((folder / SCORES).read_text(encoding="utf-8"))["conditions"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def is_done(folder: Path, conditions: Mapping[str, Any]) -> bool:
-    """Whether an evaluation under these conditions lies whole in `folder`."""
-    return conditions_of(folder) == dict(conditions)
+def is_evaluated(folder: Path, conditions: Mapping[str, Any]) -> bool:
+    """Returns whether the folder has a complete evaluation under these conditions."""
+    return read_conditions(folder) == dict(conditions)
 
 
-KS = (1, 2, 5, 10, 100, 1000)
-
-TestTasks = Mapping[str, Any]
-"""{task id: {"train": [{"input", "output"}], "test": [{"input", "output" where known}]}}"""
-
-
-def has_solutions(test_tasks: TestTasks) -> bool:
-    """Whether every test output is known."""
-    return all("output" in pair for task in test_tasks.values() for pair in task["test"])
+def has_solutions(tasks: Mapping[str, Task]) -> bool:
+    """Returns whether every test output is known."""
+    return all(task.num_unknown == 0 for task in tasks.values())
 
 
-def rank_of(candidates: Sequence[np.ndarray], truth: Any) -> float:
-    """The place (from 1) of the truth among the candidates; infinity if it is not there."""
-    wanted = np.asarray(truth)
+def rank_of(candidates: Sequence[np.ndarray], truth: np.ndarray) -> float:
+    """Returns the rank (from 1) of the truth among the candidates; infinity if it is not among them."""
     for rank, grid in enumerate(candidates, start=1):
-        if np.array_equal(grid, wanted):
+        if np.array_equal(grid, truth):
             return rank
     return float("inf")
 
 
-def wilson(solved: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share, after Wilson (1927)."""
+def wilson_interval(solved: int, count: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a proportion, after Wilson (1927)."""
     z = 1.959964
-    share, spread = solved / count, z * z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    proportion, spread = solved / count, z * z / count
+    middle = (proportion + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(proportion * (1 - proportion) / count + spread / (4 * count))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of a mean over tasks, by drawing the tasks again 2,000 times."""
+def _bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the 95 % interval of a mean over tasks, from 2,000 samples of the tasks with replacement."""
     rng = np.random.default_rng(0)
-    drawn = rng.choice(np.asarray(values), (2000, len(values))).mean(1)
-    low, high = np.percentile(drawn, (2.5, 97.5))
+    means = rng.choice(np.asarray(values), (2000, len(values))).mean(1)
+    low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
 
 
-def _pass_at(ranks: Mapping[str, Sequence[float]], ks: Sequence[int], prefix: str) -> dict[str, Any]:
-    inputs = [rank for task in ranks.values() for rank in task]
-    scores: dict[str, Any] = {}
-    for k in ks:
-        shares = [float(np.mean([rank <= k for rank in task])) for task in ranks.values()]
-        solved = sum(rank <= k for rank in inputs)
-        scores[f"{prefix}pass@{k}"] = float(np.mean(shares))
-        scores[f"{prefix}pass@{k}_inputs"] = solved / len(inputs)
-        scores[f"{prefix}pass@{k}_95"] = _bootstrap(shares)
-        scores[f"{prefix}pass@{k}_inputs_95"] = wilson(solved, len(inputs))
-    return scores
+def pass_at_k(votes: Votes, tasks: Mapping[str, Task], ks: Sequence[int] = KS) -> dict[str, Any] | None:
+    """Returns the scores of ranked candidates, or None if a solution is not known.
 
-
-def pass_at_k(votes: Votes, test_tasks: TestTasks, ks: Sequence[int] = KS) -> dict[str, Any] | None:
-    """`ARC/pass@K`: over tasks, the mean share of test inputs solved within k candidates; `ARC/pass@K_inputs`: over
-    test inputs, which is Kaggle's score; each with its 95 % interval under `.._95`.  None where a solution is missing.
+    `ARC/pass@K` is the mean over tasks of the fraction of test inputs that are solved within k candidates.
+    `ARC/pass@K_inputs` is that fraction over all test inputs, which is Kaggle's score.  Each has its 95 % interval
+    under `.._95`.
     """
-    if not test_tasks or not has_solutions(test_tasks):
+    if not tasks or not has_solutions(tasks):
         return None
     ranks = {
         task_id: [
-            rank_of([c.grid for c in votes.get((task_id, i), ())], pair["output"])
-            for i, pair in enumerate(task["test"])
+            rank_of([candidate.grid for candidate in votes.get((task_id, index), ())], truth)
+            for index, (_, truth) in enumerate(task.test)
+            if truth is not None
         ]
-        for task_id, task in test_tasks.items()
+        for task_id, task in tasks.items()
     }
-    return _pass_at(ranks, ks, "ARC/")
+    ranks_of_inputs = [rank for of_task in ranks.values() for rank in of_task]
+    scores: dict[str, Any] = {}
+    for k in ks:
+        solved_of_task = [float(np.mean([rank <= k for rank in of_task])) for of_task in ranks.values()]
+        solved = sum(rank <= k for rank in ranks_of_inputs)
+        scores[f"ARC/pass@{k}"] = float(np.mean(solved_of_task))
+        scores[f"ARC/pass@{k}_inputs"] = solved / len(ranks_of_inputs)
+        scores[f"ARC/pass@{k}_95"] = _bootstrap_interval(solved_of_task)
+        scores[f"ARC/pass@{k}_inputs_95"] = wilson_interval(solved, len(ranks_of_inputs))
+    return scores
 
 
-def copy_baseline(test_tasks: TestTasks) -> float | None:
-    """The share of test inputs that are their own outputs: what submitting the input would score."""
-    if not test_tasks or not has_solutions(test_tasks):
+def copy_baseline(tasks: Mapping[str, Task]) -> float | None:
+    """Returns what submitting each test input as its own answer scores; None if a solution is not known."""
+    if not tasks or not has_solutions(tasks):
         return None
-    return float(np.mean([pair["input"] == pair["output"] for task in test_tasks.values() for pair in task["test"]]))
+    equal = [
+        output is not None and np.array_equal(grid, output) for task in tasks.values() for grid, output in task.test
+    ]
+    return float(np.mean(equal))

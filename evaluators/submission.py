@@ -1,4 +1,4 @@
-"""Submissions in the competition's form: every task, one entry per test input in order, attempt_1 .. attempt_K."""
+"""Makes submissions in the competition's form: for every task one entry per test input, attempt_1 .. attempt_K."""
 
 from __future__ import annotations
 
@@ -7,56 +7,81 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dataset.tasks import parse_grid
-from evaluators.scores import TestTasks
+from dataset.tasks import Task, parse_grid
 from evaluators.voting import Votes
+from utils.errors import SubmissionError
 from utils.files import write_atomically
+
+SUBMISSION, KAGGLE_SUBMISSION = "submission.json", "submission_kaggle.json"
+KAGGLE_ATTEMPTS = 2
 
 Submission = dict[str, list[dict[str, list[list[int]]]]]
 
 
-def build(votes: Votes, test_tasks: TestTasks, attempts: int) -> Submission:
-    """The best `attempts` candidates of every test input.
+def build_submission(votes: Votes, tasks: Mapping[str, Task], attempts: int) -> Submission:
+    """Returns the best `attempts` candidates of every test input.
 
-    An input with fewer candidates repeats its best one; one without any keeps its place and submits itself.
+    An input with fewer candidates repeats its best one.  An input without any submits itself.
     """
     submission: Submission = {}
-    for task_id, task in test_tasks.items():
+    for task_id, task in tasks.items():
         entries = []
-        for i, pair in enumerate(task["test"]):
-            grids = [c.grid.tolist() for c in votes.get((task_id, i), ())[:attempts]]
-            grids += [grids[0] if grids else pair["input"]] * (attempts - len(grids))
+        for index, (given, _) in enumerate(task.test):
+            grids = [candidate.grid.tolist() for candidate in votes.get((task_id, index), ())[:attempts]]
+            grids += [grids[0] if grids else given.tolist()] * (attempts - len(grids))
             entries.append({f"attempt_{n}": grid for n, grid in enumerate(grids, start=1)})
         submission[task_id] = entries
     return submission
 
 
-def unanswered(votes: Votes, test_tasks: TestTasks) -> list[tuple[str, int]]:
-    """The test inputs without any candidate."""
-    return [(t, i) for t, task in test_tasks.items() for i in range(len(task["test"])) if not votes.get((t, i))]
+def list_unanswered(votes: Votes, tasks: Mapping[str, Task]) -> list[tuple[str, int]]:
+    """Returns the test inputs without any candidate, as (task id, index)."""
+    return [
+        (task_id, index)
+        for task_id, task in tasks.items()
+        for index in range(len(task.test))
+        if not votes.get((task_id, index))
+    ]
 
 
-def validate(submission: Any, test_tasks: TestTasks, attempts: int) -> None:
-    """Raises ValueError for the first thing that the competition would refuse."""
+def check_submission(submission: Any, tasks: Mapping[str, Task], attempts: int) -> None:
+    """Checks a submission as the competition does.
+
+    Raises:
+        SubmissionError: naming the first thing that it would refuse.
+        DataError: if that is a grid.
+    """
     if not isinstance(submission, Mapping):
-        raise ValueError(f"a submission is an object of tasks, not a {type(submission).__name__}")
-    if missing := sorted(test_tasks.keys() ^ submission.keys()):
-        where = "missing from" if missing[0] in test_tasks else "too many in"
-        raise ValueError(f"task {missing[0]!r} is {where} the submission: it needs exactly the test set's tasks")
-    for task_id, task in test_tasks.items():
+        raise SubmissionError(f"a submission is an object of tasks, not a {type(submission).__name__}")
+    if missing := sorted(tasks.keys() ^ submission.keys()):
+        where = "missing from" if missing[0] in tasks else "too many in"
+        raise SubmissionError(f"task {missing[0]!r} is {where} the submission: it needs exactly the test set's tasks")
+    wanted = {f"attempt_{n}" for n in range(1, attempts + 1)}
+    for task_id, task in tasks.items():
         entries = submission[task_id]
-        if not isinstance(entries, list) or len(entries) != len(task["test"]):
+        if not isinstance(entries, list) or len(entries) != len(task.test):
             have: Any = len(entries) if isinstance(entries, list) else type(entries).__name__
-            raise ValueError(f"task {task_id!r} needs {len(task['test'])} entries, one per test input, and has {have}")
+            raise SubmissionError(
+                f"task {task_id!r} needs {len(task.test)} entries, one per test input, and has {have}"
+            )
         for i, entry in enumerate(entries):
-            wanted = {f"attempt_{n}" for n in range(1, attempts + 1)}
+            where = f"task {task_id!r}, test input {i}"
             if not isinstance(entry, Mapping) or entry.keys() != wanted:
                 have = sorted(entry) if isinstance(entry, Mapping) else entry
-                raise ValueError(f"task {task_id!r}, test input {i} needs {sorted(wanted)} and has {have}")
+                raise SubmissionError(f"{where} needs {sorted(wanted)} and has {have}")
             for name, grid in entry.items():
-                parse_grid(grid, f"task {task_id!r}, test input {i}, {name}")
+                parse_grid(grid, f"{where}, {name}")
 
 
-def write(submission: Submission, path: Path) -> None:
-    """Replaces the file by the whole submission or not at all."""
+def write_submission(submission: Submission, path: Path) -> None:
+    """Replaces the file by the complete submission, or leaves it as it is."""
     write_atomically(path, json.dumps(submission, separators=(",", ":")))
+
+
+def write_submissions(votes: Votes, tasks: Mapping[str, Task], folder: Path, attempts: int) -> None:
+    """Replaces `submission.json` (`attempts` per test input) and `submission_kaggle.json` (2) in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, k in ((SUBMISSION, attempts), (KAGGLE_SUBMISSION, KAGGLE_ATTEMPTS)):
+        submission = build_submission(votes, tasks, k)
+        check_submission(submission, tasks, k)
+        write_submission(submission, folder / name)

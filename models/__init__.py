@@ -1,1 +1,1 @@
-"""The network, its recursions, adaptive computation and losses.  Knows nothing of files, data sets or ranks."""
+"""The network, its recursions, adaptive computation and losses.  It does not know files, data sets or ranks."""

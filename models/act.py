@@ -1,7 +1,7 @@
 """Adaptive computation time: the carry and the three pure parts of a step (refill, recurse, advance).
 
-Everything has fixed shapes and decides by `torch.where`, so that a step compiles into one graph and never waits for
-the device.
+Shapes are fixed and every decision is a `torch.where`.  So a step compiles into one graph and never waits for the
+device.
 
 Dimensions: B slots, C canvas cells, S sequence, D hidden, E width of a puzzle row.
 """
@@ -19,7 +19,7 @@ from models.recursion import Latents
 
 
 class Slots(NamedTuple):
-    """The examples that slots work on: inputs [B, C], labels [B, C], puzzle_identifiers [B]."""
+    """The examples that the slots work on: inputs [B, C], labels [B, C], puzzle_identifiers [B]."""
 
     inputs: Tensor
     labels: Tensor
@@ -27,7 +27,7 @@ class Slots(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What slots keep between steps: latents [B, S, D] each, steps int32 [B], halted bool [B], their examples."""
+    """What the slots keep between steps: latents, each [B, S, D]; steps int32 [B]; halted bool [B]; their examples."""
 
     latents: Latents
     steps: Tensor
@@ -36,7 +36,7 @@ class Carry(NamedTuple):
 
 
 def initial_carry(network: Network, batch: Slots) -> Carry:
-    """A carry in which every slot counts as halted, so that the first step fills it from the first batch."""
+    """Returns a carry in which every slot has halted, so that the first `refill` takes the whole batch."""
     B, C = batch.inputs.shape
     device = batch.inputs.device
     return Carry(
@@ -51,18 +51,20 @@ def _choose(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(mask.view(-1, *(1,) * (old.ndim - 1)), new, old)
 
 
-def refill_data(carry: Carry, batch: Slots) -> Slots:
-    """The examples after halted slots took the ones of the batch at their place."""
-    return Slots(*(_choose(carry.halted, new, old) for new, old in zip(batch, carry.data, strict=True)))
-
-
 def refill(carry: Carry, batch: Slots, initial: Latents) -> Carry:
-    """Halted slots take the next example, the initial latents and zero steps; the others keep theirs."""
+    """Gives halted slots the next example, the initial latents and zero steps; the others keep theirs.
+
+    Call it before each step, outside of `ACTStep`: the step takes the puzzle rows of the examples that it returns.
+
+    Args:
+        batch: the next example of each slot, taken where the slot has halted.
+        initial: one vector [D] per latent (`Network.initial_latents`).
+    """
     return Carry(
         tuple(_choose(carry.halted, init, z) for init, z in zip(initial, carry.latents, strict=True)),
         torch.where(carry.halted, 0, carry.steps),
         carry.halted,
-        refill_data(carry, batch),
+        Slots(*(_choose(carry.halted, new, old) for new, old in zip(batch, carry.data, strict=True))),
     )
 
 
@@ -78,11 +80,12 @@ def advance(
     """Counts the step and decides which slots halt.
 
     Args:
-        min_halt_steps: int [B], the step before which exploration forbids a slot to halt (0 for none).
+        min_halt_steps: int [B], the first step at which exploration lets a slot halt (0 for any step).
         positions: int [S], see `Network.forward`.
 
     Returns:
-        the carry, and the target [B] of the continue logit where the variant trains it (one more recursion).
+        the new carry, and the target [B] of the continue logit.  The target costs one more recursion; it is None if the
+        variant does not train this logit.
     """
     arch = network.arch
     steps = carry.steps + 1
@@ -100,7 +103,7 @@ def advance(
 
 
 class PredictStep(nn.Module):
-    """One step of prediction: a recursion and its answer, without a loss.  A single graph."""
+    """Makes one step of prediction, without a loss: a recursion and its answer.  It compiles into a single graph."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -109,9 +112,10 @@ class PredictStep(nn.Module):
     def forward(
         self, latents: Latents, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None
     ) -> tuple[Latents, Tensor, Tensor, Tensor]:
-        """
+        """Recurses once from `latents`.
+
         Args:
-            latents: [B, S, D] each.  inputs: tokens [B, C].  rows: puzzle rows [B, E].
+            latents: each [B, S, D].  inputs: tokens [B, C].  rows: puzzle rows [B, E].
             positions: int [S], see `Network.forward`.
 
         Returns:
@@ -123,7 +127,7 @@ class PredictStep(nn.Module):
 
 
 class ACTStep(nn.Module):
-    """One training or evaluation step over all slots: refill, recurse, advance, loss.  A single graph.
+    """Makes one training or evaluation step over all slots: recurse, advance, loss.  It compiles into a single graph.
 
     Args:
         ignore_label: the label id of cells without a label.
@@ -137,16 +141,15 @@ class ACTStep(nn.Module):
     def forward(
         self,
         carry: Carry,
-        batch: Slots,
         rows: Tensor | None,
         min_halt_steps: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> tuple[Carry, Tensor, Tensor, Output]:
-        """
+        """Recurses once and computes loss and metrics.
+
         Args:
-            carry: the slots before the step.
-            batch: the next example of each slot, taken where the slot has halted.
-            rows: puzzle rows [B, E] of the slots *after* refilling (`refill_data`).
+            carry: the slots before the step, refilled (`refill`).
+            rows: puzzle rows [B, E] of the slots' examples, or None without a table.
             min_halt_steps: int [B], see `advance`.
             positions: int [S], see `Network.forward`.
 
@@ -154,7 +157,6 @@ class ACTStep(nn.Module):
             the new carry; the loss summed over slots; the metric sums (`models.losses.METRICS`); the network's output.
         """
         network = self.network
-        carry = refill(carry, batch, network.initial_latents())
         out = network(carry.latents, carry.data.inputs, rows, positions)
         with torch.no_grad():
             carry, target = advance(network, carry, out, rows, min_halt_steps, self.training, positions)
@@ -170,5 +172,5 @@ class ACTStep(nn.Module):
             target_q_continue=target,
             q_loss_of_unlabelled=self.training,
         )
-        # Detached, so that no gradient is prepared for what only evaluation reads.
+        # These are detached so that no gradient is prepared for values that only evaluation reads.
         return carry, loss, metrics, Output(out.latents, *(value.detach() for value in out[1:]))

@@ -1,13 +1,30 @@
-"""The settings of one network: what `arch.*` means on the command line and what a checkpoint carries."""
+"""The settings of one network: `arch.*` on the command line, and `arch` in a checkpoint."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Variant = Literal["trm", "trm_singlez", "trm_hier6", "hrm", "transformers_baseline"]
+
+Effect = Literal["shape", "meaning", "none"]
+
+
+def _setting(default: Any, effect: Effect, description: str, *, condition: bool = False, **bounds: Any) -> Any:
+    """Declares a setting and how it relates to trained weights.
+
+    Args:
+        effect: shape: it decides the shapes of weights, so that weights of another value do not fit.  meaning: the
+            shapes do not show it, but the same weights compute something else under another value.  none: the same
+            weights can be used with any value.
+        condition: a score depends on it; it is written beside the score.
+        bounds: those of pydantic's `Field`, such as `ge=1`.
+    """
+    return Field(
+        default, description=description, json_schema_extra={"effect": effect, "condition": condition}, **bounds
+    )
 
 
 class ArchConfig(BaseModel):
@@ -19,29 +36,43 @@ class ArchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Variant = Field("trm", description="the recursion")
-    H_cycles: int = Field(3, ge=1, description="recursions that refine the answer z_H within one step")
-    L_cycles: int = Field(6, ge=1, description="refinements of the reasoning z_L before each refinement of z_H")
-    H_layers: int = Field(0, ge=0, description="blocks of the separate answer network (hrm, transformers_baseline)")
-    L_layers: int = Field(2, ge=0, description="blocks of the shared network (trm*) or of the reasoning network (hrm)")
-    hidden_size: int = Field(512, ge=2, description="width D")
-    num_heads: int = Field(8, ge=1, description="attention heads")
-    expansion: float = Field(4.0, gt=0, description="inner width of the SwiGLU is about expansion * 2/3 * D")
-    pos_encodings: Literal["rope", "rope2d", "learned", "none"] = Field(
-        "rope", description="how places are told apart; rope2d turns by row and column apart"
+    name: Variant = _setting("trm", "meaning", "which variant: how the network recurses")
+    H_cycles: int = _setting(
+        3, "meaning", "recursions that refine the answer z_H within one step", ge=1, condition=True
     )
-    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary frequencies")
-    rms_norm_eps: float = Field(1e-5, gt=0, description="added to the mean square in every norm")
-    mlp_t: bool = Field(False, description="mix positions by a SwiGLU over the sequence instead of by attention")
-    puzzle_emb_ndim: int = Field(512, ge=0, description="width of a puzzle's row in the table; 0 for no table")
-    puzzle_emb_len: int = Field(16, ge=0, description="prefix tokens P; 0 for ceil(puzzle_emb_ndim / D)")
-    halt_max_steps: int = Field(16, ge=1, description="most steps a slot spends on one example")
-    halt_exploration_prob: float = Field(0.1, ge=0, le=1, description="share of slots that may not halt early")
-    no_ACT_continue: bool = Field(True, description="halt on halt > 0; false: on halt > continue, with a target")
-    loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = Field(
-        "stablemax_cross_entropy", description="of the tokens"
+    L_cycles: int = _setting(
+        6, "meaning", "refinements of the reasoning z_L before each refinement of z_H", ge=1, condition=True
     )
-    forward_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of activations; weights are float32")
+    H_layers: int = _setting(
+        0, "shape", "number of blocks of the answer network; only hrm and transformers_baseline have one", ge=0
+    )
+    L_layers: int = _setting(
+        2, "shape", "number of blocks of the shared network (trm*) or of the reasoning network (hrm)", ge=0
+    )
+    hidden_size: int = _setting(512, "shape", "width D of the hidden states", ge=2)
+    num_heads: int = _setting(8, "meaning", "number of attention heads", ge=1)
+    expansion: float = _setting(4.0, "shape", "the inner width of the SwiGLU is about expansion * 2/3 * D", gt=0)
+    pos_encodings: Literal["rope", "rope2d", "learned", "none"] = _setting(
+        "rope", "meaning", "how the network knows positions; rope2d rotates by row and by column separately"
+    )
+    rope_theta: float = _setting(10000.0, "meaning", "base of the rotary frequencies", gt=0)
+    rms_norm_eps: float = _setting(1e-5, "meaning", "added to the mean square in every norm", gt=0)
+    mlp_t: bool = _setting(False, "shape", "replace attention by a SwiGLU over the sequence")
+    puzzle_emb_ndim: int = _setting(512, "shape", "width of a puzzle's embedding; 0 turns puzzle embeddings off", ge=0)
+    puzzle_emb_len: int = _setting(
+        16, "meaning", "number of prefix tokens P; 0 computes ceil(puzzle_emb_ndim / D)", ge=0
+    )
+    halt_max_steps: int = _setting(16, "none", "the largest number of steps on one example", ge=1, condition=True)
+    halt_exploration_prob: float = _setting(0.1, "none", "fraction of slots that may not halt early", ge=0, le=1)
+    no_ACT_continue: bool = _setting(
+        True, "none", "true: halt when the halt logit is above 0; false: when it exceeds the continue logit"
+    )
+    loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = _setting(
+        "stablemax_cross_entropy", "none", "the loss of the tokens"
+    )
+    forward_dtype: Literal["bfloat16", "float32"] = _setting(
+        "bfloat16", "none", "the dtype of activations; weights are always float32"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> ArchConfig:
@@ -74,23 +105,42 @@ class ArchConfig(BaseModel):
             )
         return self
 
+    @classmethod
+    def unseen_in_weights(cls) -> list[str]:
+        """Returns the settings that change what weights compute although the shapes of the weights do not show it."""
+        return [name for name, roles in _declared(cls).items() if roles["effect"] == "meaning"]
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The settings that a score depends on, with their values."""
+        return {name: getattr(self, name) for name, roles in _declared(type(self)).items() if roles["condition"]}
+
     @property
     def prefix_len(self) -> int:
-        """P, the number of prefix tokens that hold the puzzle's row."""
+        """Returns P, the number of prefix tokens that carry the puzzle embedding."""
         fixed = self.puzzle_emb_len if self.name.startswith("trm") else 0
         return fixed or -(-self.puzzle_emb_ndim // self.hidden_size)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of activations and of the weights' working copies."""
+        """Returns the dtype of activations and of the weights' working copies."""
         return getattr(torch, self.forward_dtype)
 
     @property
     def halts_against_continue(self) -> bool:
-        """Whether a slot halts on halt > continue (else on halt > 0)."""
+        """Returns whether a slot halts when halt > continue, rather than when halt > 0."""
         return self.name in ("hrm", "transformers_baseline") or not self.no_ACT_continue
 
     @property
     def has_continue_target(self) -> bool:
-        """Whether the continue logit is trained, at the price of one more recursion per step."""
+        """Returns whether the continue logit is trained.  This costs one more recursion per step."""
         return self.name == "hrm" or (self.name.startswith("trm") and not self.no_ACT_continue)
+
+
+def _declared(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """What `_setting` has declared of each setting besides its default."""
+    declared: dict[str, dict[str, Any]] = {}
+    for name, field in model.model_fields.items():
+        assert isinstance(field.json_schema_extra, dict), f"arch.{name}: declare it by _setting(..)"
+        declared[name] = dict(field.json_schema_extra)
+    return declared

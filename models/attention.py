@@ -1,7 +1,8 @@
-"""Full attention, the fastest way at hand.
+"""Scaled dot-product attention by the fastest kernel available.
 
-On a GPU, and in float32, PyTorch's fused kernels.  In bfloat16 on a CPU their backward pass takes most of a training
-step (PyTorch 2.13), so that a kernel of our own (attention.cpp) takes its place where one is installed by `use`.
+On a GPU, and in float32, this is PyTorch's fused kernel.  In bfloat16 on a CPU, the backward pass of that kernel takes
+most of a training step (PyTorch 2.13).  There our own kernel (attention.cpp) replaces it, once `install_kernel` has
+installed one.
 
 Dimensions: B slots, S sequence, N heads, K width of a head.
 """
@@ -14,46 +15,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SHORT_ON_CPU = 256
-"""Without a kernel of our own, sequences up to this length are attended to by plain products in bfloat16 on a CPU."""
+MAX_LEN_OF_PLAIN_PRODUCTS = 256
+"""The longest sequence that uses plain matrix products in bfloat16 on a CPU, when no kernel of our own is installed."""
 
 
 class Kernel(Protocol):
-    """Attention in bfloat16 on a CPU.  Tensors are [B, S, N, K] with any strides whose last is 1."""
+    """Computes attention in bfloat16 on a CPU.  Tensors are [B, S, N, K]; the last stride is 1, the others are free."""
 
     def supports(self, S: int, K: int) -> bool:
-        """Whether it takes sequences of S places and heads of width K."""
+        """Returns whether the kernel takes sequences of length S and heads of width K."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """softmax(q k^T / sqrt(K)) v [B, S, N, K] and the logarithm of each softmax's sum [B, N, S] in float32."""
+        """Returns softmax(q k^T / sqrt(K)) v [B, S, N, K] and the log of each softmax's sum, float32 [B, N, S]."""
 
     def backward(
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of q, k and v [B, S, N, K]."""
+        """Returns the gradients of q, k and v [B, S, N, K]."""
 
 
 _kernel: Kernel | None = None
 
 
-def use(kernel: Kernel | None) -> None:
-    """From now on attends by this kernel where it can; None: as PyTorch does."""
+def install_kernel(kernel: Kernel | None) -> None:
+    """Makes `sdpa` use this kernel wherever the kernel supports the shapes; None makes it use PyTorch's own."""
     global _kernel
     _kernel = kernel
 
 
-def installed() -> Kernel | None:
-    """The kernel in use."""
+def installed_kernel() -> Kernel | None:
+    """Returns the kernel that `sdpa` uses, or None for PyTorch's own."""
     return _kernel
 
 
-def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(K)) v of q, k, v [B, S, N, K], weights in float32."""
+def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Returns softmax(q k^T / sqrt(K)) v [B, S, N, K] of q, k, v [B, S, N, K].  The softmax is computed in float32."""
     on_cpu = q.device.type == "cpu" and q.dtype == torch.bfloat16
     if on_cpu and _kernel is not None and _kernel.supports(q.shape[1], q.shape[-1]):
         return _attend(q, k, v)[0]
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    if on_cpu and q.shape[2] <= SHORT_ON_CPU:
+    if on_cpu and q.shape[2] <= MAX_LEN_OF_PLAIN_PRODUCTS:
         # The fused kernel's backward pass takes eight times as long as these products.
         scores = (q @ k.transpose(-1, -2)).to(torch.float32) * q.shape[-1] ** -0.5
         return (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2)

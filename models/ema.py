@@ -1,4 +1,4 @@
-"""Exponential moving average of the trainable weights."""
+"""Keeps an exponential moving average of the trainable weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """shadow = rate * shadow + (1 - rate) * weight, after every optimizer step (arXiv 2510.04871, section 4.7).
+    """Averages weights after every optimizer step: shadow = rate * shadow + (1 - rate) * weight.
 
-    Only trainable weights are averaged; buffers and the puzzle table are not copied.
+    This is section 4.7 of arXiv 2510.04871.  Only trainable weights are averaged; buffers and the puzzle table are not.
     """
 
     def __init__(self, network: nn.Module, rate: float) -> None:
@@ -22,25 +22,25 @@ class EMA:
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Starts the average anew from the present weights."""
+        """Starts the average again from the current weights."""
         for name, p in self.parameters.items():
             self.shadow[name].copy_(p)
 
     @torch.no_grad()
-    def update(self, ok: Tensor | None = None) -> None:
-        """Moves the average towards the weights; not where `ok` (bool [], on the device) does not hold."""
+    def update(self, is_finite: Tensor | None = None) -> None:
+        """Moves the average towards the weights, unless `is_finite` (bool [], on the device) is false."""
         shadow: list[Tensor] = list(self.shadow.values())
         weights: list[Tensor] = list(self.parameters.values())
-        if ok is None:
+        if is_finite is None:
             torch._foreach_lerp_(shadow, weights, 1 - self.rate)
         else:
             distance = torch._foreach_sub(weights, shadow)  # type: ignore[arg-type]
-            torch._foreach_mul_(distance, ok * (1 - self.rate))
+            torch._foreach_mul_(distance, is_finite * (1 - self.rate))
             torch._foreach_add_(shadow, distance)
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Within the block the network holds the averaged weights; afterwards the raw ones again, also on an error."""
+    def apply(self) -> Iterator[None]:
+        """Gives the network its averaged weights within a `with` block, and the raw ones again after it."""
         self._swap()
         try:
             yield

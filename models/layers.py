@@ -1,27 +1,28 @@
-"""The blocks that every variant shares.
+"""The layers that every variant is made of.
+
+Weights are float32.  A layer computes in the dtype of its input, so it casts its weight at each use.  `Network.forward`
+applies the same layers many times: it replaces the weights by copies in the working dtype first, and each cast then
+costs nothing.
 
 Dimensions: B slots, S sequence (prefix P, then the canvas), D hidden, N heads, K = D / N, F inner width of the SwiGLU.
-
-Modules own the fp32 weights under their published names; `weights(dtype)` hands out working copies, so that a step
-casts each weight once although it applies it many times; the plain functions below them compute.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import mix
+from models.attention import sdpa
 
 
 def truncated_normal(*shape: int, std: float, generator: torch.Generator | None = None) -> Tensor:
-    """A float32 normal draw cut at +-2 sigma of the underlying normal, scaled so that its own deviation is `std`.
+    """Draws from a normal cut at +-2 sigma, in float32, scaled so that the result has the deviation `std`.
 
-    `torch.nn.init.trunc_normal_` leaves 0.88 of the deviation that it is told.
+    `torch.nn.init.trunc_normal_` gives only 0.88 of the deviation that it is asked for.
     """
     density = math.exp(-2.0) / math.sqrt(2 * math.pi)
     kept = math.erf(math.sqrt(2.0))
@@ -29,81 +30,6 @@ def truncated_normal(*shape: int, std: float, generator: torch.Generator | None 
     draw = torch.empty(shape)
     nn.init.trunc_normal_(draw, std=1.0, a=-2.0, b=2.0, generator=generator)
     return draw.mul_(std / shrink)
-
-
-class Linear(nn.Module):
-    """A weight [out, in] without bias.  Initialised by `Network.reset_parameters`."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-
-
-class Embedding(nn.Module):
-    """A table [num, D] whose key is `embedding_weight`.  Initialised by `Network.reset_parameters`."""
-
-    def __init__(self, num: int, width: int) -> None:
-        super().__init__()
-        self.embedding_weight = nn.Parameter(torch.empty(num, width))
-
-
-class Attention(nn.Module):
-    """Full multi-head attention: one fused projection ordered q, k, v by heads; no biases."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.qkv_proj = Linear(hidden_size, 3 * hidden_size)
-        self.o_proj = Linear(hidden_size, hidden_size)
-
-
-class SwiGLU(nn.Module):
-    """down(silu(gate(h)) * up(h)), gate and up fused, inner width rounded up to a multiple of 256."""
-
-    def __init__(self, width: int, expansion: float) -> None:
-        super().__init__()
-        inner = -(-round(expansion * width * 2 / 3) // 256) * 256
-        self.gate_up_proj = Linear(width, 2 * inner)
-        self.down_proj = Linear(inner, width)
-
-
-class BlockWeights(NamedTuple):
-    """Working copies of one block: `mix_in`/`mix_out` are qkv/o, or gate-up/down over the sequence (mlp_t)."""
-
-    mix_in: Tensor
-    mix_out: Tensor
-    gate_up: Tensor
-    down: Tensor
-
-
-class Block(nn.Module):
-    """One post-norm block: mix positions (attention, or a SwiGLU over the sequence), then a SwiGLU over the width."""
-
-    def __init__(self, hidden_size: int, expansion: float, mlp_t_len: int | None = None) -> None:
-        super().__init__()
-        if mlp_t_len is None:
-            self.self_attn = Attention(hidden_size)
-        else:
-            self.mlp_t = SwiGLU(mlp_t_len, expansion)
-        self.mlp = SwiGLU(hidden_size, expansion)
-
-    def weights(self, dtype: torch.dtype) -> BlockWeights:
-        if hasattr(self, "mlp_t"):
-            mix = (self.mlp_t.gate_up_proj, self.mlp_t.down_proj)
-        else:
-            mix = (self.self_attn.qkv_proj, self.self_attn.o_proj)
-        layers = (*mix, self.mlp.gate_up_proj, self.mlp.down_proj)
-        return BlockWeights(*(layer.weight.to(dtype) for layer in layers))
-
-
-class Reasoner(nn.Module):
-    """A stack of blocks: the network f of the paper."""
-
-    def __init__(self, num_layers: int, hidden_size: int, expansion: float, mlp_t_len: int | None) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(Block(hidden_size, expansion, mlp_t_len) for _ in range(num_layers))
-
-    def weights(self, dtype: torch.dtype) -> list[BlockWeights]:
-        return [block.weights(dtype) for block in self.layers]  # type: ignore[operator]
 
 
 class Rotary(NamedTuple):
@@ -114,18 +40,18 @@ class Rotary(NamedTuple):
 
 
 def rotary(positions: Tensor, head_dim: int, theta: float) -> Rotary:
-    """Rotary angles of integer `positions` [S] (RoFormer, arXiv 2104.09864), the halves of a head rotated."""
+    """Returns the angles of integer `positions` [S] (RoFormer, arXiv 2104.09864) that rotate the halves of a head."""
     angle = _angles(positions, head_dim, theta)
     angle = torch.cat((angle, angle), dim=-1)
     return Rotary(angle.cos(), angle.sin())
 
 
 def rotary_2d(positions: Tensor, head_dim: int, theta: float, prefix: int, row_stride: int) -> Rotary:
-    """Rotary angles that turn one half of the frequencies by a cell's row and the other by its column.
+    """Returns rotary angles that turn half of the frequencies by a cell's row and the other half by its column.
 
     Args:
-        positions: int [S], `prefix` + row_stride * row + column for a cell.  The prefix lies along the row above the
-            canvas.
+        positions: int [S], `prefix` + row_stride * row + column for a cell.  The prefix is in the row above
+            the canvas.
     """
     cell = positions - prefix
     row = torch.where(cell < 0, -1, cell // row_stride)
@@ -136,13 +62,13 @@ def rotary_2d(positions: Tensor, head_dim: int, theta: float, prefix: int, row_s
 
 
 def _angles(positions: Tensor, dims: int, theta: float) -> Tensor:
-    """positions [S] times the dims / 2 frequencies theta ** (-2 i / dims), float32 [S, dims / 2]."""
+    """Returns positions [S] times the dims / 2 frequencies theta ** (-2 i / dims), float32 [S, dims / 2]."""
     exponent = torch.arange(0, dims, 2, dtype=torch.float32, device=positions.device) / dims
     return torch.outer(positions.to(torch.float32), 1.0 / theta**exponent)
 
 
 def rotate(x: Tensor, rope: Rotary) -> Tensor:
-    """Applies rotary angles to x [B, S, N, K], in float32."""
+    """Rotates x [B, S, N, K] by rotary angles, in float32."""
     wide = x.to(torch.float32)
     first, second = wide.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
@@ -150,33 +76,124 @@ def rotate(x: Tensor, rope: Rotary) -> Tensor:
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last axis, computed in float32, without a learned scale."""
+    """Returns x / sqrt(mean(x^2) + eps) over the last axis, computed in float32, without a learned scale."""
     wide = x.to(torch.float32)
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
-def attention(h: Tensor, qkv_proj: Tensor, o_proj: Tensor, num_heads: int, rope: Rotary | None) -> Tensor:
-    """Full attention over h [B, S, D]."""
-    B, S, D = h.shape
-    q, k, v = F.linear(h, qkv_proj).view(B, S, 3, num_heads, D // num_heads).unbind(2)
-    if rope is not None:
-        q, k = rotate(q, rope), rotate(k, rope)
-    return F.linear(mix(q, k, v).reshape(B, S, D), o_proj)
+class Linear(nn.Linear):
+    """A linear layer without bias that computes in the dtype of its input.
+
+    `Network.reset_parameters` draws the weight [out, in].
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draws nothing, so that building a network takes no number from PyTorch's global generator."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Maps h [.., in] to [.., out]."""
+        return F.linear(h, self.weight.to(h.dtype))
 
 
-def swiglu(h: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-    """down(silu(gate(h)) * up(h)) over the last axis (arXiv 2002.05202)."""
-    gate, up = F.linear(h, gate_up).chunk(2, dim=-1)
-    return F.linear(F.silu(gate) * up, down)
+class Embedding(nn.Module):
+    """A table [num, D] whose key is `embedding_weight`.  `Network.reset_parameters` draws it."""
+
+    def __init__(self, num: int, width: int) -> None:
+        super().__init__()
+        self.embedding_weight = nn.Parameter(torch.empty(num, width))
+
+    def forward(self, indices: Tensor, dtype: torch.dtype) -> Tensor:
+        """Returns the rows [.., D] of integer `indices` [..] in `dtype`."""
+        table = self.embedding_weight.to(dtype)
+        if torch.compiler.is_compiling():
+            # The compiler's gradient of a look-up adds rows in the order in which threads come.  A product has one
+            # order.
+            return F.one_hot(indices.to(torch.int64), len(table)).to(dtype) @ table
+        return F.embedding(indices.to(torch.int32), table)
 
 
-def apply_block(
-    h: Tensor, w: BlockWeights, *, num_heads: int, rope: Rotary | None, eps: float, over_sequence: bool
-) -> Tensor:
-    """h [B, S, D] through one block."""
-    if over_sequence:
-        t = h.transpose(1, 2)
-        h = rms_norm(t + swiglu(t, w.mix_in, w.mix_out), eps).transpose(1, 2)
-    else:
-        h = rms_norm(h + attention(h, w.mix_in, w.mix_out, num_heads, rope), eps)
-    return rms_norm(h + swiglu(h, w.gate_up, w.down), eps)
+class Attention(nn.Module):
+    """Full multi-head attention without biases.  One projection gives q, k and v, in this order, each by heads."""
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv_proj = Linear(hidden_size, 3 * hidden_size)
+        self.o_proj = Linear(hidden_size, hidden_size)
+
+    def forward(self, h: Tensor, rope: Rotary | None) -> Tensor:
+        """Attends over h [B, S, D]; `rope` turns q and k."""
+        B, S, D = h.shape
+        q, k, v = self.qkv_proj(h).view(B, S, 3, self.num_heads, D // self.num_heads).unbind(2)
+        if rope is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
+        return self.o_proj(sdpa(q, k, v).reshape(B, S, D))
+
+
+def swiglu_inner_width(width: int, expansion: float) -> int:
+    """Returns the inner width of a `SwiGLU` of `width`: 2/3 of the expansion, rounded up to a multiple of 256."""
+    return -(-round(expansion * width * 2 / 3) // 256) * 256
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(h)) * up(h)) (arXiv 2002.05202).  One projection gives gate and up.
+
+    The inner width F is about expansion * 2/3 * width, rounded up to a multiple of 256.
+    """
+
+    def __init__(self, width: int, expansion: float) -> None:
+        super().__init__()
+        inner = swiglu_inner_width(width, expansion)
+        self.gate_up_proj = Linear(width, 2 * inner)
+        self.down_proj = Linear(inner, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Maps h [.., width] to [.., width]."""
+        gate, up = self.gate_up_proj(h).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    """One post-norm block: attention over the sequence, then a SwiGLU over the width.
+
+    Args:
+        eps: what every norm adds to the mean square.
+        mlp_t_len: the length S of the sequence, to replace attention by a SwiGLU over the sequence; None for attention.
+    """
+
+    def __init__(
+        self, hidden_size: int, num_heads: int, expansion: float, eps: float, mlp_t_len: int | None = None
+    ) -> None:
+        super().__init__()
+        self.eps = eps
+        self.self_attn = Attention(hidden_size, num_heads) if mlp_t_len is None else None
+        self.mlp_t = None if mlp_t_len is None else SwiGLU(mlp_t_len, expansion)
+        self.mlp = SwiGLU(hidden_size, expansion)
+
+    def forward(self, h: Tensor, rope: Rotary | None = None) -> Tensor:
+        """Maps h [B, S, D] to [B, S, D]."""
+        if self.self_attn is not None:
+            h = rms_norm(h + self.self_attn(h, rope), self.eps)
+        if self.mlp_t is not None:
+            t = h.transpose(1, 2)  # [B, D, S]
+            h = rms_norm(t + self.mlp_t(t), self.eps).transpose(1, 2)
+        return rms_norm(h + self.mlp(h), self.eps)
+
+
+class Reasoner(nn.Module):
+    """A stack of blocks: the network f of the paper."""
+
+    def __init__(self, num_layers: int, **block: Any) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block(**block) for _ in range(num_layers))
+
+    def forward(self, h: Tensor, injected: Tensor | None, rope: Rotary | None = None) -> Tensor:
+        """Maps h [B, S, D], with `injected` [B, S, D] added first, through every block."""
+        if injected is not None:
+            h = h + injected
+        for block in self.layers:
+            h = block(h, rope)
+        return h

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 METRICS = ("count", "accuracy", "exact_accuracy", "q_halt_accuracy", "steps", "lm_loss", "q_halt_loss")
-"""The sums that a step returns, in order; with a continue target `q_continue_loss` follows."""
+"""The sums that a step returns, in order.  With a continue target, `q_continue_loss` comes last."""
 
 IGNORE = -100
-"""The label that no token has, for data sets that ignore nothing."""
+"""A label that no token has, for data sets without ignored cells."""
 
 
 def stablemax_nll(logits: Tensor, labels: Tensor) -> Tensor:
-    """Negative log-probability [B, C] of the labels under stablemax (arXiv 2501.04697), in float64.
+    """Returns the negative log-probability [B, C] of the labels under stablemax (arXiv 2501.04697), in float64.
 
-    s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.  The unused branch is held at x = 0, where its gradient is finite.
+    s(x) = x + 1 for x >= 0, else 1 / (1 - x).  The clamp holds the unused branch where its gradient is finite.
     """
     x = logits.to(torch.float64)
     s = torch.where(x < 0, 1 / (1 - x.clamp(max=0)), x + 1)
@@ -28,7 +28,7 @@ def stablemax_nll(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def softmax_nll(logits: Tensor, labels: Tensor) -> Tensor:
-    """Negative log-probability [B, C] of the labels under softmax, in float32."""
+    """Returns the negative log-probability [B, C] of the labels under softmax, in float32."""
     return F.cross_entropy(
         logits.to(torch.float32).flatten(0, 1), labels.to(torch.int64).flatten(), reduction="none"
     ).view(labels.shape)
@@ -50,15 +50,15 @@ def step_loss(
     target_q_continue: Tensor | None = None,
     q_loss_of_unlabelled: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The loss of one step, summed over slots, and the metric sums named by `METRICS`.
+    """Computes the loss of one step, summed over slots, and the metric sums that `METRICS` names.
 
     Args:
         logits: [B, C, V]; q_halt, q_continue: [B] float32.
         labels: [B, C] any integer dtype; `ignore_label` marks cells without a label.
-        halted, steps: [B] state of the slots after this step; metrics count slots that have just halted.
-        target_q_continue: [B], where the variant trains the continue logit.
-        q_loss_of_unlabelled: whether slots without any label (padding) take part in the halting loss.  They do when
-            training, as published; they must not when evaluating.
+        halted, steps: [B], the slots' state after this step.  Metrics count the slots that have just halted.
+        target_q_continue: [B], or None if the variant does not train the continue logit.
+        q_loss_of_unlabelled: whether slots without any label (padding) take part in the halting loss.  They do in
+            training, as published.  They must not in evaluation.
 
     Returns:
         loss (scalar) = lm_loss + 0.5 * (q_halt_loss + q_continue_loss), and the metrics [7 or 8] in float32.

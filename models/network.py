@@ -6,27 +6,17 @@ Dimensions: B slots, C canvas cells, P prefix tokens, S = P + C, D hidden, V voc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from models.arch import ArchConfig
-from models.layers import (
-    BlockWeights,
-    Embedding,
-    Linear,
-    Reasoner,
-    Rotary,
-    apply_block,
-    rotary,
-    rotary_2d,
-    truncated_normal,
-)
+from models.layers import Embedding, Linear, Reasoner, Rotary, rotary, rotary_2d, truncated_normal
 from models.recursion import RECURSIONS, Apply, Latents
 
 
@@ -40,18 +30,18 @@ class Output(NamedTuple):
 
 
 class Network(nn.Module):
-    """A tiny recursive model (arXiv 2510.04871) or one of its variants, one recursion per call.
+    """A tiny recursive model (arXiv 2510.04871) or one of its variants.  One call is one recursion.
 
-    The rows of the slots' puzzles are an input: the table that holds them lives outside (`models.puzzle_table`), so
-    that nothing that treats parameters (data parallelism, averaging, compilation, copies) ever touches it.
+    The puzzle rows of the slots are an input.  Their table is outside of the network (`models.puzzle_table`), so what
+    works on parameters (data parallelism, averaging, compilation, copies) never touches it.
 
     Args:
         arch: the architecture.
         vocab_size: number of tokens V.
-        seq_len: cells C of the whole canvas.  `mlp_t` and learned positions have weights of that size; a part of the
-            canvas can be computed by itself except with `mlp_t`.
-        generator: source of the initial weights.
-        row_stride: how far apart two cells of a column are in position; by default the width of a square canvas.
+        seq_len: cells C of the whole canvas.  `mlp_t` and learned positions have weights of that size.  Without
+            `mlp_t` the network can also compute a part of the canvas.
+        generator: the source of the initial weights.
+        row_stride: the distance in position between neighbours in a column; by default a square canvas's width.
     """
 
     def __init__(
@@ -67,18 +57,24 @@ class Network(nn.Module):
         side = math.isqrt(seq_len)
         self._width = side if side * side == seq_len else seq_len  # of the whole canvas
         self.row_stride = row_stride or self._width
-        self.recomputes = False  # activations of each application of a level, in the backward pass
+        self.activation_checkpointing = False  # of each application of a level
         D, S = arch.hidden_size, arch.prefix_len + seq_len
         self.embed_tokens = Embedding(vocab_size, D)
         self.lm_head = Linear(D, vocab_size)
         self.q_head = nn.utils.skip_init(nn.Linear, D, 2)
         if arch.pos_encodings == "learned":
             self.embed_pos = Embedding(S, D)
-        stack = partial(Reasoner, hidden_size=D, expansion=arch.expansion, mlp_t_len=S if arch.mlp_t else None)
-        if arch.name != "transformers_baseline":
-            self.L_level = stack(arch.L_layers)
-        if arch.name in ("hrm", "transformers_baseline"):
-            self.H_level = stack(arch.H_layers)
+        build_level = partial(
+            Reasoner,
+            hidden_size=D,
+            num_heads=arch.num_heads,
+            expansion=arch.expansion,
+            eps=arch.rms_norm_eps,
+            mlp_t_len=S if arch.mlp_t else None,
+        )
+        # trm* have one network, L_level, for both levels; hrm has two; transformers_baseline has H_level alone.
+        self.L_level = None if arch.name == "transformers_baseline" else build_level(arch.L_layers)
+        self.H_level = build_level(arch.H_layers) if arch.name in ("hrm", "transformers_baseline") else None
         self.recursion = RECURSIONS[arch.name]
         for name in self.recursion.inits:
             self.register_buffer(name, torch.empty(D))
@@ -86,14 +82,14 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draws every weight anew (truncated normals at +-2 sigma with exact deviation).
+        """Draws every weight again, from truncated normals at +-2 sigma with exact deviation.
 
         | weight | deviation |
         |---|---|
         | linear layers, lm_head | 1 / sqrt(fan in) |
         | token and position embeddings | 1 / sqrt(D) |
         | initial latents | 1 |
-        | q_head | weight 0, bias -5: halting starts out as improbable |
+        | q_head | weight 0, bias -5, so that halting is improbable at the start |
         """
         draw = partial(truncated_normal, generator=generator)
         for module in self.modules():
@@ -109,38 +105,34 @@ class Network(nn.Module):
         self.q_head.bias.fill_(-5.0)
 
     def initial_latents(self) -> Latents:
-        """The vectors [D] that a fresh slot's latents are filled with, in the working dtype."""
+        """Returns the vector [D] that fills each latent of a fresh slot, in the working dtype."""
         return tuple(self.get_buffer(name).to(self.arch.dtype) for name in self.recursion.inits)
 
     def empty_latents(self, slots: int, seq_len: int, device: torch.device | str | None = None) -> Latents:
-        """Zero latents [slots, P + seq_len, D]; every slot is to be refilled before use."""
+        """Returns latents of zeros, each [slots, P + seq_len, D].  Refill every slot before use."""
         shape = (slots, self.arch.prefix_len + seq_len, self.arch.hidden_size)
         return tuple(torch.zeros(shape, dtype=self.arch.dtype, device=device) for _ in self.recursion.latents)
 
-    def places(self, height: int, width: int, device: torch.device | str | None = None) -> Tensor:
-        """The position of each of the S places of a canvas, int64 [P + height * width]: the prefix, then cell (row,
-        column) at P + row_stride * row + column, so that a cell is where it is on the whole canvas."""
+    def positions_of(self, height: int, width: int, device: torch.device | str | None = None) -> Tensor:
+        """Returns the position of each token of a canvas, int64 [P + height * width].
+
+        The prefix comes first.  Cell (row, column) has position P + row_stride * row + column, as on the whole canvas.
+        """
         P = self.arch.prefix_len
         rows = torch.arange(height, device=device).unsqueeze(1) * self.row_stride
         cells = (P + rows + torch.arange(width, device=device)).flatten()
         return torch.cat((torch.arange(P, device=device), cells))
 
     def _index(self, positions: Tensor) -> Tensor:
-        """The index on the whole canvas of places [S] that are given by their positions."""
+        """Returns the index on the whole canvas of each of `positions` [S]."""
         cell = positions - self.arch.prefix_len
         on_whole = self.arch.prefix_len + cell // self.row_stride * self._width + cell % self.row_stride
         return torch.where(cell < 0, positions, on_whole)
 
     def embed(self, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Tensor:
-        """e [B, S, D] from token ids [B, C] and puzzle rows [B, E] (None where the table has no width)."""
+        """Returns e [B, S, D] of token ids [B, C] and puzzle rows [B, E] (None without a table)."""
         dtype, P, D = self.arch.dtype, self.arch.prefix_len, self.arch.hidden_size
-        table = self.embed_tokens.embedding_weight.to(dtype)
-        if torch.compiler.is_compiling():
-            # The compiler's gradient of a look-up adds up a dozen rows in whatever order threads come; a product's has
-            # one order.
-            e = F.one_hot(inputs.to(torch.int64), self.vocab_size).to(dtype) @ table
-        else:
-            e = F.embedding(inputs.to(torch.int32), table)
+        e = self.embed_tokens(inputs, dtype)
         if P:
             if rows is None:
                 rows = e.new_zeros(len(e), 0)
@@ -152,14 +144,14 @@ class Network(nn.Module):
         return math.sqrt(D) * e
 
     def forward(self, latents: Latents, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Output:
-        """One recursion from `latents`.
+        """Recurses once from `latents`.
 
         Args:
             latents: one [B, S, D] per latent of the variant.
             inputs: token ids [B, C], any integer dtype.
             rows: puzzle rows [B, E], or None without a table.
-            positions: int [S], the position of each place (`places`); their index by default, which is where they are
-                on a canvas that is `row_stride` wide.
+            positions: int [S], the position of each token (`positions_of`).  The default is the token's index, which is
+                right on a canvas that is `row_stride` wide.
         """
         arch = self.arch
         e = self.embed(inputs, rows, positions)
@@ -172,32 +164,25 @@ class Network(nn.Module):
                 rope = rotary(positions, K, arch.rope_theta)
             else:
                 rope = rotary_2d(positions, K, arch.rope_theta, arch.prefix_len, self.row_stride)
-        levels = {name: self._applier(name, rope) for name in ("L_level", "H_level") if hasattr(self, name)}
-        f_L, f_H = (levels.get(name) or next(iter(levels.values())) for name in ("L_level", "H_level"))
+        levels = [self._cast_once(level, rope) for level in (self.L_level, self.H_level) if level is not None]
+        f_L, f_H = levels[0], levels[-1]  # one and the same, but for hrm
         latents = self.recursion.apply(latents, e, f_L, f_H, arch)
         z_H = latents[0]
-        logits = F.linear(z_H[:, arch.prefix_len :], self.lm_head.weight.to(arch.dtype))
-        q = F.linear(z_H[:, 0].to(torch.float32), self.q_head.weight, self.q_head.bias)
+        logits = self.lm_head(z_H[:, arch.prefix_len :])
+        q = self.q_head(z_H[:, 0].to(torch.float32))
         return Output(tuple(z.detach() for z in latents), logits, q[:, 0], q[:, 1])
 
-    def _applier(self, level: str, rope: Rotary | None) -> Apply:
-        """The level as a plain function over weights that are cast once."""
-        weights: Sequence[BlockWeights] = getattr(self, level).weights(self.arch.dtype)
-        arch = self.arch
+    def _cast_once(self, level: Reasoner, rope: Rotary | None) -> Apply:
+        """Returns `level` as a function f(h, injected) that uses weights cast here, however often it is called."""
+        weights = {name: weight.to(self.arch.dtype) for name, weight in level.named_parameters()}
 
         def f(h: Tensor, injected: Tensor | None) -> Tensor:
-            if injected is not None:
-                h = h + injected
-            for w in weights:
-                h = apply_block(
-                    h, w, num_heads=arch.num_heads, rope=rope, eps=arch.rms_norm_eps, over_sequence=arch.mlp_t
-                )
-            return h
+            return functional_call(level, weights, (h, injected, rope), tie_weights=False)
 
-        def recomputed(h: Tensor, injected: Tensor | None) -> Tensor:
-            """f, of which only what goes in is kept until the backward pass."""
+        def f_recomputed(h: Tensor, injected: Tensor | None) -> Tensor:
+            """Computes f; only what goes in is kept until the backward pass, which computes f again."""
             if not torch.is_grad_enabled():
                 return f(h, injected)
             return checkpoint(f, h, injected, use_reentrant=False, preserve_rng_state=False)
 
-        return recomputed if self.recomputes else f
+        return f_recomputed if self.activation_checkpointing else f

@@ -1,7 +1,7 @@
-"""The puzzle embedding table: one row per puzzle, trained by sign descent on the rows of the batch alone.
+"""The puzzle embedding table: one row per puzzle.  Sign descent trains the rows of the batch and no others.
 
-It is not a parameter of the network.  Whatever holds the rows (device memory here; host memory, a disk, several ranks)
-needs only the two verbs `gather` and `apply_gradients`.
+The table is not a parameter of the network.  It has two verbs, `gather` and `apply_gradients`.  Here the rows are in
+device memory; a table in host memory, on a disk or on several ranks would only need the same two.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from torch import Tensor
 
 
 def sum_per_identifier(identifiers: Tensor, gradients: Tensor) -> Tensor:
-    """For each of N rows the sum of `gradients` [N, E] over all rows of the same identifier [N].
+    """Returns, for each of N rows, the sum of `gradients` [N, E] over all rows with the same identifier [N].
 
-    Shapes are fixed and nothing is fetched from the device, as `unique` would: sort, then add up the runs.
+    It sorts the rows and adds up the runs.  Unlike `unique`, this has fixed shapes and fetches nothing from the device.
     """
     order = torch.argsort(identifiers, stable=True)
     ordered = identifiers[order]
@@ -28,45 +28,45 @@ def sum_per_identifier(identifiers: Tensor, gradients: Tensor) -> Tensor:
 
 
 class PuzzleTable:
-    """Rows [num, E] in float32 on one device, zero at the start.
+    """Stores rows [num, E] in float32 on one device.  They start at zero.
 
     Args:
-        ema_rate: of an exponential moving average of the rows over all steps; None for none.
+        ema_rate: the rate of an exponential moving average of the rows over all steps; None keeps no average.
     """
 
     def __init__(self, num: int, width: int, device: torch.device | str = "cpu", ema_rate: float | None = None) -> None:
         self.weights = torch.zeros(num, width, device=device)
         self.average = None if ema_rate is None else RowAverage(self.weights, ema_rate)
 
-    def averaged(self, identifiers: Tensor) -> Tensor:
-        """The averaged rows of `identifiers` [B], or the rows themselves where none are averaged."""
+    def gather_averaged(self, identifiers: Tensor) -> Tensor:
+        """Returns the averaged rows [B, E] of `identifiers` [B], or the rows themselves without an average."""
         identifiers = identifiers.to(torch.int64)
-        return self.weights[identifiers] if self.average is None else self.average.rows(identifiers)
+        return self.weights[identifiers] if self.average is None else self.average.gather(identifiers)
 
     def gather(self, identifiers: Tensor) -> Tensor:
-        """Copies of the rows of `identifiers` [B]: a leaf [B, E] that collects a gradient."""
+        """Returns copies of the rows of `identifiers` [B], as a leaf [B, E] that collects a gradient."""
         return self.weights[identifiers.to(torch.int64)].requires_grad_()
 
     @torch.no_grad()
     def apply_gradients(
-        self, identifiers: Tensor, gradients: Tensor, lr: float, weight_decay: float, ok: Tensor | None = None
+        self, identifiers: Tensor, gradients: Tensor, lr: float, weight_decay: float, is_finite: Tensor | None = None
     ) -> None:
-        """Sign descent (arXiv 1802.04434) on the rows named by `identifiers` [N] with `gradients` [N, E].
+        """Makes one step of sign descent (arXiv 1802.04434) on the rows of `identifiers` [N] with `gradients` [N, E].
 
-        Gradients of equal identifiers are added first; then row = row * (1 - lr * weight_decay) - lr * sign(gradient).
+        It adds the gradients of equal identifiers, then sets row = row * (1 - lr * weight_decay) - lr * sign(gradient).
 
         Args:
-            ok: bool [], on the device; where it does not hold nothing changes.
+            is_finite: bool [], on the device.  If it is false, nothing changes.
         """
         identifiers = identifiers.to(torch.int64)
         sign = sum_per_identifier(identifiers, gradients).sign()
         old = self.weights[identifiers]
         rows = old * (1 - lr * weight_decay) - lr * sign
-        if ok is not None:
-            rows = torch.where(ok, rows, old)
-        # Equal identifiers write equal rows, so that their order does not matter.
+        if is_finite is not None:
+            rows = torch.where(is_finite, rows, old)
+        # Equal identifiers write equal rows, so their order does not matter.
         if self.average is not None:
-            self.average.update(identifiers, rows, ok)
+            self.average.update(identifiers, rows, is_finite)
         self.weights[identifiers] = rows
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -84,14 +84,15 @@ class PuzzleTable:
 
 
 class RowAverage:
-    """The exponential moving average of every row over all steps, paid for only by the rows of the batch.
+    """Averages every row over all steps, but computes only on the rows of the batch.
 
-    A row that is in no batch stays as it is, so that its average comes nearer to it by a known factor, which is made up
-    for when the row is next seen: the numbers are those of averaging the whole table after every step.
+    A row that is not in the batch does not change, so its average moves towards it by a known factor per step.  When
+    the row is next used, the factors of all missed steps are applied at once.  The result equals averaging the whole
+    table after every step.
 
     Args:
         weights: the table's rows, which the table changes.
-        rate: average = rate * average + (1 - rate) * row at each step.
+        rate: at each step, average = rate * average + (1 - rate) * row.
     """
 
     def __init__(self, weights: Tensor, rate: float) -> None:
@@ -100,25 +101,27 @@ class RowAverage:
         self.seen = torch.zeros(len(weights), dtype=torch.int64, device=weights.device)
         self.step = torch.zeros((), dtype=torch.int64, device=weights.device)
 
-    def rows(self, identifiers: Tensor) -> Tensor:
-        """The averages [N, E] at the present step."""
+    def gather(self, identifiers: Tensor) -> Tensor:
+        """Returns the averages [N, E] of the rows of `identifiers` [N] at the current step."""
         held = self.weights[identifiers]
         since = (self.step - self.seen[identifiers]).to(torch.float64)
         left = (self.rate**since).to(held.dtype).unsqueeze(1)
         return held + (self.shadow[identifiers] - held) * left
 
-    def update(self, identifiers: Tensor, new: Tensor, ok: Tensor | None) -> None:
-        """Counts a step in which the rows of `identifiers` [N] become `new` [N, E], just before they do; none where
-        `ok` does not hold."""
-        before = self.rows(identifiers)
-        made = torch.ones_like(self.step) if ok is None else ok.to(torch.int64)
+    def update(self, identifiers: Tensor, new: Tensor, is_finite: Tensor | None) -> None:
+        """Counts one step in which the rows of `identifiers` [N] become `new` [N, E].
+
+        Call it before the rows change.  If `is_finite` is false, it counts nothing.
+        """
+        before = self.gather(identifiers)
+        made = torch.ones_like(self.step) if is_finite is None else is_finite.to(torch.int64)
         after = torch.lerp(before, new, (1 - self.rate))
         self.step += made
         self.shadow[identifiers] = torch.where(made > 0, after, before)
         self.seen[identifiers] = self.step
 
     def reset(self) -> None:
-        """Starts anew from the present rows."""
+        """Starts the average again from the current rows."""
         self.shadow.copy_(self.weights)
         self.seen.copy_(self.step)
 
@@ -136,14 +139,14 @@ class RowAverage:
 
 @dataclass(frozen=True)
 class RowSummary:
-    """What rows of new puzzles start from: mean and spread (standard deviation), each [E], of `count` trained rows."""
+    """The mean and the spread (standard deviation), each [E], of `count` trained rows.  New rows start there."""
 
     mean: Tensor
     spread: Tensor
     count: int
 
     @classmethod
-    def of(cls, rows: Tensor) -> RowSummary | None:
-        """Of those of `rows` [num, E] that were trained, which are those that are not zero; None if none is."""
+    def from_rows(cls, rows: Tensor) -> RowSummary | None:
+        """Summarises the trained rows of `rows` [num, E], which are those that are not zero; None if there are none."""
         trained = rows[(rows != 0).any(-1)]
         return cls(trained.mean(0), trained.std(0, correction=0), len(trained)) if len(trained) else None

@@ -1,4 +1,4 @@
-"""How the variants recurse: the only thing in which they differ.
+"""The recursion of each variant, which is all that the variants differ in.
 
 Each function takes the latents of the carry, the input embedding e [B, S, D] and the networks as plain functions
 f(h, injected or None) -> h, and returns the new latents, with gradients for the part that the variant trains

@@ -1,57 +1,85 @@
-"""What a training step costs, reckoned: floating-point operations, bytes of memory, launches.
+"""Estimates what a training step costs: floating-point operations, bytes of memory, kernel launches, seconds.
 
-Steps are costed over a list of parts, each so many examples of one canvas, so that a step over several canvases is the
-sum of its parts.  Matrix products count two operations per multiply-add; nothing else counts.
+A step is given as workloads, each some examples on one canvas, so that a step over several canvases is the sum of its
+workloads.  Matrix products count two operations per multiply-add; nothing else counts.
 
 Dimensions: S sequence (prefix and canvas), D hidden, F inner width of the SwiGLU.
 """
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
+
 from models.arch import ArchConfig
+from models.layers import swiglu_inner_width
 from models.recursion import RECURSIONS
 
 FLOAT = 4
-"""Bytes of a weight, a moment, an average and a puzzle row's entry."""
+"""Bytes of a weight, a moment, an average and an entry of a puzzle row."""
 
 FUSED_PER_BLOCK, PRODUCTS_PER_BLOCK = 4, 6
 """Launches of one block forward: two norms, rotary and SwiGLU; four projections and the two products of attention."""
 
+KEPT_WIDTHS, KEPT_INNER = 8, 3
+"""Tensors that a block keeps for its backward pass: of width D the input, q, k, v, the output of attention, two sums
+before norms and the norm between them; of width F gate, up and their product."""
 
-class Part(NamedTuple):
-    """Examples of one length in a step: cells of the canvas, examples (on average)."""
+LOSS_COPIES = 2
+"""Float64 copies of the logits that the loss keeps."""
+
+PEAK_FLOPS = {  # the first match counts
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+"""Dense bfloat16 operations per second by words of the GPU's name, from NVIDIA's data sheets."""
+
+
+class Workload(NamedTuple):
+    """Examples of one length in a step: cells of their canvas, and how many examples (on average)."""
 
     cells: int
     examples: float
 
 
-def inner_width(width: int, expansion: float) -> int:
-    """F of a SwiGLU over `width`."""
-    return -(-round(expansion * width * 2 / 3) // 256) * 256
+class BlockRuns(NamedTuple):
+    """How many blocks a step applies to each example: in total, and of those the ones with a gradient."""
 
-
-def block_flop(arch: ArchConfig, S: int) -> float:
-    """Of one block over one example of S places, forward."""
-    D = arch.hidden_size
-    channels = 6 * S * D * inner_width(D, arch.expansion)
-    if arch.mlp_t:
-        return channels + 6 * D * S * inner_width(S, arch.expansion)
-    return channels + 8 * S * D * D + 4 * S * S * D
-
-
-class Applications(NamedTuple):
-    """How often a step applies blocks, by whether a gradient flows: blocks forward, blocks forward with gradient."""
-
-    all: int
+    forward: int
     with_gradient: int
 
 
-def applications(arch: ArchConfig) -> Applications:
-    """Blocks that one training step applies to each example."""
+def block_flop(arch: ArchConfig, S: int) -> float:
+    """Returns the FLOPs of one block's forward pass on one example of S tokens."""
+    D = arch.hidden_size
+    channels = 6 * S * D * swiglu_inner_width(D, arch.expansion)
+    if arch.mlp_t:
+        return channels + 6 * D * S * swiglu_inner_width(S, arch.expansion)
+    return channels + 8 * S * D * D + 4 * S * S * D
+
+
+def example_cost(arch: ArchConfig, cells: int) -> float:
+    """Returns the FLOPs of one block's forward pass on one example, by the cells of its canvas."""
+    return block_flop(arch, arch.prefix_len + cells)
+
+
+def block_runs(arch: ArchConfig) -> BlockRuns:
+    """Returns how many blocks one training step applies to each example."""
     H, L = arch.H_cycles, arch.L_cycles
     if arch.name == "transformers_baseline":
         forward = trained = arch.H_layers
@@ -60,44 +88,51 @@ def applications(arch: ArchConfig) -> Applications:
         trained = arch.L_layers + arch.H_layers
     else:
         forward, trained = H * (L + 1) * arch.L_layers, (L + 1) * arch.L_layers
-    return Applications(forward * (2 if arch.has_continue_target else 1), trained)
+    return BlockRuns(forward * (2 if arch.has_continue_target else 1), trained)
 
 
-def step_flop(arch: ArchConfig, parts: Sequence[Part], recomputes: bool = False, vocab: int = 12) -> float:
-    """Of one training step: a backward pass costs two forward ones, and one more where activations are `recomputed`."""
-    runs = applications(arch)
-    times = runs.all + runs.with_gradient * (3 if recomputes else 2)
+def step_flop(arch: ArchConfig, workloads: Sequence[Workload], recomputes: bool = False, vocab: int = 12) -> float:
+    """Returns the FLOPs of one training step.
+
+    A backward pass costs two forward passes, and three where activations are computed again (`recomputes`).
+    """
+    runs = block_runs(arch)
+    times = runs.forward + runs.with_gradient * (3 if recomputes else 2)
     total = 0.0
-    for cells, examples in parts:
+    for cells, examples in workloads:
         head = 3 * 2 * cells * arch.hidden_size * vocab
-        total += examples * (times * block_flop(arch, cells + arch.prefix_len) + head)
+        total += examples * (times * example_cost(arch, cells) + head)
     return total
 
 
-def predict_flop(arch: ArchConfig, parts: Sequence[Part], vocab: int = 12) -> float:
-    """Of one ACT step of prediction."""
-    blocks = applications(arch).all / (2 if arch.has_continue_target else 1)
+def predict_flop(arch: ArchConfig, workloads: Sequence[Workload], vocab: int = 12) -> float:
+    """Returns the FLOPs of one ACT step of prediction."""
+    blocks = block_runs(arch).forward / (2 if arch.has_continue_target else 1)
     return sum(
-        examples * (blocks * block_flop(arch, cells + arch.prefix_len) + 2 * cells * arch.hidden_size * vocab)
-        for cells, examples in parts
+        examples * (blocks * example_cost(arch, cells) + 2 * cells * arch.hidden_size * vocab)
+        for cells, examples in workloads
     )
 
 
 def weight_count(arch: ArchConfig, cells: int, vocab: int = 12) -> int:
-    """Trainable weights of the network, the puzzle table left out."""
+    """Returns the number of trainable weights of the network, without the puzzle table."""
     D, S = arch.hidden_size, cells + arch.prefix_len
-    mix = 3 * S * inner_width(S, arch.expansion) if arch.mlp_t else 4 * D * D
+    mix = 3 * S * swiglu_inner_width(S, arch.expansion) if arch.mlp_t else 4 * D * D
     layers = {"hrm": arch.L_layers + arch.H_layers, "transformers_baseline": arch.H_layers}.get(
         arch.name, arch.L_layers
     )
-    blocks = layers * (mix + 3 * D * inner_width(D, arch.expansion))
+    blocks = layers * (mix + 3 * D * swiglu_inner_width(D, arch.expansion))
     positions = S * D if arch.pos_encodings == "learned" else 0
     return blocks + 2 * vocab * D + positions + 2 * D + 2
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one device at the height of a step, by what holds them."""
+    """The bytes of one device at the peak of a step, by purpose.
+
+    weights: with their gradients.  moments: of the optimizer.  average: of the weights.  carry: before and after the
+    step, with its examples.  activations: what the backward pass needs.
+    """
 
     weights: float
     moments: float
@@ -110,106 +145,130 @@ class Memory:
     def total(self) -> float:
         return sum(vars(self).values())
 
-    @property
-    def saved(self) -> float:
-        """The size of a checkpoint without the other ranks' slots: weights, moments, average, rows, this carry."""
-        return self.weights / 2 + self.moments + self.average + self.puzzle_rows + self.carry
-
 
 def step_memory(
     arch: ArchConfig,
-    parts: Sequence[Part],
+    workloads: Sequence[Workload],
     puzzles: int,
     *,
     ema: bool = True,
     ema_rows: bool = False,
     recomputes: bool = False,
     vocab: int = 12,
-    at_once: Sequence[Part] | None = None,
+    at_once: Sequence[Workload] | None = None,
 ) -> Memory:
-    """Of one device with its `parts` of a batch.
+    """Returns the memory of one device that has these slots.
 
-    Activations are what the compiled step keeps between its passes: of each place and each block with gradient, in the
-    working dtype, the inputs of its four products and of its norms, q, k, v and the gate and up halves.  With
-    activations computed again only the inputs of each application are kept, and one application's at a time besides.
+    Activations are what the compiled step keeps between its passes.  For each token and each block with gradient these
+    are, in the working dtype: the inputs of its four products and of its norms, q, k, v, and the gate and up halves.
+    Where activations are computed again, only the inputs of each application are kept, and those of one application.
 
     Args:
+        workloads: all slots of this device.
         puzzles: rows of the puzzle table.
         ema, ema_rows: whether weights and rows are averaged.
-        at_once: what is computed at once of them, one after the other (micro-batches, canvases); None: all.
+        at_once: what is computed at once, one after the other (micro-batches, canvases); None: all slots.
     """
     width, D = arch.dtype.itemsize, arch.hidden_size
-    weights = FLOAT * weight_count(arch, max(part.cells for part in parts), vocab)
-    places = sum(part.examples * (part.cells + arch.prefix_len) for part in parts)
-    examples = sum(part.examples for part in parts)
-    cells = sum(part.examples * part.cells for part in parts)
+    weights = FLOAT * weight_count(arch, max(each.cells for each in workloads), vocab)
+    tokens = sum(each.examples * (each.cells + arch.prefix_len) for each in workloads)
+    examples = sum(each.examples for each in workloads)
+    cells = sum(each.examples * each.cells for each in workloads)
     latents = len(RECURSIONS[arch.name].latents)
     rows = FLOAT * puzzles * arch.puzzle_emb_ndim
-    kept = [_activations(arch, part, recomputes, vocab) for part in at_once or parts]
+    kept = [_activations(arch, each, recomputes, vocab) for each in at_once or workloads]
     return Memory(
-        weights=2 * weights,  # and their gradients
+        weights=2 * weights,
         moments=2 * weights,
         average=weights if ema else 0,
         puzzle_rows=rows * (2 if ema_rows else 1),
-        carry=2 * places * D * width * latents + 3 * (2 * cells + 4 * examples),
+        carry=2 * tokens * D * width * latents + 3 * (2 * cells + 4 * examples),
         activations=max(kept) if at_once else sum(kept),
     )
 
 
-def _activations(arch: ArchConfig, part: Part, recomputes: bool, vocab: int) -> float:
-    """Bytes that a part keeps between its passes."""
+def _activations(arch: ArchConfig, workload: Workload, recomputes: bool, vocab: int) -> float:
+    """Returns the bytes that a workload keeps between its passes."""
     width, D = arch.dtype.itemsize, arch.hidden_size
-    places = part.examples * (part.cells + arch.prefix_len)
-    per_place = width * (KEPT_WIDTHS * D + KEPT_INNER * inner_width(D, arch.expansion))
-    blocks = applications(arch).with_gradient
-    kept: float = places * per_place * blocks
+    tokens = workload.examples * (workload.cells + arch.prefix_len)
+    per_token = width * (KEPT_WIDTHS * D + KEPT_INNER * swiglu_inner_width(D, arch.expansion))
+    blocks = block_runs(arch).with_gradient
+    kept: float = tokens * per_token * blocks
     if recomputes:
-        applied = max(1, blocks // max(1, arch.L_layers or arch.H_layers))
-        kept = places * (2 * width * D * applied + per_place * blocks / applied)
-    return kept + part.examples * part.cells * vocab * (8 * LOSS_COPIES + width)
-
-
-KEPT_WIDTHS, KEPT_INNER = 8, 3
-"""Tensors of width D (the input, q, k, v, attention's output, two sums before norms, the norm between) and of width F
-(gate, up, their product) that a block keeps."""
-
-LOSS_COPIES = 2
-"""Float64 copies of the logits that the loss keeps."""
+        applications = max(1, blocks // max(1, arch.L_layers or arch.H_layers))
+        kept = tokens * (2 * width * D * applications + per_token * blocks / applications)
+    return kept + workload.examples * workload.cells * vocab * (8 * LOSS_COPIES + width)
 
 
 def launches(arch: ArchConfig) -> int:
-    """About how many kernels a training step starts, whatever the batch: a backward pass starts twice as many."""
-    runs = applications(arch)
-    return (FUSED_PER_BLOCK + PRODUCTS_PER_BLOCK) * (runs.all + 2 * runs.with_gradient)
+    """Returns about how many kernels a training step starts; a backward pass starts twice as many as a forward pass."""
+    runs = block_runs(arch)
+    return (FUSED_PER_BLOCK + PRODUCTS_PER_BLOCK) * (runs.forward + 2 * runs.with_gradient)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a device does at best and how much of it a step reaches.
+    """What a device does at best, and how much of it a step reaches.
 
-    flops: of a large matrix product, per second.  share: of it that a step reaches.  launch: seconds per kernel.
-    link: bytes per second that the gradients' all-reduce moves.  fixed: seconds of a step whatever its size.
+    flops: per second in a large matrix product.  fraction: of it that a step reaches.  launch: seconds per kernel.
+    link: bytes per second that the all-reduce of gradients moves.  fixed: seconds of a step whatever its size.
     """
 
     flops: float
-    share: float = 1.0
+    fraction: float = 1.0
     launch: float = 0.0
     link: float = float("inf")
     fixed: float = 0.0
 
 
-def step_seconds(arch: ArchConfig, parts: Sequence[Part], machine: Machine, ranks: int = 1, **options: bool) -> float:
-    """Of a training step of one device of `ranks`, each with its `parts`: work or launches, whichever takes longer, and
-    the all-reduce of gradients and puzzle rows, of which nothing is hidden."""
-    work = step_flop(arch, parts, **options) / (machine.flops * machine.share)
+def step_seconds(
+    arch: ArchConfig, workloads: Sequence[Workload], machine: Machine, ranks: int = 1, **options: bool
+) -> float:
+    """Returns the seconds of a training step of one device among `ranks`, each with such `workloads`.
+
+    That is the time of the work or of the launches, whichever is longer, and that of the all-reduce of gradients and
+    puzzle rows, which overlaps with nothing.
+    """
+    work = step_flop(arch, workloads, **options) / (machine.flops * machine.fraction)
     wire = 0.0
     if ranks > 1:
-        sent = FLOAT * weight_count(arch, max(part.cells for part in parts)) * 2 * (ranks - 1) / ranks
-        rows = FLOAT * arch.puzzle_emb_ndim * sum(part.examples for part in parts) * (ranks - 1)
+        sent = FLOAT * weight_count(arch, max(each.cells for each in workloads)) * 2 * (ranks - 1) / ranks
+        rows = FLOAT * arch.puzzle_emb_ndim * sum(each.examples for each in workloads) * (ranks - 1)
         wire = (sent + rows) / machine.link
     return machine.fixed + max(work, launches(arch) * machine.launch) + wire
 
 
-def example_cost(arch: ArchConfig, cells: int) -> float:
-    """FLOP of one example in one application of one block, by the cells of its canvas."""
-    return block_flop(arch, arch.prefix_len + cells)
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
+    """Returns the operations per second that a device reaches at best; None where that is not known.
+
+    A GPU's are looked up (`PEAK_FLOPS`), a CPU's are measured in a tenth of a second.
+    """
+    if device.type == "cpu":
+        return matrix_product_flops(device, dtype, seconds=0.1)
+    if dtype != torch.bfloat16:
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for words, peak in PEAK_FLOPS.items() if re.search(rf"\b{words}\b", name)), None)
+
+
+def matrix_product_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """Measures the operations per second of square matrix products: the fastest of those within some seconds."""
+    if device.type == "cuda":
+        return 2 * 8192**3 / _product_seconds(8192, device, dtype, seconds)
+    # Some CPUs take seconds for a large product in bfloat16.
+    small = 2 * 128**3 / _product_seconds(128, device, dtype, seconds / 4)
+    n = 1024 if 2 * 1024**3 / small < seconds / 4 else 256
+    return max(small, 2 * n**3 / _product_seconds(n, device, dtype, seconds / 2))
+
+
+def _product_seconds(n: int, device: torch.device, dtype: torch.dtype, seconds: float) -> float:
+    """Measures the least time of an n x n matrix product, trying it for some seconds and at least twice."""
+    a, b = (torch.ones(n, n, device=device, dtype=dtype) for _ in range(2))
+    best, times, until = float("inf"), 0, time.perf_counter() + seconds
+    while times < 2 or time.perf_counter() < until:
+        started = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best, times = min(best, time.perf_counter() - started), times + 1
+    return best

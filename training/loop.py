@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from training.buckets.data import TrainingData
-from training.checkpoint import CheckpointWriter
-from training.optim.schedule import Plan
+from training.buckets.data import StepBatch, TrainingData
+from training.checkpoint import CheckpointRecord, CheckpointWriter
+from training.metrics.reporter import MetricsReporter
+from training.optim.schedule import StepPlan
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed
@@ -19,7 +19,7 @@ from utils.cli import StoppedBySignal
 from utils.consensus import FlagConsensus, StopSignals
 from utils.metrics_log import MetricsLog
 from utils.progress import Progress
-from utils.timers import Alarm, Clock
+from utils.timers import CheckpointTimer, StepTimer
 
 
 class Interrupted(StoppedBySignal):
@@ -35,14 +35,15 @@ class Interrupted(StoppedBySignal):
 def train(
     state: TrainState,
     data: TrainingData,
-    plan: Plan,
+    plan: StepPlan,
     log: MetricsLog,
     directory: Path,
-    record: dict[str, Any],
+    record: CheckpointRecord,
     until: float | None = None,
 ) -> Iterator[int]:
-    """Trains from `state.step` to the plan's end.  After each interval its checkpoint is on disk, then the number of
-    steps made so far is yielded.
+    """Trains from `state.step` to the plan's end.
+
+    After each interval its checkpoint is on the disk; then the number of steps made so far is yielded.
 
     Args:
         directory: where checkpoints go.
@@ -50,66 +51,105 @@ def train(
         until: `time.monotonic()` on rank 0 at which to end after a checkpoint, wherever the plan is.
 
     Raises:
-        Interrupted: after SIGTERM or SIGINT, when the step is finished and its checkpoint on the disk.
+        Interrupted: after SIGTERM or SIGINT, when the step is finished and its checkpoint is on the disk.
         NonFiniteError: at a gradient that is not finite, with the state as it was before that step.
     """
-    config, B = state.config, state.config.global_batch_size
-    interval, position = plan.locate(state.step)
-    writer = CheckpointWriter(directory, config.keep_last)
+    first, position = plan.locate(state.step)
+    writer = CheckpointWriter(directory, state.config.keep_last)
+    B = state.config.global_batch_size
     with Progress(plan.total_steps, "train", unit="step", initial=state.step, items_per_step=B) as progress:
-        while interval < len(plan.interval_steps):
-            since, counted_from = time.perf_counter(), state.step
-            agreement, clock = FlagConsensus(), Alarm(config.checkpoint_minutes)
-            deadline = Clock(until, ahead=agreement.delay)
-            with (
-                StopSignals() as stop,
-                closing(data.steps(state.lanes, interval, position)) as steps,
-            ):
-                for parts in steps:
-                    opened = state.lanes.opened
-                    train_step(state, parts, plan.total_steps)
-                    progress.update(1)
-                    if state.step % config.log_every == 0 or state.step == plan.total_steps:
-                        metrics = state.sums.reduce()  # waits for the device
-                        if state.guard.is_bad():
-                            writer.wait()
-                            state.guard.raise_if_bad()
-                        rate = (state.step - counted_from) * B / (time.perf_counter() - since)
-                        since, counted_from = time.perf_counter(), state.step
-                        log.write(state.step, {**metrics, "lr": current_lr(state), "examples_per_second": rate})
-                        progress.show(f"loss {metrics['lm_loss']:.3f}, exact {metrics['exact_accuracy']:.1%}")
-                    late = int(deadline.is_up(compiled=state.lanes.opened > opened) and distributed.is_main())
-                    stopped_by, rung, is_over = agreement.exchange(stop.received, clock.rung(), late) or (0, 0, 0)
-                    if state.step == sum(plan.interval_steps[: interval + 1]):
-                        break  # saved below
-                    every = config.checkpoint_steps
-                    if stopped_by or is_over or clock.is_new(rung) or (every and state.step % every == 0):
-                        path = writer.save(state, record, ends_interval=False)
-                        if stopped_by:
-                            agreement.close()
-                            writer.close()
-                            distributed.barrier()
-                            raise Interrupted(stopped_by, state.step, path)
-                        if is_over:
-                            agreement.close()
-                            writer.close()
-                            distributed.barrier()
-                            progress.close()
-                            yield state.step
-                            return
-                agreement.close()
-                if state.step == plan.total_steps:
-                    progress.close()
-                writer.save(state, {**record, "interval": interval + 1}, ends_interval=True)
+        reporter = MetricsReporter(state, log, progress, plan.total_steps)
+        for interval in range(first, len(plan.interval_steps)):
+            # A signal ends the run after a step; between intervals, where an evaluation runs, it ends the process.
+            with StopSignals() as signals, closing(data.batches(state.carries, interval, position)) as batches:
+                votes = StopVotes(state, signals, until)
+                _make_steps(state, batches, plan, plan.end_of(interval), reporter, votes, writer, record)
+                is_whole = state.step == plan.end_of(interval)
+                path = writer.save(state, record, is_whole, interval=interval + 1 if is_whole else None)
                 writer.wait()
-                stopped_by = max(distributed.all_gather_object(stop.received))  # and all wait for rank 0's disk
-                if stopped_by:
-                    raise Interrupted(stopped_by, state.step, directory / f"step_{state.step}")
-            interval, position = interval + 1, 0
+                # Collective, so that all ranks also wait until rank 0 has written the checkpoint.
+                if stopped_by := max(distributed.all_gather_object(signals.received)):
+                    raise Interrupted(stopped_by, state.step, path)
+            if votes.agreed.is_late or state.step == plan.total_steps:
+                progress.close()
             yield state.step
+            if votes.agreed.is_late:
+                break
+            position = 0
     writer.close()
 
 
-def current_lr(state: TrainState) -> float:
-    """The network's rate at the last step (0 where only the rows learn)."""
-    return state.optimizer.lr if state.optimizer is not None else 0.0
+def _make_steps(
+    state: TrainState,
+    batches: Iterator[StepBatch],
+    plan: StepPlan,
+    end: int,
+    reporter: MetricsReporter,
+    votes: StopVotes,
+    writer: CheckpointWriter,
+    record: CheckpointRecord,
+) -> None:
+    """Makes steps until `end`, or until the ranks agree to stop; what comes then is saved by the caller."""
+    reporter.restart()
+    for batch in reporter.timed(batches):
+        train_step(state, batch, plan.total_steps)
+        reporter.end_step(batch, writer)
+        votes.exchange()
+        if state.step == end or votes.agreed.stops:
+            break
+        if votes.checkpoint_is_due():
+            writer.save(state, record, ends_interval=False)
+    votes.close()
+
+
+class Agreed(NamedTuple):
+    """What the ranks have agreed on.
+
+    signal: the number of the signal that stops the run, 0 for none.
+    passed: how often the checkpoint timer has passed.
+    is_late: 1 when time is up.
+    """
+
+    signal: int = 0
+    passed: int = 0
+    is_late: int = 0
+
+    @property
+    def stops(self) -> bool:
+        return bool(self.signal or self.is_late)
+
+
+class StopVotes:
+    """Decides after each step, for all ranks alike, whether to stop and whether a checkpoint is due.
+
+    Checkpoints are due every `checkpoint_steps` steps and every `checkpoint_minutes`.
+
+    Args:
+        until: `time.monotonic()` on rank 0 at which to stop.
+    """
+
+    def __init__(self, state: TrainState, signals: StopSignals, until: float | None) -> None:
+        self._state, self._signals = state, signals
+        self._consensus = FlagConsensus()
+        self._checkpoints = CheckpointTimer(state.config.checkpoint_minutes)
+        self._steps = StepTimer(until, ahead=self._consensus.delay)
+        self._opened = state.carries.opened
+        self.agreed = Agreed()
+
+    def exchange(self) -> None:
+        """Tells the other ranks what this one knows, and learns what they told some steps before.  Collective."""
+        opened = self._state.carries.opened
+        is_late = self._steps.is_up(compiled=opened > self._opened) and distributed.is_main()
+        self._opened = opened
+        found = self._consensus.exchange(self._signals.received, self._checkpoints.count(), int(is_late))
+        self.agreed = Agreed() if found is None else Agreed(*found)
+
+    def checkpoint_is_due(self) -> bool:
+        """Returns whether to save after this step.  Call it after every step that does not end the interval."""
+        every = self._state.config.checkpoint_steps
+        is_step = every is not None and self._state.step % every == 0
+        return self._checkpoints.is_due(self.agreed.passed) or is_step
+
+    def close(self) -> None:
+        """Ends the exchange that is under way."""
+        self._consensus.close()

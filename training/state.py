@@ -1,4 +1,4 @@
-"""The train state: everything that changes while training, and all that a checkpoint holds."""
+"""The train state: everything that changes while training, and all that a checkpoint stores."""
 
 from __future__ import annotations
 
@@ -7,92 +7,84 @@ from torch import Tensor, nn
 
 from dataset.data_shape import DataShape
 from models.act import ACTStep, PredictStep
-from models.arch import ArchConfig
 from models.ema import EMA
 from models.losses import IGNORE
 from models.network import Network
 from models.puzzle_table import PuzzleTable
-from training.buckets.slots import Lanes
-from training.config import RunConfig
-from training.metrics import MetricSums
-from training.optim.nonfinite import Guard
+from training.buckets.carries import Carries
+from training.config import TrainConfig
+from training.metrics.sums import MetricSums
+from training.optim.nonfinite import NonFiniteGuard
 from training.optim.optimizers import build_optimizer
-from training.prepare import cpu_kernels
-from utils import collectives
+from utils import distributed
+
+Parts = dict[str, dict[str, Tensor]]
+"""Tensors by part of the state and name."""
 
 
 class TrainState:
-    """Network, optimizer, averaged weights, puzzle rows, slots, metric sums since the last line of the log, and the
-    number of steps made.
+    """What survives a restart: network, optimizer, averaged weights, puzzle rows, the slots' carries, the metric sums
+    since the last line of the log, and the number of steps made.
+
+    The network is plain: `training.prepare` compiles it and makes it data parallel.
 
     Args:
-        config: the run's settings.
-        shape: the data set's.
-        device: where everything lives.
+        config: settings of the network and its training.
+        shape: of the data sets.
+        device: where everything is stored.
     """
 
-    def __init__(self, config: RunConfig, shape: DataShape, device: torch.device) -> None:
-        arch: ArchConfig = config.arch
+    def __init__(self, config: TrainConfig, shape: DataShape, device: torch.device) -> None:
         self.config, self.shape, self.device = config, shape, device
-        cpu_kernels.install(device)
-        generator = torch.Generator().manual_seed(config.seed)  # every rank draws the same weights
-        stride = shape.row_stride or shape.whole.width
-        self.network = Network(arch, shape.vocab_size, shape.seq_len, generator, stride).to(device)
-        self.network.recomputes = config.activation_checkpointing
-        if config.freeze_weights:
-            self.network.requires_grad_(False)
-        ignore = IGNORE if shape.ignore_label_id is None else shape.ignore_label_id
-        self.act_step = ACTStep(self.network, ignore)
-        # Compiling in place keeps the parameters' names; torch.compile(module) would prefix them.
+        self.network = build_network(config, shape, device)
+        self.act_step = ACTStep(self.network, IGNORE if shape.ignore_label_id is None else shape.ignore_label_id)
         self.predict_step = PredictStep(self.network)
-        canvases = shape.canvases or (shape.whole,)
-        if config.should_compile(device):
-            # Each canvas is a graph of its own, in training and in prediction.
-            limit = torch._dynamo.config.recompile_limit
-            torch._dynamo.config.recompile_limit = max(limit, 4 * len(canvases))
-            self.act_step.compile(dynamic=False)
-            self.predict_step.compile(dynamic=False)
-        self.module: nn.Module = collectives.data_parallel(self.act_step, device)
-        parameters = dict(self.network.named_parameters())
-        # On a CPU the update is a few milliseconds of a step, and compiling it ten seconds.
-        compiled = config.should_compile(device) and device.type == "cuda"
-        self.optimizer = build_optimizer(parameters, config.optimizer, compiled)
-        self.ema = EMA(self.network, config.ema_rate) if config.ema and not config.freeze_weights else None
-        width = arch.puzzle_emb_ndim
-        averaged = config.ema_rate if config.ema and config.ema_puzzle_rows else None
-        self.table = PuzzleTable(shape.num_puzzle_identifiers, width, device, averaged) if width else None
-        self.guard = Guard(device, skips=config.on_nonfinite == "skip")
-        self.sums = MetricSums(config.global_batch_size)
-        self.lanes = Lanes(
-            self.network, canvases, shape.shares, config.global_batch_size, config.micro_batch_size, device
+        self.module: nn.Module = self.act_step  # what training calls: `act_step`, data parallel once it is prepared
+
+        averages = config.ema and not config.freeze_weights
+        self.optimizer = build_optimizer(dict(self.network.named_parameters()), config.optimizer)
+        self.ema = EMA(self.network, config.ema_rate) if averages else None
+        self.table: PuzzleTable | None = None
+        if width := config.arch.puzzle_emb_ndim:
+            rate = config.ema_rate if config.ema and config.ema_puzzle_rows else None
+            self.table = PuzzleTable(shape.num_puzzle_identifiers, width, device, rate)
+
+        self.carries = Carries(
+            self.network,
+            shape.canvases or (shape.whole,),
+            shape.fractions,
+            config.global_batch_size,
+            config.micro_batch_size,
+            device,
         )
+        self.guard = NonFiniteGuard(device, skips=config.on_nonfinite == "skip")
+        self.sums = MetricSums(config.global_batch_size)
         self.step = 0
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a step would train all ranks alike: `prepare` was called, or there is one rank."""
+        return self.module is not self.act_step or distributed.world_size() == 1 or self.optimizer is None
+
     def num_bytes(self) -> int:
-        """About the size of a checkpoint."""
-        table = [] if self.table is None else list(self.table.state_dict().values())
-        tensors = [*(p for p in self.network.parameters() for _ in range(4)), *table]
-        return self.lanes.num_bytes() + sum(value.numel() * value.element_size() for value in tensors)
+        """Returns the size of a checkpoint, with the slots that will still be created, and without file headers."""
+        tensors = (value for part in self._parts().values() for value in part.values())
+        return self.carries.num_bytes() + sum(value.numel() * value.element_size() for value in tensors)
 
-    def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """Tensors by part and raw name; the carry is this rank's share.  Nothing is copied.  Collective."""
-        parts: dict[str, dict[str, Tensor]] = {"network": dict(self.network.state_dict())}
-        if self.ema is not None:
-            parts["ema"] = self.ema.state_dict()
-        if self.optimizer is not None:
-            parts["optimizer"] = self.optimizer.state_dict()
-        if self.table is not None:
-            parts["puzzle_table"] = self.table.state_dict()
-        if sums := self.sums.state_dict():
-            parts["metrics"] = sums
-        if carry := self.lanes.carry_tensors():
-            parts["carry"] = carry
-        if lanes := self.lanes.state_dict():
-            parts["lanes"] = lanes
-        return parts
+    def _parts(self) -> Parts:
+        """Returns what all ranks store alike.  Nothing is copied."""
+        stored = {"ema": self.ema, "optimizer": self.optimizer, "puzzle_table": self.table}
+        parts: Parts = {"network": dict(self.network.state_dict())}
+        return parts | {name: part.state_dict() for name, part in stored.items() if part is not None}
 
-    def load_state_dict(self, parts: dict[str, dict[str, Tensor]], step: int) -> None:
-        """The inverse of `state_dict`; `parts["carry"]` holds this rank's share."""
+    def state_dict(self) -> Parts:
+        """Returns tensors by part and raw name; the carry is this rank's slice.  Nothing is copied.  Collective."""
+        shared = {"metrics": self.sums.state_dict(), "carry": self.carries.carry_tensors()}
+        shared["buckets"] = self.carries.state_dict()
+        return self._parts() | {name: tensors for name, tensors in shared.items() if tensors}
+
+    def load_state_dict(self, parts: Parts, step: int) -> None:
+        """Restores what `state_dict` returned; `parts["carry"]` is this rank's slice."""
         self.step = step
         self.network.load_state_dict(parts["network"])
         if self.ema is not None:
@@ -102,5 +94,14 @@ class TrainState:
         if self.table is not None:
             self.table.load_state_dict(parts["puzzle_table"])
         self.sums.load_state_dict(parts.get("metrics", {}), self.device)
-        self.lanes.load_carry(parts.get("carry", {}))
-        self.lanes.load_state_dict(parts.get("lanes", {}))
+        self.carries.load_carry(parts.get("carry", {}))
+        self.carries.load_state_dict(parts.get("buckets", parts.get("lanes", {})))  # lanes: the part's older name
+
+
+def build_network(config: TrainConfig, shape: DataShape, device: torch.device) -> Network:
+    """Returns a fresh network.  Every rank draws the same weights."""
+    generator = torch.Generator().manual_seed(config.seed)
+    stride = shape.row_stride or shape.whole.width
+    network = Network(config.arch, shape.vocab_size, shape.seq_len, generator, stride).to(device)
+    network.activation_checkpointing = config.activation_checkpointing
+    return network.requires_grad_(not config.freeze_weights)

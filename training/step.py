@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -11,103 +12,78 @@ import torch
 from torch import Tensor
 
 from dataset.sampling.joined import Batch
-from models.act import Carry, Slots, refill_data
-from training.buckets.slots import Part
+from models.act import Carry, Slots, refill
+from training.buckets.micro_batches import MicroBatch
+from training.optim.nonfinite import tensor_norms
 from training.optim.schedule import lr_factor
 from training.state import TrainState
 from utils import collectives, distributed
 
 
-def exploration(seed: int, step: int, slots: int, prob: float, max_steps: int) -> np.ndarray:
-    """The step before which each slot of the global batch may not halt (0: no such step), int32 [slots].
+def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_steps: int) -> None:
+    """Makes one optimizer step on `global_batch_size` slots.  Nothing is fetched from the device.
 
-    With probability `prob` it is uniform in 2..max_steps.  A pure function of seed and step, so that any number of
-    ranks, and a resumed run, see the same draws.
-    """
-    rng = np.random.default_rng((seed, 0xAC7, step))
-    explores = rng.random(slots) < prob
-    return np.where(explores, rng.integers(2, max(3, max_steps + 1), slots), 0).astype(np.int32)
-
-
-def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """The array as a tensor on the device.  On a GPU the copy does not block."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-
-def to_slots(batch: Batch, device: torch.device) -> Slots:
-    """A batch on the device, tokens as uint8."""
-    return Slots(*(to_device(a, device) for a in (batch.inputs, batch.labels, batch.puzzle_identifiers)))
-
-
-def train_step(state: TrainState, parts: Sequence[Part], total_steps: int) -> None:
-    """One optimizer step on this rank's share of `global_batch_size` slots; nothing is fetched from the device.
+    Where a gradient is not finite nothing is updated, and the slots of this batch take new examples
+    (`training.optim.nonfinite`).  The metrics go to `state.sums`.
 
     Args:
-        parts: the chunks to advance, with the next examples of their slots.
+        batch: this rank's slice: the next example of each slot.  With several canvases, micro-batches of them.
         total_steps: the planned steps of the run, for the schedule.
-
-    Where a gradient is not finite nothing is updated and the slots of these parts take new examples
-    (`training.optim.nonfinite`).
-    The metrics go to `state.sums`.
     """
-    config, arch = state.config, state.config.arch
+    assert state.is_ready, "call training.prepare.prepare first: several ranks would train apart"
+    config = state.config
     state.step += 1
-    explore = None
-    if arch.halt_exploration_prob > 0 and arch.halt_max_steps > 1:
-        explore = exploration(
-            config.seed, state.step, config.global_batch_size, arch.halt_exploration_prob, arch.halt_max_steps
-        )
+    factor = lr_factor(state.step, config.lr_warmup_steps, total_steps, config.lr_min_ratio)
+    network_trains = state.step > config.freeze_trunk * total_steps
 
-    # batch, forward, backward, part by part
+    # ---- one training step ---------------------------------------------------------------------------------------
+    # batch, forward, backward: one micro-batch after the other, mostly there is one; their gradients add up
     state.module.train()
-    found: list[Advanced] = []
-    first = 0
-    for number, part in enumerate(parts, start=1):
-        end = first + state.lanes.lanes[part.lane].chunk_size
-        with nullcontext() if number == len(parts) else collectives.unsynced(state.module):
-            found.append(_advance(state, part, None if explore is None else explore[first:end]))
-        first = end
+    micro_batches = state.carries.split(batch)
+    explored = explored_steps(state, micro_batches)
+    results: list[StepResult] = []
+    for micro_batch, min_halt_steps in zip(micro_batches, explored, strict=True):
+        is_last = len(results) == len(micro_batches) - 1
+        with nullcontext() if is_last else collectives.unsynced(state.module):
+            results.append(forward_backward(state, micro_batch, min_halt_steps))
 
-    # reduce the rows' gradients
+    # reduce: the network's gradients are averaged over ranks already, the rows' are gathered
     gradients = [] if state.optimizer is None else state.optimizer.gradients()
-    row_gradients = None
+    row_gradients: list[Tensor] = []
     if state.table is not None:
-        row_gradients = collectives.all_gather_rows(torch.cat([part.row_gradients for part in found]))
-        gradients.append(row_gradients)
+        row_gradients = [collectives.all_gather_rows(torch.cat([result.row_gradients for result in results]))]
 
     # finite?
-    ok = state.guard.check(state.step, gradients)
-    for part, (before, after, *_) in zip(parts, found, strict=True):
-        state.lanes.advance(part, before, after._replace(halted=after.halted | ~ok))
+    norms = tensor_norms(gradients + row_gradients)
+    is_finite = state.guard.is_finite(state.step, norms)
+    for micro_batch, result in zip(micro_batches, results, strict=True):
+        after = result.after._replace(halted=result.after.halted | ~is_finite)
+        state.carries.put_back(micro_batch, result.before, after)
 
-    # rates, updates, average
-    factor = lr_factor(state.step, config.lr_warmup_steps, total_steps, config.lr_min_ratio)
-    if state.table is not None and row_gradients is not None:
-        state.table.apply_gradients(
-            collectives.all_gather_rows(torch.cat([part.identifiers for part in found])),
-            row_gradients,
-            config.puzzle_emb_lr * factor,
-            config.puzzle_emb_weight_decay,
-            ok,
-        )
-    if state.optimizer is not None:
-        if state.step > config.freeze_trunk * total_steps:
-            state.optimizer.step(config.lr * factor, ok)
-            if state.ema is not None:
-                state.ema.update(ok)
-        else:
-            state.optimizer.zero_grad()
+    # rates, update, average
+    if state.table is not None:
+        identifiers = collectives.all_gather_rows(torch.cat([result.identifiers for result in results]))
+        rate = config.puzzle_emb_lr * factor
+        state.table.apply_gradients(identifiers, row_gradients[0], rate, config.puzzle_emb_weight_decay, is_finite)
+    if state.optimizer is not None and network_trains:
+        state.optimizer.step(config.lr * factor, is_finite)
+        if state.ema is not None:
+            state.ema.update(is_finite)
+    elif state.optimizer is not None:
+        state.optimizer.zero_grad()
 
     # log
-    state.sums.add(torch.where(ok, sum(part.metrics for part in found), 0))
-    state.lanes.end_step(state.step)
+    metrics = functools.reduce(torch.add, (result.metrics for result in results))
+    state.sums.add(metrics, norms[: len(gradients)], is_finite)
+    state.carries.end_step(state.step)
+    # --------------------------------------------------------------------------------------------------------------
 
 
-class Advanced(NamedTuple):
-    """What the backward pass of a part leaves: its carry before and after, and what the step still needs of it.
+class StepResult(NamedTuple):
+    """What the backward pass of a micro-batch leaves.
 
-    identifiers: int [slots].  row_gradients: [slots, E], empty without a table.  metrics: sums.
+    before, after: its carry.  identifiers: int [slots].  row_gradients: [slots, E], empty without a table.
+    metrics: sums (`models.losses.METRICS`).
     """
 
     before: Carry
@@ -117,23 +93,56 @@ class Advanced(NamedTuple):
     metrics: Tensor
 
 
-def _advance(state: TrainState, part: Part, explore: np.ndarray | None) -> Advanced:
-    """Forward and backward of one part.  Data parallelism averages gradients over ranks, the loss is a sum over the
-    global batch.
+def forward_backward(state: TrainState, micro_batch: MicroBatch, min_halt_steps: Tensor | None) -> StepResult:
+    """Runs forward and backward pass of one micro-batch.
+
+    The loss is a sum over the global batch.  Data parallelism averages gradients over ranks, so it is scaled by them.
 
     Args:
-        explore: of the part's slots over all ranks, see `exploration`.
+        min_halt_steps: int32 [slots], see `exploration`.
     """
-    slots = to_slots(part.batch, state.device)
-    carry = state.lanes.carry_for(part, slots)
-    min_halt_steps = None if explore is None else to_device(collectives.local_slice(explore), state.device)
-    identifiers = refill_data(carry, slots).puzzle_identifiers
-    rows = state.table.gather(identifiers) if state.table is not None else None
-    positions = state.lanes.lanes[part.lane].positions
-    after, loss, metrics, _ = state.module(carry, slots, rows, min_halt_steps, positions)
+    slots = to_slots(micro_batch.batch, state.device)
+    carry = refill(state.carries.carry_of(micro_batch, slots), slots, state.network.initial_latents())
+    identifiers = carry.data.puzzle_identifiers
+    rows = None if state.table is None else state.table.gather(identifiers)
+    after, loss, metrics, _ = state.module(carry, rows, min_halt_steps, state.carries.positions_of(micro_batch))
     if loss.requires_grad:
         (loss * (distributed.world_size() / state.config.global_batch_size)).backward()
     if rows is None:
-        return Advanced(carry, after, identifiers, loss.new_empty(0), metrics)
+        return StepResult(carry, after, identifiers, loss.new_empty(0), metrics)
     assert rows.grad is not None, "the step lost the gradient of the puzzle rows"
-    return Advanced(carry, after, identifiers, rows.grad, metrics)
+    return StepResult(carry, after, identifiers, rows.grad, metrics)
+
+
+def exploration(seed: int, step: int, slots: int, prob: float, max_steps: int) -> np.ndarray:
+    """Returns the step before which each slot of the global batch may not halt (0: no such step), int32 [slots].
+
+    With probability `prob` it is uniform in 2..max_steps.  A pure function of seed and step, so that any number of
+    ranks, and a resumed run, see the same draws.
+    """
+    rng = np.random.default_rng((seed, 0xAC7, step))
+    explores = rng.random(slots) < prob
+    return np.where(explores, rng.integers(2, max(3, max_steps + 1), slots), 0).astype(np.int32)
+
+
+def explored_steps(state: TrainState, micro_batches: Sequence[MicroBatch]) -> list[Tensor | None]:
+    """Draws `exploration` for the global batch; returns this rank's slice for each micro-batch, None where none is."""
+    config, arch = state.config, state.config.arch
+    if arch.halt_exploration_prob == 0 or arch.halt_max_steps == 1:
+        return [None] * len(micro_batches)
+    slots = config.global_batch_size
+    drawn = exploration(config.seed, state.step, slots, arch.halt_exploration_prob, arch.halt_max_steps)
+    sizes = [len(micro_batch.batch) * distributed.world_size() for micro_batch in micro_batches]
+    pieces = np.split(drawn, np.cumsum(sizes)[:-1])
+    return [to_device(collectives.local_slice(piece), state.device) for piece in pieces]
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """Returns the array as a tensor on the device.  On a GPU the copy does not block."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def to_slots(batch: Batch, device: torch.device) -> Slots:
+    """Returns a batch on the device, tokens as uint8."""
+    return Slots(*(to_device(array, device) for array in (batch.inputs, batch.labels, batch.puzzle_identifiers)))

@@ -1,4 +1,4 @@
-"""What the machine can do at best: a matrix product and a copy."""
+"""Measures what the machine reaches at best: a matrix product and a copy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.timing import seconds
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> float:
-    """FLOP/s of a large matrix product."""
+    """Returns the operations per second of a large matrix product."""
     n = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     return 2 * n**3 / seconds(lambda: a @ b, device, budget=2.0)

@@ -20,7 +20,7 @@ from dataset.storage import open_split
 
 
 def wait_for_batches(sampler: BatchSampler, steps: int = 20, step_seconds: float = 0.1) -> float:
-    """How long a step that takes so long waits for its batch, the median of some steps after the first."""
+    """Returns how long a step of `step_seconds` waits for its batch: the median of some steps after the first."""
     waited = []
     with closing(sampler.stream(0)) as batches:
         for _ in range(steps):

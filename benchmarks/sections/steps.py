@@ -1,4 +1,4 @@
-"""The training step and prediction at several sizes, eager and compiled, beside the plain reference."""
+"""Measures training step and prediction at several sizes, eager and compiled, beside the plain reference."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from benchmarks.sections.ceilings import matmul_flops
 from benchmarks.timing import in_turns, once, seconds
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
-from models.act import initial_carry
+from models.act import initial_carry, refill
 from models.arch import ArchConfig
 from models.losses import stablemax_nll
 from training import cost_model
-from training.buckets.slots import whole
-from training.config import PretrainConfig
-from training.cost_model import Part
+from training.config import TrainConfig
+from training.cost_model import Workload
+from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import to_slots, train_step
 
@@ -53,7 +53,7 @@ def sizes(device: torch.device) -> list[Size]:
 
 
 def flop_per_step(size: Size) -> float:
-    return cost_model.step_flop(arch_of(size), [Part(size.cells, size.B)])
+    return cost_model.step_flop(arch_of(size), [Workload(size.cells, size.B)])
 
 
 def arch_of(size: Size) -> ArchConfig:
@@ -76,28 +76,34 @@ def batch_of(size: Size, seed: int = 0) -> Batch:
 
 
 def state_of(size: Size, device: torch.device, compiled: bool) -> TrainState:
-    config = PretrainConfig(
+    config = TrainConfig(
         arch=arch_of(size),
-        data_paths=["none"],
         global_batch_size=size.B,
         ema=True,
         compile=compiled,
         epochs=1,
         activation_checkpointing=size.recomputes,
     )
-    return TrainState(config, DataShape(12, size.cells, PUZZLES, 0), device)
+    return prepare(TrainState(config, DataShape(12, size.cells, PUZZLES, 0), device), compiled)
 
 
 def ours(size: Size, device: torch.device, compiled: bool, share: float = 1.0) -> Callable[[], None]:
-    """One training step of ours; with `share` on that part of the batch, as one of several ranks."""
+    """Returns our training step as a function.
+
+    Args:
+        share: the fraction of the batch that this rank computes.
+    """
     state = state_of(size, device, compiled)
     batch = batch_of(size._replace(B=round(share * size.B)))
-    return lambda: train_step(state, whole(batch), total_steps=10**6)
+    return lambda: train_step(state, batch, total_steps=10**6)
 
 
 class ReferenceStep:
-    """What the published trainer does in a step, written plainly: refill, recursion with a cast at each use, stablemax,
-    backward, rows by unique identifier, the packaged optimizer, the average weight by weight."""
+    """A step of the published trainer, written plainly.
+
+    Refill, recursion with a cast at each use, stablemax, backward, rows by unique identifier, the packaged optimizer,
+    the average weight by weight.
+    """
 
     def __init__(self, size: Size, device: torch.device, compiled: bool) -> None:
         source = state_of(size, torch.device("cpu"), compiled=False)
@@ -147,11 +153,14 @@ class ReferenceStep:
                 average.mul_(0.999).add_(p, alpha=0.001)
 
 
-WAYS: dict[str, Callable[[Size, torch.device, bool], Callable[[], None]]] = {"reference": ReferenceStep, "ours": ours}
+BUILDERS: dict[str, Callable[[Size, torch.device, bool], Callable[[], None]]] = {
+    "reference": ReferenceStep,
+    "ours": ours,
+}
 
 
 def measure(device: torch.device) -> dict[str, Any]:
-    """Whole steps.  On a CPU ours and the reference take turns; a GPU has room for one of them at a time."""
+    """Measures whole steps.  On a CPU ours and the reference take turns; a GPU has room for one of them at a time."""
     ceiling = matmul_flops(device)
     found: dict[str, Any] = {}
     for size in sizes(device):
@@ -160,11 +169,11 @@ def measure(device: torch.device) -> dict[str, Any]:
             if device.type == "cuda":
                 times = _one_by_one(size, device, compiled, found)
             else:
-                times = in_turns({name: build(size, device, compiled) for name, build in WAYS.items()}, device)
+                times = in_turns({name: build(size, device, compiled) for name, build in BUILDERS.items()}, device)
             for name, spent in times.items():
                 found[f"{size.name}: {name} {how}, s"] = statistics.median(spent)
                 found[f"{size.name}: {name} {how}, example-steps/s"] = size.B / statistics.median(spent)
-            if len(times) == len(WAYS):
+            if len(times) == len(BUILDERS):
                 ratios = [theirs / mine for theirs, mine in zip(times["reference"], times["ours"], strict=False)]
                 found[f"{size.name}: reference / ours, {how}"] = statistics.median(ratios)
                 found[f"{size.name}: reference / ours, {how}, best"] = min(times["reference"]) / min(times["ours"])
@@ -177,7 +186,7 @@ def measure(device: torch.device) -> dict[str, Any]:
 
 def _one_by_one(size: Size, device: torch.device, compiled: bool, found: dict[str, Any]) -> dict[str, list[float]]:
     times = {}
-    for name, build in WAYS.items():
+    for name, build in BUILDERS.items():
         key = f"{size.name}: {name} {'compiled' if compiled else 'eager'}, peak GB"
         torch.cuda.reset_peak_memory_stats(device)
         try:
@@ -189,20 +198,21 @@ def _one_by_one(size: Size, device: torch.device, compiled: bool, found: dict[st
 
 
 def measure_parts(device: torch.device) -> dict[str, Any]:
-    """What a compiled step consists of, each part by itself."""
+    """Measures the parts of a compiled step one by one."""
     found: dict[str, Any] = {}
     for size in sizes(device)[:2]:
         state = state_of(size, device, compiled=True)
         optimizer, ema = state.optimizer, state.ema
         assert optimizer is not None and ema is not None
         slots, ok = to_slots(batch_of(size), device), torch.tensor(True, device=device)
-        carry, rows = initial_carry(state.network, slots), torch.zeros(size.B, size.D, device=device).requires_grad_()
+        carry = refill(initial_carry(state.network, slots), slots, state.network.initial_latents())
+        rows = torch.zeros(size.B, size.D, device=device).requires_grad_()
         state.act_step.train()
         spent: dict[str, list[float]] = {"forward": [], "backward": [], "optimizer": [], "EMA": []}
         for round in range(8):
             loss: list[Tensor] = []
             parts = {
-                "forward": lambda: loss.append(state.act_step(carry, slots, rows)[1]),  # noqa: B023
+                "forward": lambda: loss.append(state.act_step(carry, rows)[1]),  # noqa: B023
                 "backward": lambda: loss[0].backward(),  # noqa: B023
                 "optimizer": lambda: optimizer.step(1e-4, ok),  # noqa: B023
                 "EMA": lambda: ema.update(ok),  # noqa: B023
@@ -216,7 +226,7 @@ def measure_parts(device: torch.device) -> dict[str, Any]:
 
 
 def measure_prediction(device: torch.device) -> dict[str, Any]:
-    """One ACT step of prediction, the network alone."""
+    """Measures one ACT step of prediction, the network alone."""
     found: dict[str, Any] = {}
     for size in sizes(device)[:2]:
         state = state_of(size, device, compiled=True)

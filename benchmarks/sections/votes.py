@@ -1,4 +1,4 @@
-"""From token canvases to counted votes, on one core."""
+"""Measures the way from token canvases to counted votes, on one core."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The stages that build a data set: load, select, augment, write; and the makers of Sudoku and mazes."""

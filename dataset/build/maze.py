@@ -1,7 +1,7 @@
-"""Mazes: generated so that the way is long, or read from the CSV files of Maze-Hard; augmented; as tokens.
+"""Mazes: generates some with a long path, or reads the text of Maze-Hard; both become tokens.
 
-A maze is text, row by row: `#` wall, space, `S` start, `G` goal; in the answer `o` marks the shortest way.  As tokens
-these five are 1 to 5, PAD is 0 (arXiv 2506.21734).
+A maze is a text, row by row: `#` wall, space, `S` start, `G` goal; in the answer `o` marks the shortest path.  As
+tokens these five characters are 1 to 5, and PAD is 0 (arXiv 2506.21734).
 """
 
 from __future__ import annotations
@@ -12,32 +12,34 @@ import numba
 import numpy as np
 
 from dataset.hashing import splitmix64
+from utils.errors import DataError, SettingError
 
 CHARACTERS = "# SGo"
 VOCAB_SIZE = len(CHARACTERS) + 1
-WALL, OPEN, START, GOAL, WAY = range(1, VOCAB_SIZE)
+WALL, OPEN, START, GOAL, PATH = range(1, VOCAB_SIZE)
 
 
-def parse(text: str, where: str) -> np.ndarray:
-    """Tokens uint8 [side * side] of a maze's text.
+def parse_maze(text: str, where: str) -> np.ndarray:
+    """Returns the tokens of a maze's text, uint8 [side * side].
 
     Raises:
-        ValueError: naming `where`, if it is not a square of the five characters.
+        DataError: naming `where`, if it is not a square of the five characters.
     """
     if strange := set(text) - set(CHARACTERS):
-        raise ValueError(f"{where} holds {sorted(strange)[0]!r}: a maze is made of the characters {CHARACTERS!r}")
+        raise DataError(f"{where} contains {sorted(strange)[0]!r}: a maze consists of the characters {CHARACTERS!r}")
     side = round(len(text) ** 0.5)
     if not text or side * side != len(text):
-        raise ValueError(f"{where} has {len(text)} cells, which is no square")
+        raise DataError(f"{where} has {len(text)} cells, which is not a square: correct the file")
     return np.array([CHARACTERS.index(character) + 1 for character in text], dtype=np.uint8)
 
 
 @numba.njit(nogil=True, cache=True)
 def distances(maze, side, start):  # type: ignore[no-untyped-def]
-    """Steps from `start` to every cell of a maze of tokens [side * side], -1 where walls are in between: int64."""
-    found = np.full(side * side, -1, np.int64)
+    """Returns the steps from `start` to each cell of a maze of tokens [side * side], -1 where walls are in between:
+    int64 [side * side]."""
+    steps = np.full(side * side, -1, np.int64)
     queue = np.empty(side * side, np.int64)
-    queue[0], found[start] = start, 0
+    queue[0], steps[start] = start, 0
     head, tail = 0, 1
     while head < tail:
         cell = queue[head]
@@ -47,18 +49,18 @@ def distances(maze, side, start):  # type: ignore[no-untyped-def]
             r, c = row + (turn == 0) - (turn == 1), col + (turn == 2) - (turn == 3)
             if 0 <= r < side and 0 <= c < side:
                 neighbour = r * side + c
-                if maze[neighbour] != WALL and found[neighbour] < 0:
-                    found[neighbour] = found[cell] + 1
+                if maze[neighbour] != WALL and steps[neighbour] < 0:
+                    steps[neighbour] = steps[cell] + 1
                     queue[tail] = neighbour
                     tail += 1
-    return found
+    return steps
 
 
 @numba.njit(nogil=True, cache=True)
 def _carve(side, state, maze):  # type: ignore[no-untyped-def]
-    """A spanning tree of passages, by depth-first search in random order: between two cells there is exactly one way.
+    """Carves a spanning tree of passages, by depth-first search in random order: two cells have exactly one path.
 
-    Returns the state of the generator after it.
+    Returns the state of the random generator.
     """
     maze[:] = WALL
     rooms = (side - 1) // 2
@@ -86,16 +88,18 @@ def _carve(side, state, maze):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _generate(side, min_way, seeds, mazes, answers, lengths):  # type: ignore[no-untyped-def]
+def _generate(side, min_steps, seeds, mazes, answers, lengths):  # type: ignore[no-untyped-def]
+    """Fills mazes, answers [N, side * side] and lengths [N], one for each seed.  A maze without a path that is long
+    enough is carved again."""
     for k in range(len(seeds)):
         state = seeds[k]
-        while lengths[k] < min_way:
+        while lengths[k] < min_steps:
             state = _carve(side, state, mazes[k])
             open_cells = np.flatnonzero(mazes[k] == OPEN)
             state = splitmix64(state)
             start = open_cells[np.int64(state % np.uint64(len(open_cells)))]
             steps = distances(mazes[k], side, start)
-            far = np.flatnonzero(steps >= min_way)
+            far = np.flatnonzero(steps >= min_steps)
             if len(far) == 0:
                 continue
             state = splitmix64(state)
@@ -110,32 +114,36 @@ def _generate(side, min_way, seeds, mazes, answers, lengths):  # type: ignore[no
                     if 0 <= r < side and 0 <= c < side and steps[r * side + c] == steps[cell] - 1:
                         cell = r * side + c
                         break
-                answers[k, cell] = WAY
+                answers[k, cell] = PATH
 
 
-def generate(
-    count: int, side: int, seed: int, min_way: int, progress: Callable[[int, int], None] | None = None
+def generate_mazes(
+    count: int, side: int, seed: int, min_steps: int, progress: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mazes with exactly one way from start to goal, of at least `min_way` steps.
+    """Makes mazes with exactly one path from start to goal, which has at least `min_steps` steps.
+
+    Args:
+        progress: called with (mazes made, count).
 
     Returns:
-        mazes, answers uint8 [count, side * side] as tokens; lengths of the ways int64 [count].
+        mazes, answers uint8 [count, side * side] as tokens; lengths of the paths int64 [count].
 
     Raises:
-        ValueError: if mazes of this side have no such way.
+        SettingError: if mazes of this side have no such path.
     """
     rooms = (side - 1) // 2
-    if side < 5 or min_way < 1 or min_way > rooms * rooms * 2 // 3:
-        raise ValueError(
-            f"mazes of side {side} with ways of at least {min_way} steps are not to be found: "
-            f"the side must be at least 5 and the way at most {max(0, rooms * rooms * 2 // 3)}"
+    longest = max(0, rooms * rooms * 2 // 3)
+    if side < 5 or not 1 <= min_steps <= longest:
+        raise SettingError(
+            f"mazes of side {side} with paths of at least {min_steps} steps cannot be found: "
+            f"use --size 5 or more, and --min-way {longest} or less"
         )
     mazes, answers = (np.zeros((count, side * side), dtype=np.uint8) for _ in range(2))
     lengths = np.zeros(count, dtype=np.int64)
     seeds = np.random.default_rng((seed, side)).integers(1, 2**63, count).astype(np.uint64)
     for first in range(0, count, 64):
         part = slice(first, first + 64)
-        _generate(side, min_way, seeds[part], mazes[part], answers[part], lengths[part])
+        _generate(side, min_steps, seeds[part], mazes[part], answers[part], lengths[part])
         if progress is not None:
             progress(min(first + 64, count), count)
     return mazes, answers, lengths

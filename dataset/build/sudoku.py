@@ -1,7 +1,8 @@
-"""Sudoku: generated with exactly one solution, or read from the CSV files of Sudoku-Extreme; augmented; as tokens.
+"""Sudoku: generates some with exactly one solution, or reads the text of Sudoku-Extreme; augments them; both become
+tokens.
 
-A board of n x n digits is one row of n * n tokens: PAD 0, blank 1, digit d is d + 1.  As published for 9 x 9
-(arXiv 2506.21734): 81 places, 11 tokens.  Boxes are sqrt(n) x sqrt(n), for n = 6 two rows by three columns.
+A Sudoku of n x n digits is a row of n * n tokens: PAD 0, blank 1, digit d is d + 1.  For 9 x 9 this is as published
+(arXiv 2506.21734): 81 cells, 11 tokens.  Boxes are sqrt(n) x sqrt(n), but for n = 6 two rows by three columns.
 """
 
 from __future__ import annotations
@@ -13,33 +14,34 @@ import numba
 import numpy as np
 
 from dataset.hashing import splitmix64
+from utils.errors import DataError
 
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
-"""Rows and columns of a box, by the side of the board."""
+"""Rows and columns of a box, by the side of the Sudoku."""
 
 TOKEN_OF_BLANK = 1
 
 
-def tokens(boards: np.ndarray) -> np.ndarray:
-    """uint8 [N, n * n] tokens of boards [N, n * n] with 0 for a blank."""
-    return (boards + TOKEN_OF_BLANK).astype(np.uint8)
+def to_tokens(digits: np.ndarray) -> np.ndarray:
+    """Returns the tokens, uint8 [N, n * n], of digits [N, n * n] with 0 for a blank."""
+    return (digits + TOKEN_OF_BLANK).astype(np.uint8)
 
 
 def vocab_size(n: int) -> int:
-    """PAD, blank and n digits."""
+    """Returns the number of tokens: PAD, blank and n digits."""
     return n + 2
 
 
 @numba.njit(nogil=True, cache=True)
 def _search(board, n, box_h, box_w, limit, state, solution):  # type: ignore[no-untyped-def]
-    """Counts solutions of `board` [n * n] up to `limit`, always filling a cell that has the fewest candidates.
+    """Counts the solutions of `board` [n * n], up to `limit`.  It always fills a cell with the fewest candidates.
 
     Args:
-        state: 0 tries candidates in order, anything else in an order drawn from it.
-        solution: [n * n], gets the first one.
+        state: 0 tries candidates in order; any other number, in an order drawn from it.
+        solution: [n * n], receives the first solution.
 
     Returns:
-        solutions, guesses (cells that had several candidates when they were filled).
+        The number of solutions, and of guesses: cells that had several candidates when they were filled.
     """
     cells = n * n
     grid = board.copy()
@@ -122,31 +124,34 @@ def _search(board, n, box_h, box_w, limit, state, solution):  # type: ignore[no-
             return solutions, guesses
 
 
-def solve(board: np.ndarray, limit: int = 2) -> tuple[int, int, np.ndarray]:
-    """Solutions of a board uint8 [n * n] up to `limit`, the guesses that took, and the first solution (zeros if none).
+def solve_sudoku(board: np.ndarray, limit: int = 2) -> tuple[int, int, np.ndarray]:
+    """Solves a Sudoku uint8 [n * n], with 0 for a blank.
 
-    The number of guesses with `limit=1` is what is called the difficulty of a puzzle here.
+    Returns:
+        The number of solutions up to `limit`; the guesses that were needed; the first solution (zeros if there is
+        none).  The guesses with `limit=1` are the difficulty of a puzzle here.
     """
-    n = side(board.size)
+    n = side_of(board.size)
     solution = np.zeros(board.size, dtype=np.uint8)
     found, guesses = _search(board.astype(np.uint8), n, *BOXES[n], limit, np.uint64(0), solution)
     return int(found), int(guesses), solution
 
 
-def side(cells: int) -> int:
-    """n of a board of n * n cells.
+def side_of(cells: int) -> int:
+    """Returns n of a Sudoku of n * n cells.
 
     Raises:
-        ValueError: if there is no Sudoku of that many cells here.
+        DataError: if there is no such Sudoku here.
     """
     for n in BOXES:
         if n * n == cells:
             return n
-    raise ValueError(f"a board of {cells} cells is no Sudoku of side {', '.join(map(str, BOXES))}")
+    raise DataError(f"{cells} cells are not a Sudoku: its side must be one of {', '.join(map(str, BOXES))}")
 
 
 @numba.njit(nogil=True, cache=True)
 def _generate(n, box_h, box_w, clues, seeds, puzzles, solutions, difficulties):  # type: ignore[no-untyped-def]
+    """Fills puzzles, solutions [N, n * n] and difficulties [N], one for each seed."""
     cells = n * n
     spare = np.zeros(cells, np.uint8)
     order = np.arange(cells)
@@ -173,17 +178,17 @@ def _generate(n, box_h, box_w, clues, seeds, puzzles, solutions, difficulties): 
         difficulties[k] = _search(puzzle, n, box_h, box_w, 1, np.uint64(0), spare)[1]
 
 
-CHUNK = 64
+PUZZLES_AT_ONCE = 64
 
 
-def generate(
+def generate_sudoku(
     count: int, n: int, seed: int, clues: int = 0, workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Puzzles with exactly one solution: digits are taken out in random order as long as the solution stays unique.
+    """Makes puzzles with exactly one solution: takes out digits in random order as long as the solution stays unique.
 
     Args:
-        clues: digits that are left at least; 0 takes out all that can be.
-        progress: told (puzzles made, count).
+        clues: fewest digits that stay; 0 takes out as many as possible.
+        progress: called with (puzzles made, count).
 
     Returns:
         puzzles, solutions uint8 [count, n * n]; difficulty int64 [count].
@@ -194,23 +199,26 @@ def generate(
     seeds = np.random.default_rng((seed, n)).integers(1, 2**63, count).astype(np.uint64)
 
     def fill(first: int) -> int:
-        part = slice(first, first + CHUNK)
+        part = slice(first, first + PUZZLES_AT_ONCE)
         _generate(n, box_h, box_w, clues, seeds[part], puzzles[part], solutions[part], difficulties[part])
         return len(seeds[part])
 
     with ThreadPoolExecutor(workers) as pool:
         done = 0
-        for made in pool.map(fill, range(0, count, CHUNK)):
+        for made in pool.map(fill, range(0, count, PUZZLES_AT_ONCE)):
             done += made
             if progress is not None:
                 progress(done, count)
     return puzzles, solutions, difficulties
 
 
-def augment(puzzle: np.ndarray, solution: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The same puzzle in another guise: digits renamed, bands and rows within them, stacks and columns within them
-    reordered, and, where boxes are square, perhaps transposed."""
-    n = side(puzzle.size)
+def augment_sudoku(puzzle: np.ndarray, solution: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the puzzle and its solution under a random augmentation.
+
+    Digits are renamed; bands, the rows of each band, stacks and the columns of each stack are reordered.  Where boxes
+    are square, half of the puzzles are also transposed.
+    """
+    n = side_of(puzzle.size)
     box_h, box_w = BOXES[n]
     digits = np.concatenate([[0], rng.permutation(n) + 1]).astype(np.uint8)
     rows = np.concatenate([band * box_h + rng.permutation(box_h) for band in rng.permutation(n // box_h)])
@@ -225,20 +233,22 @@ def augment(puzzle: np.ndarray, solution: np.ndarray, rng: np.random.Generator) 
     return apply(puzzle), apply(solution)
 
 
-def parse(question: str, answer: str, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """A puzzle and its solution from the text of a CSV row, `.` or 0 for a blank.
+def parse_sudoku(question: str, answer: str, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a puzzle and its solution, uint8 [n * n], from the text of a CSV row, with `.` or 0 for a blank.
 
     Raises:
-        ValueError: naming `where`, if the answer is not a solution of the question.
+        DataError: naming `where`, if the answer is not a solution of the question.
     """
     blank_to_zero = question.strip().replace(".", "0"), answer.strip()
     if not all(text.isascii() and text.isdigit() for text in blank_to_zero):
-        raise ValueError(f"{where} holds something other than digits and dots: expected 81 of them")
+        raise DataError(f"{where} contains something other than digits and dots: correct the file")
     puzzle, solution = (np.frombuffer(text.encode(), dtype=np.uint8) - ord("0") for text in blank_to_zero)
     if len(puzzle) != len(solution) or len(puzzle) not in (n * n for n in BOXES):
-        raise ValueError(f"{where} has {len(puzzle)} and {len(solution)} cells: expected 81 each")
-    if solution.max() > side(len(solution)):
-        raise ValueError(f"{where} has the digit {solution.max()}, which a board of {len(solution)} cells has not")
-    if solve(solution, 1)[0] != 1 or (solution == 0).any() or ((puzzle != 0) & (puzzle != solution)).any():
-        raise ValueError(f"{where}: the answer is no solution of the question")
+        raise DataError(f"{where} has {len(puzzle)} and {len(solution)} cells: a 9 x 9 Sudoku has 81 each")
+    if solution.max() > side_of(len(solution)):
+        raise DataError(
+            f"{where} has the digit {solution.max()}, which a Sudoku of {len(solution)} cells does not have: correct it"
+        )
+    if solve_sudoku(solution, 1)[0] != 1 or (solution == 0).any() or ((puzzle != 0) & (puzzle != solution)).any():
+        raise DataError(f"{where}: the answer is not a solution of the question: correct the file")
     return puzzle, solution

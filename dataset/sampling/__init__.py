@@ -1,0 +1,1 @@
+"""Batches of data sets: which examples, in which order, on which rank."""

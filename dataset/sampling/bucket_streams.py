@@ -1,7 +1,7 @@
-"""The streams of examples of several canvases.
+"""The streams of examples of several canvases; the examples of one canvas are a bucket.
 
-Each canvas has an endless stream of its own: the visits of epoch after epoch (`dataset.sampling.interval_plan`), of
-which it takes the examples that belong on it.  Streams are read at their own speeds; each visits every one of its
+Each bucket has an endless stream of its own: of the visits of epoch after epoch (`dataset.sampling.interval_plan`) it
+takes the examples that belong on its canvas.  Streams are read at their own speeds.  Each visits every one of its
 examples equally often, as the single stream of the whole canvas does.
 
     visits:  | a a a | b b | c c c c | ...
@@ -17,94 +17,107 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset.canvas import Canvas, place_all
-from dataset.sampling.interval_plan import plan_interval, take_lane
+from dataset.canvas import Canvas, assign_canvases
+from dataset.sampling.interval_plan import PlanRows, plan_interval, take_bucket
 from dataset.sampling.joined import Batch, JoinedSplits
 from dataset.sampling.prefetch import prefetch
+from utils.errors import SettingError
 
-EPOCHS = 17
-"""At least so many epochs are drawn at once, more where a canvas has few examples; an odd number, so that groups of a
-fractional weight do not meet the end of a segment always at the same turn."""
+LEAST_EPOCHS = 17
+"""A segment of a stream has at least this many epochs, and more for a bucket with few examples.  The number is odd:
+else groups of a fractional weight would meet the end of a segment always at the same phase."""
 
-CHUNKS = 16
-"""A stream's segment has at least so many chunks, since the last, incomplete one is dropped."""
+LEAST_MICRO_BATCHES = 16
+"""A segment has at least this many micro-batches, since its last, incomplete one is dropped."""
 
 
 class Position(NamedTuple):
-    """Where a stream goes on: the segment and the chunk within it."""
+    """Where a stream continues: the segment, and the micro-batch within it."""
 
     segment: int = 0
-    chunk: int = 0
+    micro_batch: int = 0
 
 
-class LaneStreams:
-    """The streams of all canvases, of which a rank gets its contiguous slice of every chunk.
+class BucketStreams:
+    """The streams of all buckets.  A rank gets its contiguous slice of every micro-batch.
 
     Args:
         data: what to train on.
-        canvases: small ones first, the last of which holds everything.
-        seed: of every draw.
+        canvases: the canvas of each bucket, small ones first; the last one holds every example.
+        seed: decides every draw.
 
     Attributes:
-        shares: float64 [canvases], of all examples that are visited.
+        fractions: float64 [buckets], how much of all visited examples each bucket has.
 
     Raises:
-        ValueError: if the data set's format knows no extents.
+        SettingError: if the data set's format has the whole canvas alone, or an example fits none of the canvases.
     """
 
     def __init__(self, data: JoinedSplits, canvases: Sequence[Canvas], seed: int) -> None:
         self.data, self.canvases, self.seed = data, tuple(canvases), seed
-        extents, visits = demand_of(data)
-        self._lane_of = place_all(extents, canvases)
-        if (self._lane_of < 0).any():
-            raise ValueError(f"an example fits none of the canvases {', '.join(map(str, canvases))}: add a larger one")
-        visited = np.bincount(self._lane_of, visits, minlength=len(canvases))
-        self.shares: NDArray[np.float64] = visited / visited.sum()
+        sizes, visits = measure_demand(data)
+        self._bucket_of = assign_canvases(sizes, canvases)
+        if (self._bucket_of < 0).any():
+            raise SettingError(
+                f"an example fits none of the canvases {', '.join(map(str, canvases))}: add a larger one"
+            )
+        visited = np.bincount(self._bucket_of, visits, minlength=len(canvases))
+        self.fractions: NDArray[np.float64] = visited / visited.sum()
         self._per_epoch = visited
 
     def stream(
-        self, lane: int, chunk_size: int, start: Position, rank: int = 0, world_size: int = 1, depth: int = 2
+        self, bucket: int, micro_batch_size: int, start: Position, rank: int = 0, world_size: int = 1, depth: int = 2
     ) -> Generator[tuple[Batch, Position], None, None]:
-        """This rank's slices of the chunks of a canvas from `start` on, each with the position after it, made by a
-        thread that is up to `depth` chunks ahead."""
-        assert self.shares[lane] > 0, self.canvases[lane]
-        return prefetch(self._chunks(lane, chunk_size, start, rank, world_size), depth)
+        """Yields this rank's slices of the micro-batches of a bucket from `start` on, each with the position after it.
 
-    def _chunks(
-        self, lane: int, chunk_size: int, start: Position, rank: int, world_size: int
+        Args:
+            micro_batch_size: examples over all ranks.
+            depth: a thread makes up to this many micro-batches ahead.
+        """
+        assert self.fractions[bucket] > 0, self.canvases[bucket]
+        return prefetch(self._micro_batches(bucket, micro_batch_size, start, rank, world_size), depth)
+
+    def _micro_batches(
+        self, bucket: int, micro_batch_size: int, start: Position, rank: int, world_size: int
     ) -> Iterator[tuple[Batch, Position]]:
-        share = chunk_size // world_size
-        segment, chunk = start
+        rows_of_rank = micro_batch_size // world_size
+        segment, number = start
         while True:
-            examples, puzzles, seeds = self._segment(lane, chunk_size, segment)
-            chunks = len(examples) // chunk_size
-            while chunk < chunks:
-                rows = slice(chunk * chunk_size + rank * share, chunk * chunk_size + (rank + 1) * share)
-                inputs, labels = self.data.read(examples[rows], seeds[rows], self.canvases[lane])
-                chunk += 1
-                after = Position(segment, chunk) if chunk < chunks else Position(segment + 1, 0)
-                yield Batch(inputs, labels, self.data.puzzle_identifiers[puzzles[rows]]), after
-            segment, chunk = segment + 1, 0
+            taken = self._segment(bucket, micro_batch_size, segment)
+            in_segment = len(taken.examples) // micro_batch_size
+            while number < in_segment:
+                first = number * micro_batch_size + rank * rows_of_rank
+                rows = slice(first, first + rows_of_rank)
+                inputs, labels = self.data.read(taken.examples[rows], taken.visit_seeds[rows], self.canvases[bucket])
+                number += 1
+                after = Position(segment, number) if number < in_segment else Position(segment + 1, 0)
+                yield Batch(inputs, labels, self.data.puzzle_identifiers[taken.puzzles[rows]]), after
+            segment, number = segment + 1, 0
 
-    def _segment(
-        self, lane: int, chunk_size: int, segment: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-        """Examples, puzzles and visit seeds of the canvas in a segment, a pure function of the seed."""
-        epochs = max(EPOCHS, int(np.ceil(CHUNKS * chunk_size / self._per_epoch[lane]))) | 1
+    def _segment(self, bucket: int, micro_batch_size: int, segment: int) -> PlanRows:
+        """Returns all rows of the bucket in a segment; they depend on the seed alone."""
+        epochs = max(LEAST_EPOCHS, int(np.ceil(LEAST_MICRO_BATCHES * micro_batch_size / self._per_epoch[bucket]))) | 1
         data = self.data
-        starts = data.group_starts, data.example_starts
-        plan = plan_interval(*starts, 1, epochs, self.seed, segment, data.group_weights)
-        return take_lane(plan, data.example_starts, self._lane_of, lane)
+        plan = plan_interval(
+            data.group_starts,
+            data.example_starts,
+            global_batch_size=1,
+            epochs=epochs,
+            seed=self.seed,
+            interval=segment,
+            group_weights=data.group_weights,
+        )
+        return take_bucket(plan, data.example_starts, self._bucket_of, bucket)
 
 
-def demand_of(data: JoinedSplits) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """What canvas each example needs, int16 [N, 2], and how often an epoch visits it, float64 [N].
+def measure_demand(data: JoinedSplits) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Returns what canvas each example needs, int16 [N, 2], and how often an epoch visits it, float64 [N].
 
     Raises:
-        ValueError: if the data set's format knows no extents.
+        SettingError: if the data set's format has the whole canvas alone.
     """
-    extents = data.extents(np.arange(data.num_examples))
+    sizes = data.canvas_sizes(np.arange(data.num_examples))
     puzzles = np.diff(data.group_starts)
     weights = np.ones(len(puzzles)) if data.group_weights is None else data.group_weights
     per_puzzle = np.repeat(weights / puzzles, puzzles)
-    return extents, np.repeat(per_puzzle, np.diff(data.example_starts))
+    return sizes, np.repeat(per_puzzle, np.diff(data.example_starts))

@@ -1,32 +1,30 @@
-"""Batches of an evaluation: every example once, in a fixed order."""
+"""Evaluation batches: every example once, in a fixed order."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataset.canvas import Canvas
-
-if TYPE_CHECKING:
-    from dataset.storage import Split
 from dataset.sampling.joined import Batch, JoinedSplits
+from dataset.storage import Split
 
 
 class EvalBatches:
     """All examples in order, each exactly once over all ranks, without random offsets.
 
-    A rank gets its contiguous slice of every global batch; the last one is filled up with blank rows.  All ranks make
-    the same number of steps.
+    A rank gets its contiguous slice of every global batch; the last one is filled with blank rows.  All ranks make the
+    same number of steps.
 
     Args:
         splits: what to read; several are joined.
-        batch_size: examples per step over all ranks, rounded up to a multiple of their number.
-        examples: int [N], which ones and in which order; None for all.
-        canvas: show the top-left part of the whole canvas alone, which must hold the inputs.  Labels are left out then:
+        batch_size: examples per step over all ranks; rounded up to a multiple of the ranks.
+        examples: int [N], which examples, and in which order; None means all.
+        canvas: read only the top-left part of the whole canvas, which must hold the inputs.  Labels are then left out:
             they may be larger.
 
     Yields:
@@ -56,20 +54,20 @@ class EvalBatches:
         self._canvas = None if canvas == whole else canvas
         self._cells = (canvas or whole).cells
         self._rank = rank
-        self._share = math.ceil(batch_size / world_size)
-        self.stride = self._share * world_size
+        self._rows_of_rank = math.ceil(batch_size / world_size)
+        self.stride = self._rows_of_rank * world_size
 
     def __len__(self) -> int:
         return math.ceil(len(self._examples) / self.stride)
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.int64], Batch]]:
         for step in range(len(self)):
-            first = step * self.stride + self._rank * self._share
-            yield self._padded(self._examples[first : first + self._share])
+            first = step * self.stride + self._rank * self._rows_of_rank
+            yield self._padded(self._examples[first : first + self._rows_of_rank])
 
     def _padded(self, examples: NDArray[np.int64]) -> tuple[NDArray[np.int64], Batch]:
         metadata = self.data.metadata
-        B, N = self._share, len(examples)
+        B, N = self._rows_of_rank, len(examples)
         indices = np.full(B, -1, dtype=np.int64)
         inputs = np.full((B, self._cells), metadata.pad_id, dtype=np.uint8)
         unlabelled = metadata.pad_id if metadata.ignore_label_id is None else metadata.ignore_label_id

@@ -1,22 +1,23 @@
-"""What an interval of training visits, and in which batches.
+"""The sampler plan of an interval: what is visited, and in which batches.
 
-The plan of an interval is a list of visits, each naming one puzzle, and the first visit of every batch.  Nothing else
-is kept: the order of a visit's examples, and their offsets on the canvas, follow from the visit's own seed.
+A plan is a list of visits, each of one puzzle, and the first visit of every batch.  Nothing else is stored: the order
+of a visit's examples, and their offsets on the canvas, follow from the visit's own seed.
 
     stream:  | visit | visit | visit | visit | visit | ...     one visit = the examples of one puzzle
     batches: |------- global_batch_size -------|------- ...    a puzzle that does not fit is cut, its rest is dropped
 
-Sampling as in "Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871) and its published code,
-except that every draw is seeded and that steps are counted, not estimated.
+Sampling is as in "Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871) and its published code, but
+every draw has a seed, and steps are counted, not estimated.
 
-A group of weight w is visited, in any n epochs in a row, n * w times rounded up or down: with w = 2 twice an epoch,
-with w = 0.5 every other epoch, with w = 2.5 twice and three times in turn.  Where groups of one weight begin in their
-turn is drawn, so that an epoch visits about as many as any other.
+A group of weight w is visited n * w times, rounded up or down, in any n consecutive epochs.  With w = 2 that is twice
+an epoch, with w = 0.5 every other epoch, with w = 2.5 two times and three times alternately.  Each group begins at a
+phase that is drawn, so that all epochs visit about the same number of groups.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -24,18 +25,18 @@ from numpy.typing import NDArray
 
 from dataset.hashing import splitmix64
 
-_WEIGHT_STREAM = 0x2545F4914F6CDD1D  # keeps the turns of weighted groups independent of what an interval draws
+_WEIGHT_STREAM = 0x2545F4914F6CDD1D  # keeps the phases of weighted groups independent of what an interval draws
 _ORDER_STREAM = np.uint64(0xD1B54A32D192ED03)  # keeps the order of examples independent of their offsets
 _MASK_64 = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
 class IntervalPlan:
-    """What an interval visits: 4 bytes per visit and 8 per step.
+    """What an interval visits, in 4 bytes per visit and 8 per step.
 
     puzzles: int32 [visits], the puzzle of each visit.
-    first_visits: int64 [steps], the visit that each batch begins with.
-    seed: uint64, from which the seeds of the visits are derived.
+    first_visits: int64 [steps], the visit with which each batch begins.
+    seed: uint64; the seeds of the visits are derived from it.
     """
 
     puzzles: NDArray[np.int32]
@@ -45,6 +46,14 @@ class IntervalPlan:
     @property
     def num_steps(self) -> int:
         return len(self.first_visits)
+
+
+class PlanRows(NamedTuple):
+    """Rows of a plan: int64 [rows] example, int64 [rows] puzzle, uint64 [rows] seed of the visit of each row."""
+
+    examples: NDArray[np.int64]
+    puzzles: NDArray[np.int64]
+    visit_seeds: NDArray[np.uint64]
 
 
 def plan_interval(
@@ -61,47 +70,44 @@ def plan_interval(
     Args:
         group_starts: int64 [G + 1], the first puzzle of each group and the end.
         example_starts: int64 [P + 1], the first example of each puzzle and the end.
-        group_weights: float64 [G], visits of each group per epoch; None: every group once.
+        group_weights: float64 [G], visits of each group per epoch; None means one each.
     """
     rng = np.random.default_rng((seed, interval))
     if group_weights is None:
         puzzles = np.empty(epochs * (len(group_starts) - 1), dtype=np.int32)
         _draw_visits(rng, group_starts, puzzles)
     else:
-        turns = np.random.default_rng((seed, _WEIGHT_STREAM)).random(len(group_weights))
+        phases = np.random.default_rng((seed, _WEIGHT_STREAM)).random(len(group_weights))
         first = interval * epochs
-        ends = np.floor((first + epochs) * group_weights + turns) - np.floor(first * group_weights + turns)
+        ends = np.floor((first + epochs) * group_weights + phases) - np.floor(first * group_weights + phases)
         puzzles = np.empty(int(ends.sum()), dtype=np.int32)
-        _draw_weighted_visits(rng, group_starts, group_weights, turns, first, puzzles)
+        _draw_weighted_visits(rng, group_starts, group_weights, phases, first, puzzles)
     first_visits = _pack(puzzles, example_starts, global_batch_size)
     return IntervalPlan(puzzles, first_visits, np.uint64(interval_seed(seed, interval)))
 
 
 def interval_seed(seed: int, interval: int) -> int:
-    """The 64-bit seed from which the seeds of an interval's visits are derived."""
+    """Returns the 64-bit seed from which the seeds of an interval's visits are derived."""
     return int(_combine(np.uint64(seed & _MASK_64), np.uint64(interval)))
 
 
 def take_rows(
     plan: IntervalPlan, step: int, example_starts: NDArray[np.int64], first_row: int, end_row: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    """The rows first_row..end_row of one global batch.
-
-    Returns:
-        int64 [rows] example, int64 [rows] puzzle, uint64 [rows] seed of the visit that each row belongs to.
-    """
-    return _fill_rows(plan.puzzles, int(plan.first_visits[step]), plan.seed, example_starts, first_row, end_row)
+) -> PlanRows:
+    """Returns the rows first_row..end_row of one global batch."""
+    first_visit = int(plan.first_visits[step])
+    return PlanRows(*_fill_rows(plan.puzzles, first_visit, plan.seed, example_starts, first_row, end_row))
 
 
-def take_lane(
-    plan: IntervalPlan, example_starts: NDArray[np.int64], lane_of: NDArray[np.int8], lane: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    """All visited examples that belong to one lane, in order: what `take_rows` returns, without batches.
+def take_bucket(
+    plan: IntervalPlan, example_starts: NDArray[np.int64], bucket_of: NDArray[np.int8], bucket: int
+) -> PlanRows:
+    """Returns the rows of all visits, in order and not cut into batches, whose examples are in one bucket.
 
     Args:
-        lane_of: int8 [examples].
+        bucket_of: int8 [examples], the bucket of each example.
     """
-    return _fill_lane(plan.puzzles, plan.seed, example_starts, lane_of, lane)
+    return PlanRows(*_fill_bucket(plan.puzzles, plan.seed, example_starts, bucket_of, bucket))
 
 
 @njit(cache=True, nogil=True)
@@ -111,7 +117,7 @@ def _combine(a: np.uint64, b: np.uint64) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def _draw_visits(rng: np.random.Generator, group_starts: NDArray[np.int64], puzzles: NDArray[np.int32]) -> None:
-    """Fills `puzzles`: epoch after epoch, one puzzle of every group, the groups in random order."""
+    """Fills `puzzles`: in every epoch one puzzle of every group, the groups in random order."""
     G = len(group_starts) - 1
     order = np.arange(G)
     visit = 0
@@ -123,9 +129,9 @@ def _draw_visits(rng: np.random.Generator, group_starts: NDArray[np.int64], puzz
 
 
 @njit(cache=True, nogil=True)
-def visits_in_epoch(weights: NDArray[np.float64], turns: NDArray[np.float64], epoch: int) -> NDArray[np.int64]:
-    """How often each group is visited in an epoch, int64 [G]; `turns` [G] in [0, 1): where each begins."""
-    return (np.floor((epoch + 1) * weights + turns) - np.floor(epoch * weights + turns)).astype(np.int64)
+def visits_in_epoch(weights: NDArray[np.float64], phases: NDArray[np.float64], epoch: int) -> NDArray[np.int64]:
+    """Returns how often each group is visited in an epoch, int64 [G]; phases: float64 [G] in [0, 1)."""
+    return (np.floor((epoch + 1) * weights + phases) - np.floor(epoch * weights + phases)).astype(np.int64)
 
 
 @njit(cache=True, nogil=True)
@@ -133,14 +139,14 @@ def _draw_weighted_visits(
     rng: np.random.Generator,
     group_starts: NDArray[np.int64],
     weights: NDArray[np.float64],
-    turns: NDArray[np.float64],
+    phases: NDArray[np.float64],
     first_epoch: int,
     puzzles: NDArray[np.int32],
 ) -> None:
-    """`_draw_visits` with every group as often as its weight says."""
+    """Fills `puzzles` like `_draw_visits`, but with each group as often as its weight says."""
     visit, epoch = 0, first_epoch
     while visit < len(puzzles):
-        order = np.repeat(np.arange(len(weights)), visits_in_epoch(weights, turns, epoch))
+        order = np.repeat(np.arange(len(weights)), visits_in_epoch(weights, phases, epoch))
         rng.shuffle(order)
         for group in order:
             puzzles[visit] = rng.integers(group_starts[group], group_starts[group + 1])
@@ -150,7 +156,7 @@ def _draw_weighted_visits(
 
 @njit(cache=True, nogil=True)
 def _pack(puzzles: NDArray[np.int32], example_starts: NDArray[np.int64], global_batch_size: int) -> NDArray[np.int64]:
-    """The first visit of every full batch, int64 [steps]."""
+    """Returns the first visit of every full batch: int64 [steps]."""
     total = 0
     for puzzle in puzzles:
         total += example_starts[puzzle + 1] - example_starts[puzzle]
@@ -167,7 +173,7 @@ def _pack(puzzles: NDArray[np.int32], example_starts: NDArray[np.int64], global_
 
 @njit(cache=True, nogil=True)
 def _order(visit_seed: np.uint64, count: int, used: int) -> NDArray[np.int64]:
-    """The order of a visit's `count` examples as far as the first `used` of them (Fisher-Yates)."""
+    """Returns the order of a visit's `count` examples; only the first `used` of them are shuffled (Fisher-Yates)."""
     order = np.arange(count)
     draw = visit_seed ^ _ORDER_STREAM
     for i in range(used):
@@ -178,18 +184,18 @@ def _order(visit_seed: np.uint64, count: int, used: int) -> NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
-def _fill_lane(
+def _fill_bucket(
     puzzles: NDArray[np.int32],
     seed: np.uint64,
     example_starts: NDArray[np.int64],
-    lane_of: NDArray[np.int8],
-    lane: int,
+    bucket_of: NDArray[np.int8],
+    bucket: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    """`take_lane`."""
+    """`take_bucket`, compiled."""
     total = 0
     for puzzle in puzzles:
         for example in range(example_starts[puzzle], example_starts[puzzle + 1]):
-            total += lane_of[example] == lane
+            total += bucket_of[example] == bucket
     examples = np.empty(total, dtype=np.int64)
     owners = np.empty(total, dtype=np.int64)
     seeds = np.empty(total, dtype=np.uint64)
@@ -199,9 +205,9 @@ def _fill_lane(
         start = example_starts[puzzle]
         count = example_starts[puzzle + 1] - start
         visit_seed = _combine(seed, np.uint64(visit))
-        for place in _order(visit_seed, count, count):
-            if lane_of[start + place] == lane:
-                examples[out] = start + place
+        for position in _order(visit_seed, count, count):
+            if bucket_of[start + position] == bucket:
+                examples[out] = start + position
                 owners[out] = puzzle
                 seeds[out] = visit_seed
                 out += 1
@@ -217,7 +223,7 @@ def _fill_rows(
     first_row: int,
     end_row: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    """`take_rows` of the batch that begins with `first_visit`."""
+    """`take_rows` of the batch that begins with `first_visit`, compiled."""
     rows = end_row - first_row
     examples = np.empty(rows, dtype=np.int64)
     owners = np.empty(rows, dtype=np.int64)

@@ -1,30 +1,28 @@
-"""Joins the splits of several data sets and defines a batch."""
+"""`Batch`, and `JoinedSplits`: the splits of several data sets as one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataset.canvas import Canvas
-
-if TYPE_CHECKING:
-    from dataset.storage import Split
-
+from dataset.storage import Split
+from utils.errors import DataError, SettingError
 
 _MUST_AGREE = ("seq_len", "row_stride", "vocab_size", "pad_id", "ignore_label_id", "blank_identifier_id")
 
 
 @dataclass
 class Batch:
-    """Examples side by side, in host memory.
+    """Examples that are computed together, in host memory.
 
     inputs: uint8 [B, S] tokens.
-    labels: uint8 [B, S] tokens, the data set's ignore id where there is nothing to learn.
-    puzzle_identifiers: int32 [B], the blank identifier for padding.
+    labels: uint8 [B, S] tokens; the data set's ignore id where there is nothing to learn.
+    puzzle_identifiers: int32 [B]; the blank identifier in rows without an example.
     """
 
     inputs: NDArray[np.uint8]
@@ -35,27 +33,27 @@ class Batch:
         return len(self.inputs)
 
     def rows(self, first: int, end: int) -> Batch:
-        """Some of the examples, without a copy."""
+        """Returns the examples first..end, without a copy."""
         return Batch(self.inputs[first:end], self.labels[first:end], self.puzzle_identifiers[first:end])
 
 
 class JoinedSplits:
-    """Several splits as one, their groups, puzzles and examples counted through.
+    """Several splits as one; the numbers of groups, puzzles and examples run through all of them.
 
     group_starts: int64 [G + 1], the first puzzle of each group and the end.
     example_starts: int64 [P + 1], the first example of each puzzle and the end.
     puzzle_identifiers: int32 [P].
-    group_weights: float64 [G], visits of each group per epoch; None: one each.
-    num_puzzle_identifiers: how many rows a table for all of them needs.
+    group_weights: float64 [G], visits of each group per epoch; None means one each.
+    num_puzzle_identifiers: the number of rows of a puzzle table for all of them.
 
     Raises:
-        ValueError: if there is no split, if they differ in canvas or tokens, or if two of them give the same
-            identifier to their puzzles (they would train one row of the puzzle table for both).
+        SettingError: if there is no split, if they differ in canvas or tokens, or if puzzles of two of them have the
+            same identifier (both would train one row of the puzzle table).
     """
 
     def __init__(self, splits: Sequence[Split]) -> None:
         if not splits:
-            raise ValueError("no data: name at least one data set in data_paths")
+            raise SettingError("no data: name at least one data set in data_paths")
         self.splits = list(splits)
         self.metadata = self.splits[0].metadata
         _check_agreement(self.splits)
@@ -79,44 +77,50 @@ class JoinedSplits:
         visit_seeds: NDArray[np.uint64] | None = None,
         canvas: Canvas | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Inputs and labels, each uint8 [N, S], of examples [N] counted through all splits."""
+        """Returns the inputs and the labels, uint8 [N, S] each, of examples [N] of all splits.
+
+        Args: as of `Split.read`.
+
+        Raises:
+            DataError: if a token is outside of the vocabulary.
+        """
         if len(self.splits) == 1:
-            return self._checked(*self.splits[0].read(examples, visit_seeds, canvas))
+            return self._check_tokens(*self.splits[0].read(examples, visit_seeds, canvas))
         inputs = np.empty((len(examples), (canvas or self.metadata.canvas).cells), dtype=np.uint8)
         labels = np.empty_like(inputs)
         for i, rows in self._owners(examples):
             seeds = None if visit_seeds is None else visit_seeds[rows]
             inputs[rows], labels[rows] = self.splits[i].read(examples[rows] - self._split_starts[i], seeds, canvas)
-        return self._checked(inputs, labels)
+        return self._check_tokens(inputs, labels)
 
-    def extents(self, examples: NDArray[np.int64]) -> NDArray[np.int16]:
-        """Height and width of the canvas that each example [N] needs, int16 [N, 2]."""
-        found = np.empty((len(examples), 2), dtype=np.int16)
+    def canvas_sizes(self, examples: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Returns the height and width of the canvas that each example [N] needs: int16 [N, 2]."""
+        sizes = np.empty((len(examples), 2), dtype=np.int16)
         for i, rows in self._owners(examples):
-            found[rows] = self.splits[i].extents(examples[rows] - self._split_starts[i])
-        return found
+            sizes[rows] = self.splits[i].canvas_sizes(examples[rows] - self._split_starts[i])
+        return sizes
 
     def _owners(self, examples: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Each split that has some of the examples, and which of them."""
+        """Yields each split that has some of the examples, and the positions of these in `examples`."""
         owner = np.searchsorted(self._split_starts, examples, side="right") - 1
         for i in np.unique(owner):
             yield int(i), np.flatnonzero(owner == i)
 
-    def _checked(
+    def _check_tokens(
         self, inputs: NDArray[np.uint8], labels: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """The rows, if the network has an embedding for every token of theirs; on a GPU none would end in a riddle."""
+        """Returns the rows, if the network has an embedding for each token.  A GPU would fail with an obscure error."""
         largest = max(int(inputs.max(initial=0)), int(labels.max(initial=0)))
         if largest >= self.metadata.vocab_size:
-            raise ValueError(
-                f"the data hold token {largest}, but dataset.json names a vocabulary of {self.metadata.vocab_size}: "
-                "build the data set anew"
+            raise DataError(
+                f"the data set contains token {largest}, but its vocabulary has {self.metadata.vocab_size} tokens: "
+                "build it again"
             )
         return inputs, labels
 
 
 def _chain(starts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
-    """Several lists of starts (each with its end) as one."""
+    """Joins several lists of starts, each with its end, into one."""
     chained = [np.zeros(1, dtype=np.int64)]
     for part in starts:
         chained.append(chained[-1][-1] + np.asarray(part[1:], dtype=np.int64))
@@ -135,7 +139,7 @@ def _check_agreement(splits: Sequence[Split]) -> None:
     for i, split in enumerate(splits[1:], start=1):
         for name in _MUST_AGREE:
             if getattr(split.metadata, name) != getattr(first, name):
-                raise ValueError(
+                raise SettingError(
                     f"data sets that are trained together must agree in {name}: the first has {getattr(first, name)}, "
                     f"number {i + 1} of data_paths has {getattr(split.metadata, name)}"
                 )
@@ -147,7 +151,7 @@ def _check_agreement(splits: Sequence[Split]) -> None:
         identifiers = identifiers[identifiers != first.blank_identifier_id]
         shared = np.intersect1d(used, identifiers, assume_unique=True)
         if len(shared):
-            raise ValueError(
+            raise SettingError(
                 f"number {i + 1} of data_paths has puzzle identifiers of an earlier one (such as {shared[0]}): "
                 f"build it with --puzzle-identifiers-start {int(np.max(used)) + 1} or higher"
             )

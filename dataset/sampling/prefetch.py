@@ -1,4 +1,4 @@
-"""Runs an iterator ahead of its reader."""
+"""Runs an iterator in a thread, ahead of its reader."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 def prefetch(source: Iterator[T], depth: int = 4) -> Generator[T, None, None]:
-    """The items of `source`, made by a thread that is at most `depth` items ahead.
+    """Yields the items of `source`; a thread makes up to `depth` items ahead.
 
-    The thread starts with the first item asked for.  An exception in it is raised at the place where its item would
-    have come.  Closing the generator, or dropping it, ends the thread before it returns.
+    The thread starts when the first item is asked for.  An exception in it is raised where its item would have come.
+    Closing the generator, or dropping it, waits for the thread to end.
     """
     assert depth >= 1, depth
     made: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()

@@ -1,0 +1,1 @@
+"""What a data set contains, as text and as a picture."""

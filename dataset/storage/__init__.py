@@ -1,11 +1,13 @@
-"""A data set on disk: the only folder that knows file names.  Other code imports from here."""
+"""A data set on the disk or in memory.  Only this folder knows the file names; other code imports from here."""
 
 from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.checksums import fingerprints, puzzles_digest
+from dataset.storage.compact import splits_in_memory
+from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
 from dataset.storage.reader import open_catalog, open_manifest, open_split, open_tasks, open_test_tasks
 from dataset.storage.schema import (
     BLANK,
-    EXPANDED_IS_WHOLE,
+    EXPANDED_HAS_ONE_CANVAS,
     MAX_IDENTIFIERS_START,
     SPLITS,
     Manifest,
@@ -13,17 +15,20 @@ from dataset.storage.schema import (
     TaskEntry,
 )
 from dataset.storage.splits import CompactSplit, ExpandedSplit, RestrictedSplit, Split
-from dataset.storage.writer import Examples, write, write_examples
+from dataset.storage.writer import Format, write_data_set, write_examples
 
 __all__ = [
     "BLANK",
-    "EXPANDED_IS_WHOLE",
+    "EXPANDED_HAS_ONE_CANVAS",
     "MAX_IDENTIFIERS_START",
     "SPLITS",
+    "AugmentedTasks",
     "CompactSplit",
-    "Examples",
+    "DataOrigin",
     "ExpandedSplit",
+    "Format",
     "Manifest",
+    "PlainExamples",
     "PuzzleCatalog",
     "RestrictedSplit",
     "Split",
@@ -36,6 +41,7 @@ __all__ = [
     "open_tasks",
     "open_test_tasks",
     "puzzles_digest",
-    "write",
+    "splits_in_memory",
+    "write_data_set",
     "write_examples",
 ]

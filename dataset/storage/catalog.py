@@ -14,7 +14,8 @@ from dataset.storage.schema import BLANK
 class PuzzleCatalog:
     """Which task and augmentation each identifier stands for.
 
-    task_of: int32 [identifiers], index into task_ids, -1 where blank.  dihedral: uint8 [identifiers].
+    task_of: int32 [identifiers], index into task_ids, -1 where the identifier is blank.
+    dihedral: uint8 [identifiers].
     colours: uint8 [identifiers, 10].
     """
 
@@ -27,13 +28,18 @@ class PuzzleCatalog:
         return len(self.task_of)
 
     def lookup(self, identifier: int) -> tuple[str, Augmentation]:
-        """Raises ValueError for a blank identifier."""
+        """Returns the task and the augmentation.
+
+        Raises:
+            ValueError: for a blank identifier.
+        """
         if self.task_of[identifier] < 0:
             raise ValueError(f"puzzle identifier {identifier} is blank: it stands for no task")
         colours = tuple(int(c) for c in self.colours[identifier])
         return self.task_ids[self.task_of[identifier]], Augmentation(int(self.dihedral[identifier]), colours)
 
     def name(self, identifier: int) -> str:
+        """Returns the puzzle's name, as `identifiers.json` of the expanded format lists it."""
         if self.task_of[identifier] < 0:
             return BLANK
         task_id, augmentation = self.lookup(identifier)
@@ -41,6 +47,7 @@ class PuzzleCatalog:
 
     @classmethod
     def from_names(cls, names: list[str]) -> PuzzleCatalog:
+        """Reads the names of all identifiers, in order."""
         task_index: dict[str, int] = {}
         task_of = np.full(len(names), -1, dtype=np.int32)
         rows = np.zeros((len(names), 1 + NUM_COLOURS), dtype=np.uint8)

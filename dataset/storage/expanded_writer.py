@@ -1,4 +1,4 @@
-"""Writes every example of a data set in the published (expanded) layout."""
+"""Writes the expanded (published) format from compact files."""
 
 from __future__ import annotations
 
@@ -17,102 +17,120 @@ import numpy as np
 
 from dataset.augmentation import Augmentation
 from dataset.hashing import splitmix64, task_seed
-from dataset.storage import reader, schema, splits
-from dataset.tasks import Task
+from dataset.storage import reader, schema
+from dataset.storage.content import AugmentedTasks
+from dataset.storage.splits import Split
+from utils.errors import SettingError
 
-CHUNK = 16_384
+EXAMPLES_AT_ONCE = 16_384
+MOST_WORKERS = 4  # one thread makes examples faster than disks write them
 
 
-def _names(tasks: list[Task], augmentations: list[np.ndarray]) -> Iterator[str]:
-    for task, rows in zip(tasks, augmentations, strict=True):
-        for transform, *colours in rows.tolist():
-            yield Augmentation(transform, tuple(colours)).name(task.id)
+def expand_compact_files(
+    folder: Path, content: AugmentedTasks, seed: int, progress: Callable[[int, int], None], workers: int
+) -> dict[Path, str]:
+    """Turns compact files of `content` into the expanded format: reads every example, writes it, removes the files.
+
+    Returns:
+        The SHA-256 of the large files, by path.
+    """
+    total, done = sum(content.num_examples(split) for split in schema.SPLITS), 0
+
+    def count(examples: int) -> None:
+        nonlocal done
+        done += examples
+        progress(done, total)
+
+    checksums: dict[Path, str] = {}
+    for name in schema.SPLITS:
+        seeds = _visit_seeds(content, seed) if name == "train" else None
+        checksums |= _expand_split(folder, name, seeds, count, workers)
+    _write_names(folder / schema.IDENTIFIERS, content)
+    for file in (schema.TASKS, schema.GRIDS, schema.PAIRS, schema.AUGMENTATIONS):
+        (folder / file).unlink()
+    return checksums
+
+
+def _expand_split(
+    folder: Path, name: str, visit_seeds: np.ndarray | None, count: Callable[[int], None], workers: int
+) -> dict[Path, str]:
+    split = reader.open_split(folder, name)
+    path = functools.partial(schema.array_path, folder / name, schema.SET)
+    _write_indices(path, split)
+    shape = (split.num_examples, split.metadata.seq_len)
+    with _ArrayFile(path("inputs"), shape) as inputs, _ArrayFile(path("labels"), shape) as labels:
+        for input_rows, label_rows in _read_in_order(split, visit_seeds, workers):
+            inputs.append(input_rows)
+            labels.append(label_rows)
+            count(len(input_rows))
+    return {inputs.path: inputs.checksum, labels.path: labels.checksum}
+
+
+def _write_indices(path: Callable[[str], Path], split: Split) -> None:
+    np.save(path("puzzle_identifiers"), split.puzzle_identifiers.astype(np.int32))
+    np.save(path("puzzle_indices"), _as_int32(split.puzzle_indices))
+    np.save(path("group_indices"), _as_int32(split.group_indices))
+    if split.group_weights is not None:
+        np.save(path(schema.GROUP_WEIGHTS), split.group_weights)
+
+
+def _as_int32(starts: np.ndarray) -> np.ndarray:
+    if int(starts[-1]) > np.iinfo(np.int32).max:
+        raise SettingError(
+            f"the expanded format cannot count {int(starts[-1]):,} examples: use --format compact or a lower --num-aug"
+        )
+    return starts.astype(np.int32)
+
+
+def _write_names(path: Path, content: AugmentedTasks) -> None:
+    """Writes the name of each identifier, one by one: with a million of them the list would take much memory."""
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write("[" + ", ".join(json.dumps(schema.BLANK) for _ in range(content.identifiers_start)))
+        for task, rows in zip(content.tasks, content.augmentations, strict=True):
+            for transform, *colours in rows.tolist():
+                stream.write(", " + json.dumps(Augmentation(transform, tuple(colours)).name(task.id)))
+        stream.write("]")
+
+
+def _visit_seeds(content: AugmentedTasks, seed: int) -> np.ndarray:
+    """Returns the seed of the one visit of each puzzle that the expanded format stores: uint64 [puzzles]."""
+    return np.concatenate(
+        [
+            _hashes(task_seed(seed, f"offsets of {task.id}"), len(rows))
+            for task, rows in zip(content.tasks, content.augmentations, strict=True)
+        ]
+    )
 
 
 @numba.njit(cache=True)
 def _hashes(first, count):  # type: ignore[no-untyped-def]
-    """splitmix64 of first, first + 1, ..: uint64 [count]."""
+    """Returns splitmix64 of first, first + 1, ..: uint64 [count]."""
     values = np.empty(count, dtype=np.uint64)
     for i in range(count):
         values[i] = splitmix64(first + np.uint64(i))
     return values
 
 
-def _visit_seeds(tasks: list[Task], augmentations: list[np.ndarray], seed: int) -> np.ndarray:
-    """The seed of the one visit of each puzzle that the expanded format holds, uint64 [puzzles]."""
-    return np.concatenate(
-        [
-            _hashes(task_seed(seed, f"offsets of {task.id}"), len(rows))
-            for task, rows in zip(tasks, augmentations, strict=True)
-        ]
-    )
+def _read_in_order(
+    split: Split, visit_seeds: np.ndarray | None, workers: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields all examples in order, `EXAMPLES_AT_ONCE` at a time.  Threads make a few such pieces ahead.
 
+    Args:
+        visit_seeds: uint64 [puzzles]; None means no shifts.
+    """
 
-def _write_expanded(
-    folder: Path,
-    tasks: list[Task],
-    augmentations: list[np.ndarray],
-    seed: int,
-    start: int,
-    progress: Callable[[int, int], None],
-    workers: int,
-) -> dict[Path, str]:
-    """Writes every example out from the compact files, then removes these.  Returns the SHA-256 of the large files."""
-    splits = {split: reader.open_split(folder, split) for split in schema.SPLITS}
-    total, done = sum(split.num_examples for split in splits.values()), 0
-    checksums: dict[Path, str] = {}
-    for name, split in splits.items():
-        place = functools.partial(schema.array_path, folder / name, schema.SET)
-        np.save(place("puzzle_identifiers"), split.puzzle_identifiers.astype(np.int32))
-        np.save(place("puzzle_indices"), _offsets(split.puzzle_indices))
-        np.save(place("group_indices"), _offsets(split.group_indices))
-        if name == "train" and split.group_weights is not None:
-            np.save(place(schema.GROUP_WEIGHTS), split.group_weights)
-        seeds = _visit_seeds(tasks, augmentations, seed) if name == "train" else None
-        shape = (split.num_examples, split.metadata.seq_len)
-        with (
-            _ArrayFile(place("inputs"), shape) as inputs,
-            _ArrayFile(place("labels"), shape) as labels,
-        ):
-            for input_rows, label_rows in _chunks(split, seeds, workers):
-                inputs.append(input_rows)
-                labels.append(label_rows)
-                done += len(input_rows)
-                progress(done, total)
-        checksums |= {inputs.path: inputs.checksum, labels.path: labels.checksum}
-    with open(folder / schema.IDENTIFIERS, "w", encoding="utf-8") as names:
-        names.write("[" + ", ".join(json.dumps(schema.BLANK) for _ in range(start)))
-        for name in _names(tasks, augmentations):
-            names.write(", " + json.dumps(name))
-        names.write("]")
-    del splits
-    for file in (schema.TASKS, schema.GRIDS, schema.PAIRS, schema.AUGMENTATIONS):
-        (folder / file).unlink()
-    return checksums
-
-
-def _offsets(values: np.ndarray) -> np.ndarray:
-    if int(values[-1]) > np.iinfo(np.int32).max:
-        raise ValueError(
-            f"the expanded format cannot count {int(values[-1]):,} examples: use --format compact or a lower --num-aug"
-        )
-    return values.astype(np.int32)
-
-
-def _chunks(split: splits.Split, seeds: np.ndarray | None, workers: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All examples in order, CHUNK at a time; threads make a few chunks ahead."""
-
-    def make(first: int) -> tuple[np.ndarray, np.ndarray]:
-        examples = np.arange(first, min(first + CHUNK, split.num_examples))
-        if seeds is None:
+    def read_from(first: int) -> tuple[np.ndarray, np.ndarray]:
+        examples = np.arange(first, min(first + EXAMPLES_AT_ONCE, split.num_examples))
+        if visit_seeds is None:
             return split.read(examples)
-        return split.read(examples, seeds[np.searchsorted(split.puzzle_indices, examples, side="right") - 1])
+        return split.read(examples, visit_seeds[np.searchsorted(split.puzzle_indices, examples, side="right") - 1])
 
-    workers = min(workers, 4)  # one thread makes examples faster than disks write them
+    workers = min(workers, MOST_WORKERS)
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
-        for first in range(0, split.num_examples, CHUNK):
-            ahead.append(pool.submit(make, first))
+        for first in range(0, split.num_examples, EXAMPLES_AT_ONCE):
+            ahead.append(pool.submit(read_from, first))
             if len(ahead) > workers:
                 yield ahead.popleft().result()
         while ahead:
@@ -120,7 +138,7 @@ def _chunks(split: splits.Split, seeds: np.ndarray | None, workers: int) -> Iter
 
 
 class _ArrayFile:
-    """A .npy file of uint8 rows, written from the front and hashed on the way."""
+    """A .npy file of uint8 rows that is written from front to end, and hashed meanwhile."""
 
     def __init__(self, path: Path, shape: tuple[int, int]) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Puts a finished data set in its place, or leaves nothing."""
+"""Moves a finished data set to its place, or leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ from typing import Any
 from dataset.storage import reader, schema
 from dataset.storage.schema import Manifest
 from utils import files
+from utils.errors import DataError, SettingError
 
 
-def _install(
+def install_data_set(
     target: Path,
-    made_of: dict[str, Any],
-    counted: dict[str, int],
+    identity: dict[str, Any],
     counts: dict[str, int],
-    needed: int,
-    fill: Callable[[Path], dict[Path, str]],
+    bytes_needed: int,
+    write_files: Callable[[Path], dict[Path, str]],
 ) -> Manifest:
-    """Lets `fill` write a data set into a folder beside `target`, adds the manifest and moves it there.
+    """Lets `write_files` write a data set into a folder beside `target`, adds the manifest and moves it there.
 
     Args:
-        made_of: the manifest's fields that say whether an old data set is the same one.
-        counted, counts: what the manifest counts, before and after the numbers of examples.
-        needed: bytes of room on the disk.
-        fill: returns the SHA-256 of those files that it has hashed while it wrote.
+        identity: the fields of the manifest that tell whether an older data set at `target` is the same one.
+        counts: what the manifest counts.
+        bytes_needed: room that the files take on the disk.
+        write_files: writes all files but the manifest, and returns the SHA-256 of those that it has hashed meanwhile.
+
+    Raises:
+        SettingError: if `target` contains something else, or the disk has no room.  Nothing is left behind.
     """
     target = target.resolve()
-    made_of = {"format_version": schema.FORMAT_VERSION, **made_of}
-    _check_target(target, made_of)
-    _check_room(target, needed)
+    identity = {"format_version": schema.FORMAT_VERSION, **identity}
+    _check_target(target, identity)
+    _check_room(target, bytes_needed)
     staging = target.with_name(f".{target.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        checksums = fill(staging)
+        checksums = write_files(staging)
         listed = {
             str(path.relative_to(staging)): {
                 "bytes": path.stat().st_size,
@@ -45,10 +48,11 @@ def _install(
             for path in sorted(staging.rglob("*"))
             if path.is_file()
         }
-        examples = {f"{split}_examples": reader.open_split(staging, split).num_examples for split in schema.SPLITS}
-        manifest = Manifest.model_validate(made_of | {"counts": counted | examples | counts, "files": listed})
+        for split in schema.SPLITS:  # the data set opens, and has what it counts
+            assert reader.open_split(staging, split).num_examples == counts[f"{split}_examples"], (split, counts)
+        manifest = Manifest.model_validate(identity | {"counts": counts, "files": listed})
         (staging / schema.MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        _check_target(target, made_of, manifest.fingerprint)
+        _check_target(target, identity, manifest.fingerprint)
         files.install(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -56,35 +60,35 @@ def _install(
     return manifest
 
 
-def _check_target(target: Path, made_of: dict[str, Any], fingerprint: str | None = None) -> None:
-    """Only an empty folder or the same data set may be replaced."""
+def _check_target(target: Path, identity: dict[str, Any], fingerprint: str | None = None) -> None:
+    """Raises SettingError unless `target` is free, an empty folder, or the same data set."""
     if not target.exists():
         return
     if not target.is_dir():
-        raise ValueError(f"{target} is a file: choose another --output-dir")
+        raise SettingError(f"{target} is a file: choose another --output-dir")
     if not any(target.iterdir()):
         return
     if not (target / schema.MANIFEST).exists():
-        raise ValueError(f"{target} already holds other files: choose another --output-dir or remove it")
+        raise SettingError(f"{target} already contains other files: choose another --output-dir or remove it")
     try:
         old = reader.open_manifest(target)
-    except ValueError:
+    except DataError:
         old = None
     if (
         old is None
-        or any(getattr(old, name) != value for name, value in made_of.items())
+        or any(getattr(old, name) != value for name, value in identity.items())
         or fingerprint not in (None, old.fingerprint)
     ):
-        raise ValueError(f"{target} already holds another data set: choose another --output-dir or remove it")
+        raise SettingError(f"{target} already contains another data set: choose another --output-dir or remove it")
 
 
-def _check_room(target: Path, needed: int) -> None:
+def _check_room(target: Path, bytes_needed: int) -> None:
     folder = target.resolve().parent
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise ValueError(
-            f"{target} needs {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free: make room, lower --num-aug "
-            "or use --format compact"
+    if bytes_needed > free:
+        raise SettingError(
+            f"{target} needs {bytes_needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free: make room, lower "
+            "--num-aug or use --format compact"
         )

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from dataset import encoding
@@ -25,14 +26,15 @@ MAX_IDENTIFIERS_START = 10**8
 SET = "all"
 GROUP_WEIGHTS = "group_weights"
 BLANK = "<blank>"
-EXPANDED_IS_WHOLE = (
+EXPANDED_HAS_ONE_CANVAS = (
     "canvases other than the whole one need ARC tasks in the compact format: build them with --format compact, or set "
     "canvases=null"
 )
+"""The error of an expanded data set that is asked for smaller canvases."""
 
 
 def array_path(folder: Path, set_name: str, part: str) -> Path:
-    """Where the expanded format keeps an array of a split's set; part: inputs, labels, puzzle_identifiers, .."""
+    """Returns the file of an array of the expanded format; `part`: inputs, labels, puzzle_identifiers, .."""
     return folder / f"{set_name}__{part}.npy"
 
 
@@ -51,16 +53,16 @@ class SplitMetadata(BaseModel):
     mean_puzzle_examples: float
     total_puzzles: int = Field(ge=0)
     sets: list[Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]]  # they become file names
-    row_stride: int | None = Field(default=None, ge=1, description="of positions, where it is not the canvas's width")
+    row_stride: int | None = Field(default=None, ge=1, description="positions from row to row, if not the width")
 
     @property
     def canvas(self) -> Canvas:
-        """The whole canvas."""
+        """The whole canvas, on which every example fits."""
         return whole_canvas(self.seq_len)
 
 
 class TaskEntry(BaseModel):
-    """A task of the compact format: its place in the arrays follows from the counts of those before it."""
+    """A task of the compact format.  The counts of the tasks before it say where its rows of the arrays begin."""
 
     id: str
     subset: str
@@ -68,7 +70,7 @@ class TaskEntry(BaseModel):
     demonstrations: int = Field(ge=0, lt=2**31)
     pairs: int = Field(ge=0, lt=2**31)
     puzzles: int = Field(ge=0, lt=2**31)
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="visits per epoch")
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="visits per epoch")
 
 
 class TaskList(BaseModel):
@@ -77,9 +79,14 @@ class TaskList(BaseModel):
     puzzle_identifiers_start: int = Field(ge=1, le=MAX_IDENTIFIERS_START)
     tasks: list[TaskEntry]
 
+    def numbers(self) -> np.ndarray:
+        """Returns demonstrations, pairs and puzzles of each task: int64 [tasks, 3]."""
+        rows = [[task.demonstrations, task.pairs, task.puzzles] for task in self.tasks]
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
 
 class KnownFile(BaseModel):
-    """A file as the manifest has it."""
+    """The size and the SHA-256 of a file, as the manifest records them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -88,7 +95,7 @@ class KnownFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a data set was made of, so that a checkpoint can say what it was trained on."""
+    """`manifest.json`: what a data set was made of, so that a checkpoint can say what it was trained on."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -100,12 +107,12 @@ class Manifest(BaseModel):
     puzzles: str = Field(description="SHA-256 of which puzzle each identifier stands for")
     task_keys: dict[str, Literal["whole", "demonstrations"]] = Field(
         default_factory=dict,
-        description="which tasks are trained on, whatever their names (dataset.build.duplicate_tasks)",
+        description="which pairs of each task are trained on, by a key of its inputs (dataset.build.duplicate_tasks)",
     )
     files: dict[str, KnownFile]
 
     @property
     def fingerprint(self) -> str:
-        """One hash of everything that training reads."""
+        """One SHA-256 of everything that training reads."""
         lines = [f"{name} {known.sha256}" for name, known in sorted(self.files.items())]
         return hashlib.sha256("\n".join([self.format, *lines]).encode()).hexdigest()

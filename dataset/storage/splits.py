@@ -1,4 +1,4 @@
-"""The train or the test split of a data set: an interface and its compact and expanded forms."""
+"""The train or the test split of a data set: an interface, and its compact, expanded and restricted forms."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import numpy as np
 
 from dataset import encoding
 from dataset.canvas import Canvas
-from dataset.storage.schema import EXPANDED_IS_WHOLE, SplitMetadata
+from dataset.encoding import ExampleIndex
+from dataset.storage.schema import EXPANDED_HAS_ONE_CANVAS, SplitMetadata
+from utils.errors import SettingError
 
 
 class Split:
     """The examples of one split, by number.
 
-    group_indices int [G + 1]: first puzzle of each group; puzzle_indices int [P + 1]: first example of each puzzle;
-    puzzle_identifiers int32 [P].  group_weights float64 [G]: visits of each group per epoch; None: one each.
+    group_indices: int [G + 1], the first puzzle of each group and the end.
+    puzzle_indices: int [P + 1], the first example of each puzzle and the end.
+    puzzle_identifiers: int32 [P].
+    group_weights: float64 [G], visits of each group per epoch; None means one each.
     """
 
     metadata: SplitMetadata
@@ -33,56 +37,63 @@ class Split:
     def read(
         self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and labels, uint8 [N, cells] each, of `examples` int64 [N].
+        """Returns the inputs and the labels, uint8 [N, cells] each, of `examples` int64 [N].
 
         Args:
-            visit_seeds: uint64 [N], equal for the examples of one visit of a puzzle: all but one of them are shifted
-                at random, as a pure function of the seed.  None: no shifts.  Expanded data keep theirs.
-            canvas: the part of the whole canvas to show, which must hold the examples (`extents`).
+            visit_seeds: uint64 [N], equal for the examples of one visit of a puzzle.  All examples of a visit but one
+                are shifted at random; the shifts depend on the seed alone.  None means no shifts.  Expanded data are
+                stored with their shifts and ignore the seeds.
+            canvas: the top-left part of the whole canvas to return.  It must hold the examples (`canvas_sizes`).
         """
         raise NotImplementedError
 
-    def extents(self, examples: np.ndarray) -> np.ndarray:
-        """Height and width of the canvas that each of `examples` int64 [N] needs, int16 [N, 2].
+    def canvas_sizes(self, examples: np.ndarray) -> np.ndarray:
+        """Returns the height and width of the canvas that each of `examples` int64 [N] needs: int16 [N, 2].
 
         Raises:
-            ValueError: if the data set's format does not know.
+            SettingError: if the data set's format has the whole canvas alone.
         """
         raise NotImplementedError
 
     def restricted_to(self, identifiers: np.ndarray) -> Split:
-        """The same split with only those groups that hold one of `identifiers`."""
+        """Returns the groups that contain a puzzle with one of `identifiers`."""
         wanted = np.isin(np.asarray(self.puzzle_identifiers), identifiers)
-        return RestrictedSplit(self, np.flatnonzero(_of_groups(self.group_indices, wanted)))
+        return RestrictedSplit(self, np.flatnonzero(_in_wanted_group(self.group_indices, wanted)))
 
     def first_puzzles(self, count: int) -> Split:
-        """The same split with only the first `count` puzzles of each group, the un-augmented one first."""
+        """Returns the first `count` puzzles of each group; the un-augmented one is the first."""
         return RestrictedSplit(self, np.flatnonzero(self.rounds() < count))
 
     def rounds(self) -> np.ndarray:
-        """The place of each puzzle in its group, int64 [P]: 0 for the un-augmented one."""
+        """Returns the position of each puzzle in its group, int64 [P]: 0 for the un-augmented one."""
         starts = np.asarray(self.group_indices, dtype=np.int64)
         return np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
 
 
-def _of_groups(group_indices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Whether each puzzle's group holds a wanted puzzle, bool [P]."""
+def _in_wanted_group(group_indices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Returns whether each puzzle's group contains a wanted puzzle: bool [P]."""
     starts = np.asarray(group_indices)
     totals = np.concatenate(([0], np.cumsum(wanted)))
     return np.repeat(totals[starts[1:]] > totals[starts[:-1]], np.diff(starts))
 
 
+def weights_or_none(weights: np.ndarray) -> np.ndarray | None:
+    """Returns the weights, or None where each group has the weight 1."""
+    return None if (weights == 1).all() else weights
+
+
 @dataclass
 class CompactSplit(Split):
-    """Examples made as they are read."""
+    """Examples that are encoded when they are read.
+
+    grids: uint8, the cells of all grids, flat.
+    index: where the grids and the augmentation of each example are.
+    shifted: whether `visit_seeds` have an effect.
+    """
 
     metadata: SplitMetadata
     grids: np.ndarray
-    pairs: np.ndarray
-    augmentations: np.ndarray
-    first_pair: np.ndarray = field(repr=False)  # per group
-    group_examples: np.ndarray = field(repr=False)  # examples of each puzzle of a group
-    first_row: np.ndarray = field(repr=False)  # first augmentation row of each group
+    index: ExampleIndex = field(repr=False)
     group_indices: np.ndarray = field(repr=False)
     identifiers_start: int = 1
     shifted: bool = True
@@ -90,70 +101,43 @@ class CompactSplit(Split):
 
     @cached_property
     def puzzle_indices(self) -> np.ndarray:  # type: ignore[override]
-        per_puzzle = np.repeat(self.group_examples, np.diff(self.group_indices))
+        per_puzzle = np.repeat(self.index.group_examples, np.diff(self.group_indices))
         return np.concatenate(([0], np.cumsum(per_puzzle))).astype(np.int32)
 
     @cached_property
     def puzzle_identifiers(self) -> np.ndarray:  # type: ignore[override]
         puzzles = np.arange(self.group_indices[-1])
         group = np.searchsorted(self.group_indices, puzzles, side="right") - 1
-        rows = self.first_row[group] + puzzles - self.group_indices[group]
+        rows = self.index.first_row[group] + puzzles - self.group_indices[group]
         return (rows + self.identifiers_start).astype(np.int32)
-
-    @cached_property
-    def _first_example(self) -> np.ndarray:
-        return np.asarray(self.puzzle_indices[self.group_indices[:-1]], dtype=np.int64)
 
     def read(
         self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        examples = _checked(examples, self.num_examples)
+        examples = _check_bounds(examples, self.num_examples)
         whole = self.metadata.canvas
         if canvas is None:
             canvas = whole
-        elif len(examples) and (self.extents(examples) > canvas).any():
+        elif len(examples) and (self.canvas_sizes(examples) > canvas).any():
             raise ValueError(f"an example does not fit a canvas of {canvas}: choose a larger one")
-        inputs = np.empty((len(examples), canvas.cells), dtype=np.uint8)
+        inputs = np.empty((len(examples), canvas.height, canvas.width), dtype=np.uint8)
         labels = np.empty_like(inputs)
         seeds = visit_seeds if self.shifted and visit_seeds is not None else np.empty(0, dtype=np.uint64)
         assert len(seeds) in (0, len(examples)), (len(seeds), len(examples))
-        encoding.encode_examples(
-            self.grids,
-            self.pairs,
-            self.augmentations,
-            self._first_example,
-            self.group_examples,
-            self.first_pair,
-            self.first_row,
-            examples,
-            seeds,
-            whole.height,
-            canvas.height,
-            canvas.width,
-            inputs,
-            labels,
-        )
-        return inputs, labels
+        encoding.encode_examples(self.grids, self.index, examples, seeds, whole.height, inputs, labels)
+        return inputs.reshape(-1, canvas.cells), labels.reshape(-1, canvas.cells)
 
-    def extents(self, examples: np.ndarray) -> np.ndarray:
-        found = np.empty((len(examples), 2), dtype=np.int16)
-        encoding.extents_of(
-            self.pairs,
-            self.augmentations,
-            self._first_example,
-            self.group_examples,
-            self.first_pair,
-            self.first_row,
-            _checked(examples, self.num_examples),
-            self.metadata.canvas.height,
-            found,
+    def canvas_sizes(self, examples: np.ndarray) -> np.ndarray:
+        sizes = np.empty((len(examples), 2), dtype=np.int16)
+        encoding.measure_examples(
+            self.index, _check_bounds(examples, self.num_examples), self.metadata.canvas.height, sizes
         )
-        return found
+        return sizes
 
 
 @dataclass
 class ExpandedSplit(Split):
-    """Examples that lie written out; several sets are one after the other."""
+    """Examples that are stored as they are read.  A split may have several sets, one after the other."""
 
     metadata: SplitMetadata
     inputs: list[np.ndarray]
@@ -167,8 +151,8 @@ class ExpandedSplit(Split):
         self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         if canvas not in (None, self.metadata.canvas):
-            raise ValueError(EXPANDED_IS_WHOLE)
-        examples = _checked(examples, self.num_examples)
+            raise SettingError(EXPANDED_HAS_ONE_CANVAS)
+        examples = _check_bounds(examples, self.num_examples)
         inputs = np.empty((len(examples), self.metadata.seq_len), dtype=np.uint8)
         labels = np.empty_like(inputs)
         first = 0
@@ -178,12 +162,12 @@ class ExpandedSplit(Split):
             first += len(part_inputs)
         return inputs, labels
 
-    def extents(self, examples: np.ndarray) -> np.ndarray:
-        raise ValueError(EXPANDED_IS_WHOLE)
+    def canvas_sizes(self, examples: np.ndarray) -> np.ndarray:
+        raise SettingError(EXPANDED_HAS_ONE_CANVAS)
 
 
-def _checked(examples: np.ndarray, num_examples: int) -> np.ndarray:
-    """The kernels read without bounds checks, so the numbers of examples are checked here."""
+def _check_bounds(examples: np.ndarray, num_examples: int) -> np.ndarray:
+    """Returns the numbers of examples, if all exist: the kernels read without bounds checks."""
     examples = np.asarray(examples, dtype=np.int64)
     if len(examples) and not 0 <= examples.min() <= examples.max() < num_examples:
         raise IndexError(f"examples {examples.min()}..{examples.max()} are not all in 0..{num_examples - 1}")
@@ -192,7 +176,8 @@ def _checked(examples: np.ndarray, num_examples: int) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _gather(rows, examples, first, out):  # type: ignore[no-untyped-def]
-    """Copies those rows that lie in this part, which begins at example `first`; waiting for the disk holds no GIL."""
+    """Copies the examples that are in `rows`, the first of which is example `first`.  Other threads run while it waits
+    for the disk."""
     for n in range(len(examples)):
         i = examples[n] - first
         if 0 <= i < len(rows):
@@ -200,7 +185,10 @@ def _gather(rows, examples, first, out):  # type: ignore[no-untyped-def]
 
 
 class RestrictedSplit(Split):
-    """Some puzzles of another split, int64 in rising order; groups without any are left out."""
+    """Some puzzles of another split.
+
+    puzzles: int64, in rising order.  Groups without any of them are left out.
+    """
 
     def __init__(self, base: Split, puzzles: np.ndarray) -> None:
         self.base = base
@@ -221,13 +209,13 @@ class RestrictedSplit(Split):
         )
         self._shift = puzzle_starts[puzzles] - self.puzzle_indices[:-1]
 
-    def _of_base(self, examples: np.ndarray) -> np.ndarray:
+    def _examples_of_base(self, examples: np.ndarray) -> np.ndarray:
         return examples + self._shift[np.searchsorted(self.puzzle_indices, examples, side="right") - 1]
 
     def read(
         self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        return self.base.read(self._of_base(examples), visit_seeds, canvas)
+        return self.base.read(self._examples_of_base(examples), visit_seeds, canvas)
 
-    def extents(self, examples: np.ndarray) -> np.ndarray:
-        return self.base.extents(self._of_base(examples))
+    def canvas_sizes(self, examples: np.ndarray) -> np.ndarray:
+        return self.base.canvas_sizes(self._examples_of_base(examples))

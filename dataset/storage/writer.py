@@ -1,209 +1,122 @@
-"""Writes a data set: into a folder beside its place, moved there only when it is whole."""
+"""Writes data sets: into a folder beside their place, from where they are moved only when they are complete."""
 
 from __future__ import annotations
 
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from dataset.encoding import MAX_GRID, VOCAB_SIZE
-from dataset.storage import checksums, schema
-from dataset.storage.expanded_writer import _write_expanded
-from dataset.storage.install import _install
-from dataset.storage.schema import Manifest, SplitMetadata
-from dataset.tasks import Task
+from dataset.storage import checksums, compact, schema
+from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
+from dataset.storage.expanded_writer import expand_compact_files
+from dataset.storage.install import install_data_set
+from dataset.storage.schema import Manifest
+
+Format = Literal["compact", "expanded"]
 
 
-def write(
+def write_data_set(
     target: Path,
-    tasks: list[Task],
-    test_ids: set[str],
-    augmentations: list[np.ndarray],
+    content: AugmentedTasks,
+    origin: DataOrigin,
     *,
-    fmt: str,
-    side: int,
+    fmt: Format,
     seed: int,
-    identifiers_start: int,
-    sources: list[str],
-    settings: dict[str, Any],
-    counts: dict[str, int],
-    task_keys: dict[str, str],
     progress: Callable[[int, int], None],
-    weights: list[float] | None = None,
     workers: int = 1,
 ) -> Manifest:
-    """Writes the data set and returns its manifest.
+    """Writes a data set of ARC tasks and returns its manifest.
+
+    The expanded format is made from compact files: these are written first, opened as a data set whose examples are
+    then all read and written, and removed.  So one encoder makes the examples of both formats.
 
     Args:
-        tasks: in the order of their identifiers.  test_ids: those whose test pairs are the test split.
-        augmentations: per task uint8 [puzzles, 11], the identity first.
-        fmt: compact or expanded.  side: of the canvas.
-        counts: what else the manifest is to count.
-        task_keys: what the manifest says of tasks whatever their name (`dataset.build.duplicate_tasks.inputs_key`).
-        progress: told (examples written, examples in all).
-        weights: visits of each task per epoch; None: one each.
-        workers: threads that make the examples of the expanded format; the bytes do not depend on it.
+        fmt: compact or expanded.
+        seed: decides the shifts of the examples of the expanded format; the compact format has none.
+        progress: called with (examples written, examples in total); the compact format writes none.
+        workers: threads that make the examples of the expanded format.  The bytes do not depend on it.
 
     Raises:
-        ValueError: if `target` holds something else, or the disk has no room.
+        SettingError: if `target` contains something else, or the disk has no room.
     """
-    made_of = {
+    task_ids = [task.id for task in content.tasks]
+    identity = {
         "format": fmt,
-        "sources": sources,
-        "settings": settings,
-        "task_keys": task_keys,
-        "puzzles": checksums.puzzles_digest([task.id for task in tasks], augmentations, identifiers_start),
+        "sources": origin.sources,
+        "settings": origin.settings,
+        "task_keys": origin.task_keys,
+        "puzzles": checksums.puzzles_digest(task_ids, content.augmentations, content.identifiers_start),
     }
 
-    def fill(folder: Path) -> dict[Path, str]:
-        _write_common(folder, tasks, test_ids, augmentations, side, identifiers_start)
-        weighted = weights if weights and set(weights) != {1.0} else None
-        _write_compact(folder, tasks, test_ids, augmentations, identifiers_start, weighted)
-        if fmt == "compact":
-            return {}
-        return _write_expanded(folder, tasks, augmentations, seed, identifiers_start, progress, workers)
+    def write_files(folder: Path) -> dict[Path, str]:
+        test_tasks = {task.id: task.to_json() for task in content.tasks if task.id in content.test_ids}
+        _write_json(folder / schema.TEST_TASKS, test_tasks)
+        for split in schema.SPLITS:
+            _write_metadata(folder, split, content.metadata(split))
+        _write_compact(folder, content)
+        return expand_compact_files(folder, content, seed, progress, workers) if fmt == "expanded" else {}
 
-    counted = {"tasks": len(tasks), "test_tasks": len(test_ids), "puzzles": sum(map(len, augmentations))}
-    return _install(target, made_of, counted, counts, _bytes_needed(tasks, augmentations, fmt, side), fill)
-
-
-@dataclass
-class Examples:
-    """A split of puzzles that have one example each and no identity of their own.
-
-    inputs, labels: uint8 [N, seq_len].  group_sizes: puzzles of each group, in order.
-    """
-
-    inputs: np.ndarray
-    labels: np.ndarray
-    group_sizes: np.ndarray
+    counts = content.counts() | origin.counts
+    return install_data_set(target, identity, counts, _bytes_needed(content, fmt), write_files)
 
 
-def write_examples(
-    target: Path,
-    splits: Mapping[str, Examples],
-    *,
-    vocab_size: int,
-    sources: list[str],
-    settings: dict[str, Any],
-    counts: dict[str, int],
-) -> Manifest:
-    """Writes examples in the expanded format, all under the blank identifier, and returns the manifest.
+def write_examples(target: Path, splits: Mapping[str, PlainExamples], vocab_size: int, origin: DataOrigin) -> Manifest:
+    """Writes examples that share the blank identifier, in the expanded format, and returns the manifest.
 
     Raises:
-        ValueError: if `target` holds something else, or the disk has no room.
+        SettingError: if `target` contains something else, or the disk has no room.
     """
-    blank = checksums.puzzles_digest([schema.BLANK], [np.empty((1, 0), dtype=np.uint8)], 0)
-    made_of = {"format": "expanded", "sources": sources, "settings": settings, "puzzles": blank}
+    identity = {
+        "format": "expanded",
+        "sources": origin.sources,
+        "settings": origin.settings,
+        "puzzles": checksums.puzzles_digest([schema.BLANK], [np.empty((1, 0), dtype=np.uint8)], 0),
+    }
 
-    def fill(folder: Path) -> dict[Path, str]:
-        for name, examples in splits.items():
+    def write_files(folder: Path) -> dict[Path, str]:
+        for split, examples in splits.items():
             N = len(examples.inputs)
-            metadata = SplitMetadata(
-                vocab_size=vocab_size,
-                seq_len=examples.inputs.shape[1],
-                num_puzzle_identifiers=1,
-                total_groups=len(examples.group_sizes),
-                mean_puzzle_examples=1.0,
-                total_puzzles=N,
-                sets=[schema.SET],
-            )
-            _dump(folder / name / schema.SPLIT_METADATA, metadata.model_dump(exclude_none=True))
-            place = functools.partial(schema.array_path, folder / name, schema.SET)
-            np.save(place("inputs"), examples.inputs)
-            np.save(place("labels"), examples.labels)
-            np.save(place("puzzle_identifiers"), np.zeros(N, dtype=np.int32))
-            np.save(place("puzzle_indices"), np.arange(N + 1, dtype=np.int32))
-            np.save(place("group_indices"), np.concatenate(([0], np.cumsum(examples.group_sizes))).astype(np.int32))
-        _dump(folder / schema.IDENTIFIERS, [schema.BLANK])
+            _write_metadata(folder, split, examples.metadata(vocab_size))
+            path = functools.partial(schema.array_path, folder / split, schema.SET)
+            np.save(path("inputs"), examples.inputs)
+            np.save(path("labels"), examples.labels)
+            np.save(path("puzzle_identifiers"), np.zeros(N, dtype=np.int32))
+            np.save(path("puzzle_indices"), np.arange(N + 1, dtype=np.int32))
+            np.save(path("group_indices"), np.concatenate(([0], np.cumsum(examples.group_sizes))).astype(np.int32))
+        _write_json(folder / schema.IDENTIFIERS, [schema.BLANK])
         return {}
 
-    needed = sum(examples.inputs.nbytes + examples.labels.nbytes for examples in splits.values()) + 1_000_000
-    return _install(target, made_of, {}, counts, needed, fill)
+    counts = {f"{split}_examples": len(splits[split].inputs) for split in schema.SPLITS} | origin.counts
+    bytes_needed = sum(examples.inputs.nbytes + examples.labels.nbytes for examples in splits.values()) + 1_000_000
+    return install_data_set(target, identity, counts, bytes_needed, write_files)
 
 
-def _bytes_needed(tasks: list[Task], augmentations: list[np.ndarray], fmt: str, side: int) -> int:
-    cells = sum(grid.size for task in tasks for pair in task.pairs for grid in pair if grid is not None)
-    compact = cells * 8 + sum(rows.nbytes for rows in augmentations) + 1_000_000
+def _bytes_needed(content: AugmentedTasks, fmt: Format) -> int:
+    """Estimates the room on the disk, rather too much than too little."""
+    cells = sum(grid.size for task in content.tasks for pair in task.pairs for grid in pair if grid is not None)
+    for_compact = cells * 8 + sum(rows.nbytes for rows in content.augmentations) + 1_000_000
     if fmt == "compact":
-        return compact
-    examples = sum(len(task.pairs) * len(rows) for task, rows in zip(tasks, augmentations, strict=True))
-    return compact + examples * 2 * side * side + 64 * sum(map(len, augmentations))
+        return for_compact
+    examples = sum(len(task.pairs) * len(rows) for task, rows in content.in_split("train"))
+    return for_compact + examples * 2 * content.side**2 + 64 * content.num_puzzles
 
 
-def _dump(path: Path, value: Any) -> None:
+def _write_compact(folder: Path, content: AugmentedTasks) -> None:
+    arrays = compact.make_arrays(content)
+    np.save(folder / schema.GRIDS, arrays.grids)
+    np.save(folder / schema.PAIRS, arrays.pairs)
+    np.save(folder / schema.AUGMENTATIONS, arrays.augmentations)
+    _write_json(folder / schema.TASKS, compact.make_task_list(content).model_dump(exclude_unset=True))
+
+
+def _write_metadata(folder: Path, split: str, metadata: schema.SplitMetadata) -> None:
+    _write_json(folder / split / schema.SPLIT_METADATA, metadata.model_dump(exclude_none=True))
+
+
+def _write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, separators=(",", ":")), encoding="utf-8")
-
-
-def _write_common(
-    folder: Path, tasks: list[Task], test_ids: set[str], augmentations: list[np.ndarray], side: int, start: int
-) -> None:
-    _dump(folder / schema.TEST_TASKS, {task.id: task.to_json() for task in tasks if task.id in test_ids})
-    identifiers = start + sum(map(len, augmentations))
-    for split in schema.SPLITS:
-        chosen = [(t, a) for t, a in zip(tasks, augmentations, strict=True) if split == "train" or t.id in test_ids]
-        puzzles = sum(len(a) for _, a in chosen)
-        examples = sum(len(_examples(t, test_ids, split)) * len(a) for t, a in chosen)
-        metadata = SplitMetadata(
-            vocab_size=VOCAB_SIZE,
-            seq_len=side * side,
-            num_puzzle_identifiers=identifiers,
-            total_groups=len(chosen),
-            mean_puzzle_examples=examples / puzzles if puzzles else 0.0,
-            total_puzzles=puzzles,
-            sets=[schema.SET],
-            row_stride=None if side == MAX_GRID else MAX_GRID,
-        )
-        _dump(folder / split / schema.SPLIT_METADATA, metadata.model_dump(exclude_none=True))
-
-
-def _examples(task: Task, test_ids: set[str], split: str) -> tuple[Any, ...]:
-    """The pairs of a task that belong to a split: test outputs of test tasks never reach the train split."""
-    if split == "test":
-        return task.test
-    return task.train if task.id in test_ids else task.pairs
-
-
-def _write_compact(
-    folder: Path,
-    tasks: list[Task],
-    test_ids: set[str],
-    augmentations: list[np.ndarray],
-    start: int,
-    weights: list[float] | None,
-) -> None:
-    cells: list[np.ndarray] = []
-    rows: list[list[int]] = []
-    at = 0
-    for task in tasks:
-        for pair in task.pairs:
-            row: list[int] = []
-            for grid in pair:
-                row += (at, *grid.shape) if grid is not None else (at, 0, 0)
-                if grid is not None:
-                    cells.append(grid.reshape(-1))
-                    at += grid.size
-            rows.append(row)
-    np.save(folder / schema.GRIDS, np.concatenate(cells))
-    np.save(folder / schema.PAIRS, np.array(rows, dtype=np.int32))
-    np.save(folder / schema.AUGMENTATIONS, np.concatenate(augmentations))
-    described: list[dict[str, Any]] = [
-        {
-            "id": task.id,
-            "subset": task.subset,
-            "test_split": task.id in test_ids,
-            "demonstrations": len(task.train),
-            "pairs": len(task.pairs),
-            "puzzles": len(rows),
-        }
-        for task, rows in zip(tasks, augmentations, strict=True)
-    ]
-    for entry, weight in zip(described, weights or [], strict=weights is not None):
-        entry["weight"] = weight
-    _dump(folder / schema.TASKS, {"puzzle_identifiers_start": start, "tasks": described})

@@ -1,34 +1,38 @@
-"""On which canvas a test input is predicted, when the size of its output is not known.
+"""Selects the canvas on which a test input is predicted, and falls back to a larger one.
 
-It starts on the smallest canvas that its task's demonstrations and itself suggest.  An answer whose grid is not closed
-by EOS on that canvas is predicted again on the next larger one, up to the whole canvas.
+The size of the output is not known.  So a test input starts on the smallest canvas that its task's demonstrations and
+the input itself suggest.  An answer whose grid is not closed by EOS on that canvas is predicted again on the next
+larger canvas, up to the whole one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
 
 import numba
 import numpy as np
 
 from dataset.augmentation import TRANSPOSING
-from dataset.canvas import Canvas, next_larger, place_all
+from dataset.canvas import Canvas, assign_canvases, next_larger
 from dataset.decoding import crop_size
 from dataset.encoding import EOS, PAD
 from dataset.storage import PuzzleCatalog, Split
+from dataset.tasks import Task
+
+LONGER_THAN_ANY_CANVAS = 10**6
+"""The size that is suggested for a task without demonstrations."""
 
 
-def suggested_length(demonstrations: Sequence[tuple[int, int]], given: int) -> int:
-    """How long an axis of the output probably is.
+def suggest_length(demonstrations: Sequence[tuple[int, int]], given: int) -> int:
+    """Returns how long an axis of the output probably is.
+
+    It is the input's length times the ratio that all demonstrations share.  If they share none it is the length that
+    all outputs share, or else the longest output's.
 
     Args:
-        demonstrations: the lengths of input and output of each.  given: that of the test input.
-
-    Returns:
-        the input's times the ratio that all demonstrations share, else the length that all outputs share, else the
-        longest output's.
+        demonstrations: the lengths of input and output of each.
+        given: the length of the test input.
     """
     ratios = {Fraction(output, length) for length, output in demonstrations}
     if len(ratios) == 1:
@@ -36,104 +40,104 @@ def suggested_length(demonstrations: Sequence[tuple[int, int]], given: int) -> i
     return max(output for _, output in demonstrations)
 
 
-def suggested_extent(task: Mapping[str, Any], index: int) -> tuple[int, int]:
-    """Height and width that a test pair of a task probably needs, its EOS frame included.
+def suggest_size(task: Task, index: int) -> tuple[int, int]:
+    """Returns height and width that a test pair probably needs, its EOS frame included.
 
-    Args:
-        task: demonstrations under `train`, test inputs under `test`; outputs of test pairs are not looked at.
+    Test outputs are not looked at.
     """
-    given = np.shape(task["test"][index]["input"])
-    needs = []
+    given = task.test[index][0].shape
+    sizes = []
     for axis in (0, 1):
-        pairs = [(np.shape(pair["input"])[axis], np.shape(pair["output"])[axis]) for pair in task["train"]]
-        longest = max(given[axis], suggested_length(pairs, given[axis])) if pairs else MAX
-        needs.append(int(longest) + 1)
-    return needs[0], needs[1]
+        lengths = [(grid.shape[axis], output.shape[axis]) for grid, output in task.train if output is not None]
+        probable = suggest_length(lengths, given[axis]) if lengths else LONGER_THAN_ANY_CANVAS
+        sizes.append(int(max(given[axis], probable)) + 1)
+    return sizes[0], sizes[1]
 
 
-MAX = 10**6
-"""Longer than any canvas: without a demonstration nothing is suggested."""
+def suggest_sizes(split: Split, catalog: PuzzleCatalog, tasks: Mapping[str, Task]) -> np.ndarray:
+    """Returns `suggest_size` for each example of a test split of ARC tasks, int64 [N, 2]."""
+    first_examples = np.asarray(split.puzzle_indices, dtype=np.int64)
+    counts = np.diff(first_examples)
+    identifiers = np.repeat(np.asarray(split.puzzle_identifiers), counts)
+    test_index = np.arange(split.num_examples) - np.repeat(first_examples[:-1], counts)
+    known: dict[tuple[int, int], tuple[int, int]] = {}
+    sizes = np.empty((split.num_examples, 2), dtype=np.int64)
+    pairs = zip(catalog.task_of[identifiers].tolist(), test_index.tolist(), strict=True)
+    for n, (task, index) in enumerate(pairs):
+        if (task, index) not in known:
+            known[task, index] = suggest_size(tasks[catalog.task_ids[task]], index)
+        sizes[n] = known[task, index]
+    is_turned = np.isin(catalog.dihedral[identifiers], TRANSPOSING)
+    sizes[is_turned] = sizes[is_turned][:, ::-1]
+    return sizes
 
 
-class Ladder:
-    """The canvases of a run, and where each example of a test split starts.
+class CanvasFallback:
+    """The canvases of a run, on which of them each test example starts, and which one follows.
+
+    A canvas is named by its level, which is its index in `canvases`.
 
     Args:
-        canvases: small ones first, the last of which is the whole one.
-        starts: int8 [N], the index of each example's first canvas; None: all start on the whole one.
-
-    Attributes:
-        repeated: how many answers were made again on a larger canvas the last time.
-        slowest: seconds of a batch on the slowest canvas, where that has been measured.
+        canvases: small ones first; the last one is the data set's whole canvas.
+        starts: int8 [N], the level that each example starts on; None: all start on the whole canvas.
     """
 
     def __init__(self, canvases: Sequence[Canvas], starts: np.ndarray | None = None) -> None:
         self.canvases, self.starts = tuple(canvases), starts
         self.larger = next_larger(canvases)
-        self.repeated, self.slowest = 0, 0.0
+        """The level that follows each level; None after the last one."""
 
     @classmethod
-    def of(cls, canvases: Sequence[Canvas], split: Split, catalog: PuzzleCatalog, tasks: Mapping[str, Any]) -> Ladder:
-        """For the test split of ARC tasks."""
-        whole = canvases[-1]
-        starts_at = np.asarray(split.puzzle_indices, dtype=np.int64)
-        counts = np.diff(starts_at)
-        identifiers = np.repeat(np.asarray(split.puzzle_identifiers), counts)
-        index = np.arange(split.num_examples) - np.repeat(starts_at[:-1], counts)
-        known: dict[tuple[str, int], tuple[int, int]] = {}
-        extents = np.empty((split.num_examples, 2), dtype=np.int64)
-        for n, (task, test) in enumerate(zip(catalog.task_of[identifiers].tolist(), index.tolist(), strict=True)):
-            key = (catalog.task_ids[task], test)
-            if key not in known:
-                known[key] = suggested_extent(tasks[key[0]], test)
-            extents[n] = known[key]
-        turned = np.isin(catalog.dihedral[identifiers], TRANSPOSING)
-        extents[turned] = extents[turned][:, ::-1]
-        return cls(canvases, place_all(np.minimum(extents, whole), canvases))
+    def from_sizes(cls, canvases: Sequence[Canvas], sizes: np.ndarray) -> CanvasFallback:
+        """Starts each example on the smallest canvas that holds its suggested size, int [N, 2]."""
+        return cls(canvases, assign_canvases(np.minimum(sizes, canvases[-1]), canvases))
 
-    def start_of(self, examples: np.ndarray) -> np.ndarray:
-        """The index of the canvas that each example starts on."""
+    def first_levels(self, examples: np.ndarray) -> np.ndarray:
+        """Returns the level that each of some examples starts on, int8 [N]."""
         if self.starts is None:
             return np.full(len(examples), len(self.canvases) - 1, dtype=np.int8)
         return self.starts[examples]
 
-    def to_repeat(self, lane: int, tokens: np.ndarray) -> np.ndarray:
-        """Which answers [N, cells] on a canvas are to be made again on the next: bool [N]."""
-        if self.larger[lane] is None:
+    def is_cut_off(self, level: int, tokens: np.ndarray) -> np.ndarray:
+        """Returns which answers [N, cells] on a canvas must be predicted again on the next one, bool [N]."""
+        if self.larger[level] is None:
             return np.zeros(len(tokens), dtype=bool)
-        return ~closed(tokens, self.canvases[lane], self.canvases[-1])
+        return ~is_closed(tokens, self.canvases[level], self.canvases[-1])
 
-    def on_whole(self, lane: int, tokens: np.ndarray) -> np.ndarray:
-        """Canvases [.., cells] of a lane as the top-left part of whole ones, the rest padding."""
-        canvas, whole = self.canvases[lane], self.canvases[-1]
+    def pad_to_whole(self, level: int, tokens: np.ndarray) -> np.ndarray:
+        """Returns canvases [.., cells] of a level as the top-left part of whole ones; the rest is padding."""
+        canvas, whole = self.canvases[level], self.canvases[-1]
         if canvas == whole:
             return tokens
-        out = np.full((*tokens.shape[:-1], *whole), PAD, dtype=np.uint8)
-        out[..., : canvas.height, : canvas.width] = tokens.reshape(*tokens.shape[:-1], *canvas)
-        return out.reshape(*tokens.shape[:-1], whole.cells)
+        padded = np.full((*tokens.shape[:-1], *whole), PAD, dtype=np.uint8)
+        padded[..., : canvas.height, : canvas.width] = tokens.reshape(*tokens.shape[:-1], *canvas)
+        return padded.reshape(*tokens.shape[:-1], whole.cells)
 
 
 @numba.njit(nogil=True, cache=True)
-def _closed(tokens, height, width, most_height, most_width, found):  # type: ignore[no-untyped-def]
+def _find_closed(tokens, height, width, whole_height, whole_width, closed):  # type: ignore[no-untyped-def]
     for n in range(len(tokens)):
         h, w = crop_size(tokens[n], height, width)
-        whole = h > 0
+        has_frame = h > 0
         if h < height:
             for j in range(w):
-                whole &= tokens[n, h * width + j] == EOS
+                has_frame &= tokens[n, h * width + j] == EOS
         else:
-            whole &= height == most_height
+            has_frame &= height == whole_height
         if w < width:
             for i in range(h):
-                whole &= tokens[n, i * width + w] == EOS
+                has_frame &= tokens[n, i * width + w] == EOS
         else:
-            whole &= width == most_width
-        found[n] = whole
+            has_frame &= width == whole_width
+        closed[n] = has_frame
 
 
-def closed(tokens: np.ndarray, canvas: Canvas, whole: Canvas) -> np.ndarray:
-    """Whether each canvas [N, cells] shows a grid with its EOS frame, bool [N]: then it ends there, and not because
-    the canvas does.  Along an axis on which a grid fills the whole canvas there is no frame to ask for."""
-    found = np.empty(len(tokens), dtype=np.bool_)
-    _closed(np.ascontiguousarray(tokens), canvas.height, canvas.width, whole.height, whole.width, found)
-    return found
+def is_closed(tokens: np.ndarray, canvas: Canvas, whole: Canvas) -> np.ndarray:
+    """Returns whether each canvas [N, cells] shows a grid with its EOS frame, bool [N].
+
+    Such a grid ends where the network ended it, not where the canvas ends.  Along an axis on which a grid fills the
+    whole canvas there is no frame, and none is required.
+    """
+    closed = np.empty(len(tokens), dtype=np.bool_)
+    _find_closed(np.ascontiguousarray(tokens), canvas.height, canvas.width, whole.height, whole.width, closed)
+    return closed

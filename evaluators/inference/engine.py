@@ -1,9 +1,11 @@
-"""Slots that predict: batches of examples of one canvas in, answers out."""
+"""Runs the network on batches of examples of one canvas: static batching and continuous batching."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,177 +14,239 @@ from torch import Tensor
 from dataset.canvas import Canvas
 from dataset.sampling.joined import Batch
 from models.recursion import Latents
+from training.config import EvalConfig
 from training.state import TrainState
 from training.step import to_slots
 
-Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Examples int64 [N], their predicted tokens uint8 [N, C], halting logits float32 [N], after which step int32 [N]."""
+EarlyExit = Literal[False, "halt"] | int
+"""When an example takes no more steps: after all steps (False), when the network would halt ("halt"), or after so many
+equal answers in a row."""
 
-Recent = deque[tuple[Tensor, Tensor]]
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """How a split is predicted.
+
+    batch_size: examples per step over all ranks.
+    use_ema: predict with the averaged weights if there are any.
+    early_exit: see `EarlyExit`; the next example takes the place of one that exits.  False is as published.
+    max_steps: the most ACT steps of an example; None for `arch.halt_max_steps`.
+    vote_steps: each example's answers after so many of its last steps are predictions.
+    trace: keep what un-augmented examples look like after each step, unless they exit early.
+    """
+
+    batch_size: int
+    use_ema: bool = True
+    early_exit: EarlyExit = False
+    max_steps: int | None = None
+    vote_steps: int = 1
+    trace: bool = False
+
+    @classmethod
+    def from_config(cls, config: EvalConfig, trace: bool = False) -> PredictionOptions:
+        """Returns how a run's settings ask for predictions."""
+        return cls(
+            batch_size=config.eval_batch_size or config.global_batch_size,
+            use_ema=config.eval_ema,
+            early_exit=config.early_exit,
+            max_steps=config.eval_halt_max_steps,
+            vote_steps=config.vote_steps,
+            trace=trace,
+        )
+
+
+class PredictionBatch(NamedTuple):
+    """Answers on canvases of one size; an example has several rows if several of its steps vote.
+
+    examples: int64 [N].  tokens: uint8 [N, C].  q_halt: float32 [N], halting logits.
+    steps: int32 [N], after how many ACT steps.
+    """
+
+    examples: np.ndarray
+    tokens: np.ndarray
+    q_halt: np.ndarray
+    steps: np.ndarray
+
+
+class TraceBatch(NamedTuple):
+    """Examples int64 [N] and their tokens after each step uint8 [N, steps, C]."""
+
+    examples: np.ndarray
+    tokens: np.ndarray
+
+
+LastSteps = deque[tuple[Tensor, Tensor]]
 """Tokens uint8 [B, C] and halting logits [B] of all slots after each of the last steps, on the device."""
 
-Traced = tuple[np.ndarray, np.ndarray]
-"""Examples int64 [N] and their tokens after each step uint8 [N, steps, C]."""
 
-EarlyExit = Literal[False, "halt"] | int
-"""When an example takes no more steps: after all of them, when the network would halt, or after so many equal answers
-in a row."""
+class Batching(Protocol):
+    """Predicts batches of one canvas."""
+
+    traces: list[TraceBatch]
+    """The traces of all batches until now; always empty unless they are asked for."""
+
+    def predict(self, examples: np.ndarray, batch: Batch) -> PredictionBatch | None:
+        """Returns the answers that are now known, of this batch or of earlier ones; None if there are none yet.
+
+        Args:
+            examples: int64 [B], -1 for a blank row.
+        """
+
+    def finish(self) -> PredictionBatch | None:
+        """Returns the answers that are still missing, if there are any."""
 
 
-class Runner(Protocol):
-    """What predicts batches of one canvas."""
+def open_batching(state: TrainState, canvas: Canvas, options: PredictionOptions, trace: bool = False) -> Batching:
+    """Returns what predicts batches on a canvas: continuous batching if examples may exit early.
 
-    def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found | None:
-        """Answers that are now known, of this batch or of earlier ones."""
-
-    def finish(self) -> Found | None:
-        """The answers that are still missing."""
-
-
-def runner_for(
-    state: TrainState, canvas: Canvas, steps: int, use_ema: bool, vote_steps: int = 1, early_exit: EarlyExit = False
-) -> Runner:
-    """
     Args:
-        steps: that an example takes at most.  use_ema: use the averaged puzzle rows where there are any.
-        vote_steps: of each example its answers after so many of its last steps are predictions.
+        trace: keep the answers after each step; ignored if examples may exit early.
     """
-    positions = state.network.places(*canvas, device=state.device)
-    if early_exit:
-        return _Refilled(state, positions, steps, use_ema, vote_steps, early_exit)
-    return _Together(state, positions, steps, use_ema, vote_steps)
+    positions = state.network.positions_of(*canvas, device=state.device)
+    if options.early_exit:
+        return ContinuousBatching(state, positions, options)
+    return StaticBatching(state, positions, options, trace)
 
 
-def _initial(state: TrainState, slots: int, cells: int) -> Latents:
+def _max_steps(state: TrainState, options: PredictionOptions) -> int:
+    return options.max_steps or state.config.arch.halt_max_steps
+
+
+def _initial_latents(state: TrainState, slots: int, cells: int) -> Latents:
     empty = state.network.empty_latents(slots, cells, state.device)
     return tuple(init.expand_as(z).clone() for init, z in zip(state.network.initial_latents(), empty, strict=True))
 
 
-def _rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tensor | None:
+def _puzzle_rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tensor | None:
     if state.table is None:
         return None
-    return state.table.averaged(identifiers) if use_ema else state.table.weights[identifiers.to(torch.int64)]
+    return state.table.gather_averaged(identifiers) if use_ema else state.table.weights[identifiers.to(torch.int64)]
 
 
-class _Together:
-    """Every example of a batch takes every step; nothing is fetched before the last."""
+class StaticBatching:
+    """Gives every example of a batch every step; nothing is fetched from the device before the last step."""
 
-    def __init__(self, state: TrainState, positions: Tensor, steps: int, use_ema: bool, vote_steps: int) -> None:
-        self.state, self.positions, self.steps = state, positions, steps
-        self.use_ema, self.vote_steps = use_ema, vote_steps
+    def __init__(self, state: TrainState, positions: Tensor, options: PredictionOptions, trace: bool) -> None:
+        self.state, self.positions, self.options, self.trace = state, positions, options, trace
+        self.steps = _max_steps(state, options)
+        self.traces: list[TraceBatch] = []
 
-    def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found:
+    def predict(self, examples: np.ndarray, batch: Batch) -> PredictionBatch:
         slots = to_slots(batch, self.state.device)
-        latents = _initial(self.state, *slots.inputs.shape)
-        rows = _rows(self.state, slots.puzzle_identifiers, self.use_ema)
-        each: list[Tensor] = []
-        recent: Recent = deque(maxlen=self.vote_steps)
+        latents = _initial_latents(self.state, *slots.inputs.shape)
+        rows = _puzzle_rows(self.state, slots.puzzle_identifiers, self.options.use_ema)
+        every_step: list[Tensor] = []
+        last_steps: LastSteps = deque(maxlen=self.options.vote_steps)
         for _ in range(self.steps):
             latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows, self.positions)
-            recent.append((tokens.clone(), q_halt.clone()))
-            if traced is not None:
-                each.append(recent[-1][0])
-        keep = examples >= 0
-        if traced is not None:
-            traced.append((examples[keep], torch.stack(each, 1).cpu().numpy()[keep]))
-        return _answers(recent, np.flatnonzero(keep), examples, np.full(len(keep), self.steps, dtype=np.int32))
+            last_steps.append((tokens.clone(), q_halt.clone()))
+            if self.trace:
+                every_step.append(last_steps[-1][0])
+        is_used = examples >= 0
+        if self.trace:
+            self.traces.append(TraceBatch(examples[is_used], torch.stack(every_step, 1).cpu().numpy()[is_used]))
+        taken = np.full(len(examples), self.steps, dtype=np.int32)
+        return _read_answers(last_steps, np.flatnonzero(is_used), examples, taken)
 
     def finish(self) -> None:
         return None
 
 
-class _Refilled:
-    """A slot whose example leaves takes the next one, so that the batch stays full."""
+class ContinuousBatching:
+    """Gives the slot of an example that exits to the next example, so that the batch stays full."""
 
-    def __init__(
-        self,
-        state: TrainState,
-        positions: Tensor,
-        steps: int,
-        use_ema: bool,
-        vote_steps: int,
-        leave_at: Literal["halt"] | int,
-    ) -> None:
-        self.state, self.positions, self.steps = state, positions, steps
-        self.use_ema, self.leave_at = use_ema, leave_at
-        self._recent: Recent = deque(maxlen=vote_steps)
-        self._examples = np.empty(0, dtype=np.int64)
+    def __init__(self, state: TrainState, positions: Tensor, options: PredictionOptions) -> None:
+        self.state, self.positions, self.options = state, positions, options
+        self.steps = _max_steps(state, options)
+        self.traces: list[TraceBatch] = []
+        self._last_steps: LastSteps = deque(maxlen=options.vote_steps)
+        self._examples = np.empty(0, dtype=np.int64)  # of each slot, -1 where it is free
 
-    def run(self, examples: np.ndarray, batch: Batch, traced: list[Traced] | None = None) -> Found | None:
-        """Works until every example of the batch has a slot; those that are not through keep theirs for the next."""
+    def predict(self, examples: np.ndarray, batch: Batch) -> PredictionBatch | None:
+        """Steps until every example of the batch has a slot; those that have not exited keep it for the next call."""
         if not len(self._examples):
-            self._examples = np.full(len(examples), -1, dtype=np.int64)
-            slots = to_slots(batch, self.state.device)
-            self._inputs, self._identifiers = torch.zeros_like(slots.inputs), torch.zeros_like(slots.puzzle_identifiers)
-            self._latents = _initial(self.state, *slots.inputs.shape)
-            self._fresh = _initial(self.state, 1, slots.inputs.shape[1])
-            self._taken = np.zeros(len(examples), dtype=np.int32)
-            self._before = torch.zeros_like(slots.inputs)
-            self._equal = torch.zeros(len(examples), dtype=torch.int32, device=self.state.device)
+            self._open_slots(batch)
         waiting = np.flatnonzero(examples >= 0)
-        found: list[Found] = []
+        answers: list[PredictionBatch] = []
         while len(waiting):
             free = np.flatnonzero(self._examples < 0)
-            now, waiting = waiting[: len(free)], waiting[len(free) :]
-            self._fill(free[: len(now)], examples[now], batch, now)
+            entering, waiting = waiting[: len(free)], waiting[len(free) :]
+            self._fill(free[: len(entering)], examples[entering], batch, entering)
             if len(waiting):
-                found.append(self._step())
-        return _joined(found)
+                answers.append(self._step())
+        return _join(answers)
 
-    def finish(self) -> Found | None:
-        found: list[Found] = []
-        while len(self._examples) and (self._examples >= 0).any():
-            found.append(self._step())
-        return _joined(found)
+    def finish(self) -> PredictionBatch | None:
+        answers: list[PredictionBatch] = []
+        while (self._examples >= 0).any():
+            answers.append(self._step())
+        return _join(answers)
 
-    def _fill(self, places: np.ndarray, examples: np.ndarray, batch: Batch, rows: np.ndarray) -> None:
-        at = torch.from_numpy(places).to(self.state.device)
+    def _open_slots(self, batch: Batch) -> None:
+        """Makes as many slots as the batch has rows, all of them free."""
+        slots = to_slots(batch, self.state.device)
+        count, cells = slots.inputs.shape
+        self._examples = np.full(count, -1, dtype=np.int64)
+        self._taken = np.zeros(count, dtype=np.int32)
+        self._inputs, self._identifiers = torch.zeros_like(slots.inputs), torch.zeros_like(slots.puzzle_identifiers)
+        self._latents = _initial_latents(self.state, count, cells)
+        self._fresh = _initial_latents(self.state, 1, cells)
+        self._previous = torch.zeros_like(slots.inputs)
+        self._equal = torch.zeros(count, dtype=torch.int32, device=self.state.device)
+
+    def _fill(self, free: np.ndarray, examples: np.ndarray, batch: Batch, rows: np.ndarray) -> None:
+        """Puts rows of the batch, which are these examples, into free slots."""
+        at = torch.from_numpy(free).to(self.state.device)
         chosen = Batch(batch.inputs[rows], batch.labels[rows], batch.puzzle_identifiers[rows])
         slots = to_slots(chosen, self.state.device)
         self._inputs[at], self._identifiers[at] = slots.inputs, slots.puzzle_identifiers
         for z, fresh in zip(self._latents, self._fresh, strict=True):
             z[at] = fresh
         self._equal[at] = 0
-        self._examples[places], self._taken[places] = examples, 0
+        self._examples[free], self._taken[free] = examples, 0
 
-    def _step(self) -> Found:
-        rows = _rows(self.state, self._identifiers, self.use_ema)
+    def _step(self) -> PredictionBatch:
+        """Advances all slots by one step; returns the answers of the examples that exit."""
+        rows = _puzzle_rows(self.state, self._identifiers, self.options.use_ema)
         latents, tokens, q_halt, halts = self.state.predict_step(self._latents, self._inputs, rows, self.positions)
         self._latents = tuple(z.clone() for z in latents)
         self._taken += 1
-        self._recent.append((tokens.clone(), q_halt.clone()))
-        leaves = (halts if self.leave_at == "halt" else self._stays_equal(tokens) >= self.leave_at).cpu().numpy()
-        out = np.flatnonzero((self._examples >= 0) & (leaves | (self._taken >= self.steps)))
-        found = _answers(self._recent, out, self._examples, self._taken)
-        self._examples[out] = -1
-        return found
+        self._last_steps.append((tokens.clone(), q_halt.clone()))
+        exit_at = self.options.early_exit
+        exits = (halts if exit_at == "halt" else self._count_equal(tokens) >= exit_at).cpu().numpy()
+        leaving = np.flatnonzero((self._examples >= 0) & (exits | (self._taken >= self.steps)))
+        answers = _read_answers(self._last_steps, leaving, self._examples, self._taken)
+        self._examples[leaving] = -1
+        return answers
 
-    def _stays_equal(self, tokens: Tensor) -> Tensor:
-        """How many times in a row each slot's example has now had the same answer, int32 [B]."""
-        same = (tokens == self._before).all(-1) & (self._equal > 0)
+    def _count_equal(self, tokens: Tensor) -> Tensor:
+        """Returns how many times in a row each slot's example has now had the same answer, int32 [B]."""
+        same = (tokens == self._previous).all(-1) & (self._equal > 0)
         self._equal = torch.where(same, self._equal + 1, 1)
-        self._before = tokens.clone()
+        self._previous = tokens.clone()
         return self._equal
 
 
-def _answers(recent: Recent, places: np.ndarray, examples: np.ndarray, taken: np.ndarray) -> Found:
-    """What some slots answered after each of the last steps, as far as these were their examples' own.
+def _read_answers(last_steps: LastSteps, slots: np.ndarray, examples: np.ndarray, taken: np.ndarray) -> PredictionBatch:
+    """Fetches what some slots answered after each of the last steps that their examples have taken.
 
     Args:
-        places: int [P], the slots.  examples, taken: of every slot, [B].
+        slots: int [P].
+        examples, taken: the example of every slot and its number of steps, [B].
     """
-    found: list[Found] = []
-    for back, (tokens, q_halt) in enumerate(reversed(recent)):
-        own = places[taken[places] > back]
+    answers: list[PredictionBatch] = []
+    for back, (tokens, q_halt) in enumerate(reversed(last_steps)):
+        own = slots[taken[slots] > back]
         at = torch.from_numpy(own).to(tokens.device)
-        found.append((examples[own], tokens[at].cpu().numpy(), q_halt[at].cpu().numpy(), taken[own] - back))
-    joined = _joined(found)
+        answers.append(
+            PredictionBatch(examples[own], tokens[at].cpu().numpy(), q_halt[at].cpu().numpy(), taken[own] - back)
+        )
+    joined = _join(answers)
     assert joined is not None, "no step has been made"
     return joined
 
 
-def _joined(found: list[Found]) -> Found | None:
-    if not found:
+def _join(batches: Sequence[PredictionBatch]) -> PredictionBatch | None:
+    if not batches:
         return None
-    examples, tokens, q_halt, steps = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return examples, tokens, q_halt, steps
+    return PredictionBatch(*(np.concatenate(column) for column in zip(*batches, strict=True)))

@@ -1,4 +1,4 @@
-"""Predicts examples of a split, all ranks together, the un-augmented ones first, and stops whenever it is told to."""
+"""Predicts a split on all ranks together, the un-augmented examples first, and stops when time is up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,139 +14,186 @@ import torch
 from dataset.sampling.eval_batches import EvalBatches
 from dataset.sampling.prefetch import prefetch
 from dataset.storage import Split
-from evaluators.inference.canvas_choice import Ladder
-from evaluators.inference.engine import EarlyExit, Traced, runner_for
-from evaluators.inference.gather import _Collected, in_rounds
-from evaluators.inference.predictions import Predictions
+from evaluators.inference.canvas_choice import CanvasFallback
+from evaluators.inference.engine import PredictionOptions, open_batching
+from evaluators.inference.gather import PredictionCollector, order_in_rounds
+from evaluators.inference.predictions import PredictionSnapshot
 from training.state import TrainState
 from utils import distributed
 from utils.consensus import FlagConsensus
 from utils.progress import Progress
-from utils.timers import _Clock
+from utils.timers import BatchTimer
 
 PORTIONS = 10
-"""In how many portions the augmentations are predicted; after each the predictions so far are handed out."""
+"""In how many portions the augmented examples are predicted.  After each one there is a snapshot."""
 
 
-def predict(state: TrainState, split: Split, batch_size: int, use_ema: bool = True) -> Predictions | None:
-    """Predictions of all examples of `split`: on rank 0 in the split's order, None elsewhere.  Collective."""
-    return deque(predict_in_rounds(state, split, batch_size, use_ema), maxlen=1)[0]
-
-
-@torch.inference_mode()
-def seconds_to_predict(
-    state: TrainState, split: Split, batch_size: int, max_steps: int | None = None, ladder: Ladder | None = None
-) -> tuple[float, float, float]:
-    """How long all predictions take, those of the un-augmented examples, and compiling them.  Measured on two batches
-    of each canvas that are thrown away; as many as of these are taken to be made again on a larger one.  The slowest
-    rank's."""
-    ladder = ladder or Ladder((split.metadata.canvas,))
-    order, first_round = in_rounds(split)
-    starts = ladder.start_of(order)
-    steps = max_steps or state.config.arch.halt_max_steps
-    totals = np.zeros(3)
-    climbing = np.zeros((len(ladder.canvases), 2))  # answers that are probably made again on each canvas
-    for lane, canvas in enumerate(ladder.canvases):
-        # A canvas that none starts on is measured, and compiled, too: some may have to be predicted again on it.
-        held = [canvas.holds(smaller) for smaller in ladder.canvases]
-        ranks = distributed.rank(), distributed.world_size()
-        batches = EvalBatches([split], batch_size, *ranks, order[np.take(held, starts)][:batch_size], canvas)
-        for examples, batch in batches:
-            seconds = []
-            for _ in range(2):
-                started = time.monotonic()
-                found = runner_for(state, canvas, steps, use_ema=False).run(examples, batch)
-                seconds.append(time.monotonic() - started)
-            counts = climbing[lane] + [(starts == lane).sum(), (starts[:first_round] == lane).sum()]
-            totals[:2] += seconds[1] * np.ceil(counts / batches.stride)
-            if (larger := ladder.larger[lane]) is not None and found is not None:
-                climbing[larger] += counts * ladder.to_repeat(lane, found[1]).mean()
-            totals[2] += max(0.0, seconds[0] - seconds[1])
-            ladder.slowest = max(ladder.slowest, seconds[1])
-    slowest = np.max(distributed.all_gather_object(totals), axis=0)
-    return float(slowest[0]), float(slowest[1]), float(slowest[2])
+def predict_all(
+    state: TrainState, split: Split, options: PredictionOptions, fallback: CanvasFallback | None = None
+) -> PredictionSnapshot | None:
+    """Returns the predictions of all examples of a split on rank 0, None elsewhere.  Collective."""
+    return deque(predict_in_rounds(state, split, options, fallback), maxlen=1)[0]
 
 
 @torch.inference_mode()
 def predict_in_rounds(
     state: TrainState,
     split: Split,
-    batch_size: int,
-    use_ema: bool = True,
+    options: PredictionOptions,
+    fallback: CanvasFallback | None = None,
     *,
     until: float | None = None,
-    early_exit: EarlyExit = False,
-    max_steps: int | None = None,
-    vote_steps: int = 1,
-    traced: list[Traced] | None = None,
-    ladder: Ladder | None = None,
-) -> Iterator[Predictions | None]:
-    """Predictions so far: after the un-augmented examples, a few times after that, and at the end.
+    longest_batch: float = 0.0,
+) -> Iterator[PredictionSnapshot | None]:
+    """Predicts the un-augmented examples, then the others in portions.
 
     Args:
-        batch_size: examples per step over all ranks.
-        use_ema: predict with the averaged weights where there are any.
-        until: `time.monotonic()` at which to stop, as rank 0's clock says; None predicts everything.
-        early_exit: an example takes no more steps from the first at which the network would halt ("halt"), or after
-            so many equal answers in a row, and the next one takes its place.  False: every example takes all steps,
-            as published.
-        max_steps: steps of an example at most; None for `arch.halt_max_steps`.
-        vote_steps: of each example its answers after so many of its last steps are predictions.
-        traced: gets what this rank's un-augmented examples look like after each step, unless they exit early.
-        ladder: the canvases, and which one each example starts on; None for the whole one.
+        fallback: the canvases, and which one each example starts on; None for the whole canvas alone.
+        until: `time.monotonic()` on rank 0 at which to stop; None predicts everything.
+        longest_batch: seconds that a batch is known to take at most; the longest one so far counts too.
 
     Yields:
-        on rank 0 the predictions in the split's order, on whole canvases, None elsewhere.  Collective.
+        all predictions so far on rank 0, None elsewhere: after the un-augmented examples, after each portion, and at
+        the end.  Collective.
     """
-    ladder = ladder or Ladder((split.metadata.canvas,))
-    order, first_round = in_rounds(split)
-    averaged = state.ema.applied() if use_ema and state.ema is not None else nullcontext()
-    steps = max_steps or state.config.arch.halt_max_steps
-    clock, agreement, collected = _Clock(until, ladder.slowest), FlagConsensus(every=1), _Collected(split, ladder)
-    ladder.repeated = 0
-    pending = [np.empty(0, dtype=np.int64) for _ in ladder.canvases]
+    order, first_round = order_in_rounds(split)
     portions = [order[:first_round], *np.array_split(order[first_round:], PORTIONS)]
-    stride = EvalBatches([split], batch_size, world_size=distributed.world_size()).stride
+    averaged = state.ema.apply() if options.use_ema and state.ema is not None else nullcontext()
     with averaged, Progress(len(order), "predict", unit="example") as progress:
+        predictor = _Predictor(state, split, options, fallback or CanvasFallback((split.metadata.canvas,)), progress)
+        timer = BatchTimer(until, longest_batch)
         for number, portion in enumerate(portions):
-            starts = ladder.start_of(portion)
-            stop = 0
-            for lane, canvas in enumerate(ladder.canvases):
-                waiting = np.concatenate((pending[lane], portion[starts == lane]))
-                # Only full batches, but at the first round's end, so that every task has votes, and at the last.
-                count = len(waiting) if number in (0, PORTIONS) else len(waiting) // stride * stride
-                now, pending[lane] = waiting[:count], waiting[count:]
-                if not count:
-                    continue
-                batches = EvalBatches([split], batch_size, distributed.rank(), distributed.world_size(), now, canvas)
-                ladder.repeated += int((ladder.start_of(now) < lane).sum())
-                runner = runner_for(state, canvas, steps, use_ema, vote_steps, early_exit)
-                each: list[Traced] | None = [] if traced is not None and number == 0 else None
-                for done, (examples, batch) in enumerate(prefetch(iter(batches)), start=1):
-                    collected.add(lane, runner.run(examples, batch, each))
-                    progress.update(min(stride, count - (done - 1) * stride))
-                    stop = (agreement.exchange(int(clock.is_up())) or (0,))[0]
-                    if stop:
-                        break
-                collected.add(lane, runner.finish())
-                again = collected.take_repeats(lane)
-                if traced is not None and each:
-                    traced += _kept(each, again, ladder, lane)
-                if (larger := ladder.larger[lane]) is not None:
-                    pending[larger] = np.concatenate((pending[larger], again))
-                    progress.total += len(again)
-                if stop:
-                    break
-            if len(portion) or number in (0, PORTIONS):
-                yield collected.gather()
-                clock.restart()  # what is done with a report is not a batch's time
-            if stop:
+            is_last = number == PORTIONS
+            # The first round leaves no example waiting, so that every task has votes.
+            predictor.predict_portion(portion, timer, is_flushed=number == 0 or is_last, traces=number == 0)
+            if len(portion) or number == 0 or is_last:
+                yield predictor.snapshot(is_final=is_last or predictor.is_stopped)
+                timer.restart()  # what is done with a snapshot does not count as a batch's time
+            if predictor.is_stopped:
                 break
-        agreement.close()
+        predictor.close()
 
 
-def _kept(each: list[Traced], again: np.ndarray, ladder: Ladder, lane: int) -> list[Traced]:
-    """The traces, on whole canvases, of those that are not predicted again."""
-    examples, tokens = (np.concatenate(columns) for columns in zip(*each, strict=True))
-    keep = ~np.isin(examples, again)
-    return [(examples[keep], ladder.on_whole(lane, tokens[keep]))]
+class _Predictor:
+    """Predicts portions of a split's examples, on each canvas those that wait for it.
+
+    is_stopped: whether time was up.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        split: Split,
+        options: PredictionOptions,
+        fallback: CanvasFallback,
+        progress: Progress,
+    ) -> None:
+        self._state, self._split, self._options, self._fallback = state, split, options, fallback
+        self._progress = progress
+        self._collector = PredictionCollector(split, fallback)
+        self._waiting = [np.empty(0, dtype=np.int64) for _ in fallback.canvases]
+        self._stride = EvalBatches([split], options.batch_size, world_size=distributed.world_size()).stride
+        self._consensus = FlagConsensus(every=1)
+        self._repeated = 0
+        self.is_stopped = False
+
+    def predict_portion(self, portion: np.ndarray, timer: BatchTimer, *, is_flushed: bool, traces: bool) -> None:
+        """Predicts a portion, on small canvases first, so that what they cut off is repeated on the next ones.
+
+        Args:
+            portion: int64 [N], examples.
+            is_flushed: leave no example waiting.  Otherwise only full batches are predicted.
+            traces: keep the traces, if the options ask for them.
+        """
+        levels = self._fallback.first_levels(portion)
+        for level in range(len(self._fallback.canvases)):
+            waiting = np.concatenate((self._waiting[level], portion[levels == level]))
+            count = len(waiting) if is_flushed else len(waiting) // self._stride * self._stride
+            self._waiting[level] = waiting[count:]
+            if count:
+                self._predict_on(level, waiting[:count], timer, traces)
+            if self.is_stopped:
+                break
+
+    def _predict_on(self, level: int, examples: np.ndarray, timer: BatchTimer, traces: bool) -> None:
+        """Predicts examples on one canvas; those that it cuts off wait for the next one."""
+        canvas, options = self._fallback.canvases[level], self._options
+        self._repeated += int((self._fallback.first_levels(examples) < level).sum())
+        ranks = distributed.rank(), distributed.world_size()
+        batches = EvalBatches([self._split], options.batch_size, *ranks, examples, canvas)
+        batching = open_batching(self._state, canvas, options, trace=traces and options.trace)
+        left = len(examples)
+        for numbers, batch in prefetch(iter(batches)):
+            self._collector.add(level, batching.predict(numbers, batch))
+            self._progress.update(min(self._stride, left))
+            left -= self._stride
+            if self._time_is_up(timer):
+                break
+        self._collector.add(level, batching.finish())
+        repeats = self._collector.take_repeats(level)
+        self._collector.add_traces(level, batching.traces, repeats)
+        if (larger := self._fallback.larger[level]) is not None:
+            self._waiting[larger] = np.concatenate((self._waiting[larger], repeats))
+            self._progress.total += len(repeats)
+
+    def _time_is_up(self, timer: BatchTimer) -> bool:
+        """Whether rank 0's time is up, as all ranks agree.  Collective."""
+        agreed = self._consensus.exchange(int(timer.is_up()))
+        self.is_stopped = agreed is not None and bool(agreed[0])
+        return self.is_stopped
+
+    def snapshot(self, is_final: bool) -> PredictionSnapshot | None:
+        repeated = self._repeated if len(self._fallback.canvases) > 1 else None
+        return self._collector.snapshot(repeated, is_final)
+
+    def close(self) -> None:
+        self._consensus.close()
+
+
+class PredictionTime(NamedTuple):
+    """Seconds that prediction takes, those of the slowest rank.
+
+    everything: all examples.  first_round: the un-augmented examples.  compiling: before the first batches.
+    longest_batch: a batch on the slowest canvas.
+    """
+
+    everything: float
+    first_round: float
+    compiling: float
+    longest_batch: float
+
+
+@torch.inference_mode()
+def measure_prediction(
+    state: TrainState, split: Split, options: PredictionOptions, fallback: CanvasFallback
+) -> PredictionTime:
+    """Estimates how long a split takes, from two batches of each canvas whose answers are dropped.  Collective.
+
+    The share of answers that these canvases cut off stands for all their examples.
+    """
+    order, first_round = order_in_rounds(split)
+    options = PredictionOptions(options.batch_size, use_ema=False, max_steps=options.max_steps)
+    first_levels = fallback.first_levels(order)
+    everything = first = compiling = longest = 0.0
+    repeated = np.zeros((len(fallback.canvases), 2))  # probably on each canvas: of all examples, of the first round
+    for level, canvas in enumerate(fallback.canvases):
+        # A canvas on which no example starts is measured, and compiled, too: examples may be repeated on it.
+        fits = np.array([canvas.holds(smaller) for smaller in fallback.canvases])[first_levels]
+        ranks = distributed.rank(), distributed.world_size()
+        batches = EvalBatches([split], options.batch_size, *ranks, order[fits][: options.batch_size], canvas)
+        for examples, batch in batches:
+            seconds = []
+            for _ in range(2):
+                started = time.monotonic()
+                answers = open_batching(state, canvas, options).predict(examples, batch)
+                seconds.append(time.monotonic() - started)
+            starting = [(first_levels == level).sum(), (first_levels[:first_round] == level).sum()]
+            counts = repeated[level] + starting
+            steps = np.ceil(counts / batches.stride)
+            everything, first = everything + seconds[1] * steps[0], first + seconds[1] * steps[1]
+            if (larger := fallback.larger[level]) is not None and answers is not None:
+                repeated[larger] += counts * fallback.is_cut_off(level, answers.tokens).mean()
+            compiling += max(0.0, seconds[0] - seconds[1])
+            longest = max(longest, seconds[1])
+    slowest = np.max(distributed.all_gather_object([everything, first, compiling, longest]), axis=0)
+    return PredictionTime(*slowest.tolist())

@@ -1,4 +1,4 @@
-"""What a model predicted, saved so that votes and scores can be counted again without it."""
+"""Stores what a model predicted, so that votes and scores can be counted again without the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Self
 
 import numpy as np
 
+from utils.errors import SubmissionError
 from utils.files import write_atomically
+
+PREDICTIONS, TRACE = "predictions.npz", "trace.npz"
 
 DTYPES = {
     "tokens": np.uint8,
@@ -20,23 +23,27 @@ DTYPES = {
 }
 
 
-class _Saved:
-    """A dataclass of arrays that a compressed .npz holds."""
+class _SavedArrays:
+    """A dataclass of arrays that is stored as a compressed .npz."""
 
     def save(self, path: Path) -> None:
-        """Writes the file, whole or not at all."""
+        """Writes the file, complete or not at all."""
         arrays = dict(vars(self))
         write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Raises ValueError if the file is not what `save` writes; never unpickles."""
-        return cls(**_load(path, {name: DTYPES[name] for name in cls.__annotations__}))
+        """Reads a file that `save` has written; never unpickles.
+
+        Raises:
+            SubmissionError: if it is another file.
+        """
+        return cls(**_load_arrays(path, {name: DTYPES[name] for name in cls.__annotations__}))
 
 
 @dataclass
-class Predictions(_Saved):
-    """One row per predicted test example, or several: its answers after its last ACT steps.
+class Predictions(_SavedArrays):
+    """One row per predicted test example; several if the answers after several ACT steps are kept.
 
     tokens: uint8 [N, canvas cells].  q_halt: float32 [N], halting logits.  puzzle_identifiers: int32 [N].
     test_index: int32 [N], which test input of its task the row answers.  steps: int32 [N], after how many ACT steps.
@@ -50,43 +57,45 @@ class Predictions(_Saved):
 
     @classmethod
     def empty(cls, cells: int) -> Predictions:
-        """No predictions, on canvases of so many cells."""
+        """Returns no predictions, on canvases of so many cells."""
         return cls(np.empty((0, cells), np.uint8), *(np.empty(0, DTYPES[f.name]) for f in fields(cls)[1:]))
 
     def __len__(self) -> int:
         return len(self.q_halt)
 
-    def places(self) -> np.ndarray:
-        """How many later ACT steps of its example each row is followed by, int64 [N]: 0 where it is the last."""
+    def steps_from_end(self) -> np.ndarray:
+        """Returns how many later ACT steps of the same example are kept, int64 [N]: 0 for its last one."""
         order = np.lexsort((-self.steps, self.test_index, self.puzzle_identifiers))
         example = np.stack([self.puzzle_identifiers[order], self.test_index[order]])
         starts = np.flatnonzero((np.diff(example, prepend=-1) != 0).any(0))
-        places = np.empty(len(order), dtype=np.int64)
-        places[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-        return places
+        from_end = np.empty(len(order), dtype=np.int64)
+        from_end[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        return from_end
 
     def last(self, steps: int) -> Predictions:
-        """Of each example the answers after the last `steps` of its saved ACT steps."""
-        chosen = self.places() < steps
+        """Returns the answers after the last `steps` of each example's kept ACT steps."""
+        chosen = self.steps_from_end() < steps
         return Predictions(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
     @classmethod
     def joined(cls, parts: Sequence[Predictions]) -> Predictions:
-        """Those of several checkpoints or runs as one.
+        """Returns the predictions of several checkpoints or runs as one.
 
         Raises:
-            ValueError: if their canvases differ.
+            SubmissionError: if their canvases differ.
         """
         widths = {part.tokens.shape[1] for part in parts}
         if len(widths) > 1:
-            raise ValueError(f"predictions on canvases of {sorted(widths)} cells do not go together: use one data set")
+            raise SubmissionError(
+                f"predictions on canvases of {sorted(widths)} cells do not go together: use one data set"
+            )
         if len(parts) == 1:
             return parts[0]
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
 
 @dataclass
-class Trace(_Saved):
+class Trace(_SavedArrays):
     """What un-augmented test inputs look like after each ACT step.
 
     tokens: uint8 [N, steps, canvas cells].  puzzle_identifiers, test_index: as of predictions.
@@ -97,15 +106,40 @@ class Trace(_Saved):
     test_index: np.ndarray
 
 
-def _load(path: Path, dtypes: Mapping[str, type]) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class PredictionSnapshot:
+    """All that has been predicted until now.
+
+    predictions: on the data set's whole canvas, in the order of the split's examples.
+    examples: int64 [N], the example of the split that each row answers; None if that is not known (saved files).
+    trace: the un-augmented examples after each step; None if there is no trace.
+    repeated: how many examples were predicted again on a larger canvas; None with one canvas.
+    is_final: whether nothing more will be predicted.
+    """
+
+    predictions: Predictions
+    examples: np.ndarray | None = None
+    trace: Trace | None = None
+    repeated: int | None = None
+    is_final: bool = True
+
+    def save(self, folder: Path) -> None:
+        """Writes `predictions.npz`, and `trace.npz` if there is a trace."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.trace is not None:
+            self.trace.save(folder / TRACE)
+        self.predictions.save(folder / PREDICTIONS)
+
+
+def _load_arrays(path: Path, dtypes: Mapping[str, type]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             loaded = {name: arrays[name] for name in dtypes}
-    except Exception as error:  # whatever the readers of archives and headers stumble over
-        raise ValueError(
-            f"{path} is not a file of predictions ({error}): name RUN/evaluation_step_N/predictions.npz"
+    except Exception as error:  # readers of archives and of array headers raise many kinds
+        raise SubmissionError(
+            f"{path} is not a file of predictions ({error}): name RUN/evaluation_step_N/{PREDICTIONS}"
         ) from None
     count = len(loaded["tokens"])
     if any(loaded[name].dtype != dtype or len(loaded[name]) != count for name, dtype in dtypes.items()):
-        raise ValueError(f"{path} holds arrays of other types or lengths than predictions have: predict again")
+        raise SubmissionError(f"{path} has arrays of other types or lengths than predictions have: predict again")
     return loaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from training.checkpoint import latest_whole
+from training.checkpoint import latest_undamaged
 
 LONG = int(os.environ.get("TRM_LONG_TESTS", "0"))
 """Whether tests run in their long form: `-m long`, which tests/conftest.py reads before this is imported."""
@@ -13,6 +13,6 @@ LONG = int(os.environ.get("TRM_LONG_TESTS", "0"))
 
 def last(folder: Path) -> Path:
     """Returns the last checkpoint of a run, none of which is damaged."""
-    path, problems = latest_whole(folder)
+    path, problems = latest_undamaged(folder)
     assert path is not None and not problems
     return path

@@ -59,7 +59,7 @@ class FakeSplit:
         inputs[:, 8:16] = visit_seeds.astype("<u8")[:, None].view(np.uint8)
         return inputs, inputs + np.uint8(1)
 
-    def extents(self, examples: NDArray[np.int64]) -> NDArray[np.int16]:
+    def canvas_sizes(self, examples: NDArray[np.int64]) -> NDArray[np.int16]:
         """Every third example needs a canvas of 5 x 5, the others one of 4 x 4."""
         side = np.where(examples % 3 == 0, 5, 4)
         return np.stack((side, side), axis=1).astype(np.int16)

@@ -11,9 +11,9 @@ import torch
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from dataset.storage import open_split
-from models.act import ACTStep, Slots, initial_carry
-from training.buckets.slots import whole
+from models.act import ACTStep, Slots, initial_carry, refill
 from training.config import PretrainConfig
+from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import train_step
 
@@ -49,7 +49,8 @@ def state_of(
         "lr": 1e-2,
         "lr_warmup_steps": 0,
     }
-    return TrainState(PretrainConfig(arch=TINY | (arch or {}), **(defaults | settings)), shape, device)
+    config = PretrainConfig(arch=TINY | (arch or {}), **(defaults | settings))
+    return prepare(TrainState(config, shape, device), bool(config.compile))
 
 
 def batch_of(step: int, shape: DataShape = SHAPE, size: int = BATCH) -> Batch:
@@ -62,7 +63,7 @@ def batch_of(step: int, shape: DataShape = SHAPE, size: int = BATCH) -> Batch:
 def train_on(state: TrainState, steps: int, first: int = 0, total_steps: int = 10) -> TrainState:
     """Trains the state on that many batches and returns it."""
     for step in range(first, first + steps):
-        train_step(state, whole(batch_of(step, state.shape, state.config.global_batch_size)), total_steps=total_steps)
+        train_step(state, batch_of(step, state.shape, state.config.global_batch_size), total_steps=total_steps)
     return state
 
 
@@ -96,7 +97,7 @@ def kept_bytes(state: TrainState) -> int:
     rows = torch.zeros(len(batch.inputs), state.config.arch.puzzle_emb_ndim, requires_grad=True)
     step: ACTStep = state.act_step
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = step(initial_carry(state.network, slots), slots, rows)
+        result = step(refill(initial_carry(state.network, slots), slots, state.network.initial_latents()), rows)
     assert result[1].requires_grad
     return sum(seen.values())
 
@@ -125,7 +126,7 @@ STEPS = 4
 def predicting_state(data: Path) -> TrainState:
     """Returns a state for a data set, whose network's halting logit is positive for some examples only."""
     metadata = open_split(data, "test").metadata
-    shape = DataShape.of(metadata, metadata.num_puzzle_identifiers)
+    shape = DataShape.from_metadata(metadata, metadata.num_puzzle_identifiers)
     state = state_of(shape, arch={"halt_max_steps": STEPS}, global_batch_size=8, ema=False)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""dataset/augmentation.py, encoding.py, planning.py and overlap.py against the plain reference."""
+"""dataset/augmentation.py, encoding.py, and the sampling and comparing of augmentations in dataset/build/."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from benchmarks import reference
 from dataset.augmentation import DIHEDRAL_INVERSE, Augmentation, dihedral, transformed_layout
-from dataset.build.distinct_augmentations import choose, choose_all
-from dataset.build.duplicate_tasks import canonical_key, duplicates
-from dataset.encoding import encode_grid
+from dataset.build.distinct_augmentations import plan_augmentations, sample_augmentations
+from dataset.build.duplicate_tasks import find_duplicates, inputs_key
+from dataset.build.pair_hashes import canonical_key
+from dataset.storage import splits_in_memory
 from dataset.tasks import Pair, Task
 from tests.conftest import random_task
 
 GRID = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8)
+IDENTITY = np.array([[0, *range(10)]], dtype=np.uint8)
 
 grids = st.integers(1, 5).flatmap(
     lambda w: st.lists(st.lists(st.integers(0, 9), min_size=w, max_size=w), min_size=1, max_size=5)
@@ -81,17 +83,30 @@ def test_what_is_no_name_is_refused(name: str) -> None:
         Augmentation.parse(name)
 
 
-@given(grids, st.integers(0, 3), st.integers(0, 3))
-def test_encoding_is_the_reference(grid: list[list[int]], row: int, col: int) -> None:
-    side = 8
-    expected, _ = reference.encode_pair([grid, grid], side, row, col)
-    assert encode_grid(np.array(grid, dtype=np.uint8), side, row, col).tolist() == expected
+@given(grids, grids, augmentations, st.integers(5, 8), st.integers(0, 2**64 - 1))
+def test_encoding_is_the_reference(
+    asked: list[list[int]], answer: list[list[int]], augmentation: Augmentation, side: int, seed: int
+) -> None:
+    """An augmented pair with the other two of its task at their offsets; canvases of 5 may be filled to their end."""
+    pair = (np.array(asked, dtype=np.uint8), np.array(answer, dtype=np.uint8))
+    task = Task("t", "", (pair, (GRID, GRID), (GRID, GRID)), ((GRID, None),))
+    rows = np.array([[0, *range(10)], [augmentation.dihedral, *augmentation.colours]], dtype=np.uint8)
+    train, test, _ = splits_in_memory([task], {"t"}, [rows], side)
+    inputs, labels = train.read(np.array([3, 4, 5]), np.full(3, seed, dtype=np.uint64))
+    applied = [[augmentation.apply(grid).tolist() for grid in pair], *[[augmentation.apply(GRID).tolist()] * 2] * 2]
+    offsets = set()
+    for grids_of, input_row, label_row in zip(applied, inputs, labels, strict=True):
+        row, col = (int(place) for place in np.argwhere(input_row.reshape(side, side) >= 2)[0])
+        offsets.add((row, col))
+        assert (input_row.tolist(), label_row.tolist()) == reference.encode_pair(grids_of, side, row, col)
+    assert (0, 0) in offsets  # one of a visit is not shifted
+    assert test.read(np.array([0]))[0].tolist()[0] == reference.encode_pair([GRID.tolist()] * 2, side, 0, 0)[0]
 
 
 def test_encoding_of_a_grid_that_fills_the_canvas_has_no_frame() -> None:
-    assert encode_grid(np.ones((3, 3), dtype=np.uint8), 3).tolist() == [3] * 9
-    with pytest.raises(ValueError, match="does not fit"):
-        encode_grid(GRID, 3, row=2)
+    full = np.ones((3, 3), dtype=np.uint8)
+    train, _, _ = splits_in_memory([Task("t", "", ((full, full),), ())], set(), [IDENTITY], 3)
+    assert [rows.tolist() for rows in train.read(np.array([0]))] == [[[3] * 9]] * 2
 
 
 def content(task: Task, augmentation: Augmentation) -> frozenset[tuple[bytes, ...]]:
@@ -112,7 +127,7 @@ def as_augmentations(rows: np.ndarray) -> list[Augmentation]:
 @pytest.mark.parametrize("seed", range(3))
 def test_chosen_augmentations_are_distinct_puzzles(seed: int) -> None:
     task = random_task(f"task{seed}", np.random.default_rng(seed), side=3)
-    chosen = as_augmentations(choose(task, 200, seed))
+    chosen = as_augmentations(sample_augmentations(task, 200, seed))
     assert chosen[0] == Augmentation()
     assert len({content(task, augmentation) for augmentation in chosen}) == len(chosen) == 201
 
@@ -128,26 +143,26 @@ def symmetric_task(colours: int) -> Task:
 @pytest.mark.parametrize(("colours", "exist"), [(1, 9), (2, 36), (9, 1)])
 def test_puzzles_are_unordered_sets_of_pairs(colours: int, exist: int) -> None:
     """Of a task that is the set of its n colours there are 9-choose-n puzzles, and the search ends."""
-    assert len(choose(symmetric_task(colours), 1000, 0)) == exist
+    assert len(sample_augmentations(symmetric_task(colours), 1000, 0)) == exist
 
 
 def test_a_colour_that_is_nowhere_makes_no_puzzle() -> None:
     """Of a black task there are as many puzzles as orientations."""
     grid = np.zeros((1, 2), dtype=np.uint8)
-    assert len(choose(Task("black", "made", ((grid, grid),), ()), 1000, 0)) == 2
+    assert len(sample_augmentations(Task("black", "made", ((grid, grid),), ()), 1000, 0)) == 2
 
 
 def test_choice_depends_on_seed_and_task_alone() -> None:
     rng = np.random.default_rng(0)
     tasks = [random_task(f"t{i}", rng) for i in range(5)]
-    one, many = choose_all(tasks, 20, 7, workers=1), choose_all(tasks, 20, 7, workers=3)
+    one, many = plan_augmentations(tasks, 20, 7, workers=1), plan_augmentations(tasks, 20, 7, workers=3)
     assert all(np.array_equal(a, b) for a, b in zip(one, many, strict=True))
-    assert np.array_equal(choose_all(tasks[3:], 20, 7, workers=1)[0], one[3])
-    assert not np.array_equal(choose(tasks[0], 20, 8), one[0])
+    assert np.array_equal(plan_augmentations(tasks[3:], 20, 7, workers=1)[0], one[3])
+    assert not np.array_equal(sample_augmentations(tasks[0], 20, 8), one[0])
 
 
 def test_transforms_and_colours_are_drawn_evenly() -> None:
-    rows = choose(random_task("t", np.random.default_rng(0)), 8000, 0)[1:]
+    rows = sample_augmentations(random_task("t", np.random.default_rng(0)), 8000, 0)[1:]
     assert np.bincount(rows[:, 0], minlength=8).min() > 850
     for colour in range(1, 10):
         assert np.bincount(rows[:, 1 + colour], minlength=10)[1:].min() > 750
@@ -162,7 +177,7 @@ def test_a_task_is_found_under_any_name_augmentation_and_order(augmentation: Aug
     random.shuffle(pairs)
     disguised = Task("disguised", "other", tuple(pairs[:2]), tuple(pairs[2:]))
     assert canonical_key(task.pairs) == canonical_key(disguised.pairs)
-    assert duplicates([disguised], [task]) == [("original", "disguised")]
+    assert find_duplicates([disguised], [task]) == [("original", "disguised")]
 
 
 def test_another_output_is_another_task() -> None:
@@ -170,9 +185,9 @@ def test_another_output_is_another_task() -> None:
     changed = task.train[0][1].copy()
     changed[0, 0] = (changed[0, 0] + 1) % 10
     other = replace(task, id="b", train=((task.train[0][0], changed), *task.train[1:]))
-    assert duplicates([other], [task]) == []
+    assert find_duplicates([other], [task]) == []
     unknown = replace(other, test=tuple((grid, None) for grid, _ in other.test))
-    assert duplicates([unknown], [task]) == [("a", "b")]  # cannot be told apart, so it is reported
+    assert find_duplicates([unknown], [task]) == [("a", "b")]  # cannot be told apart, so it is reported
 
 
 def test_keys_of_all_small_grids_are_those_of_their_orbits() -> None:
@@ -189,3 +204,27 @@ def test_keys_of_all_small_grids_are_those_of_their_orbits() -> None:
     keys = [canonical_key([(grid, None)]) for grid in everything]
     orbits = [min(relabelled(a.apply(grid)) for a in some) for grid in everything]
     assert all((keys[i] == keys[j]) == (orbits[i] == orbits[j]) for i in range(81) for j in range(i))
+
+
+def test_colours_that_lie_alike_are_renamed_in_every_order() -> None:
+    """Over both pairs 1 and 2 have the same cells, and so do 3 and 4: no hash of one colour tells them apart."""
+    first, second = np.array([[1, 2, 0], [3, 0, 0]]), np.array([[2, 1, 0], [4, 0, 0]])
+
+    def key(names: tuple[int, ...]) -> tuple[int, int]:
+        table = np.array([0, *names, *range(5, 10)], dtype=np.uint8)
+        return canonical_key([(table[first], None), (table[second], None)])
+
+    assert {key(names) for names in itertools.permutations((1, 2, 3, 4))} == {key((1, 2, 3, 4))}
+    other = canonical_key([(first.astype(np.uint8), None), (np.array([[2, 1, 0], [3, 0, 0]], dtype=np.uint8), None)])
+    assert other != key((1, 2, 3, 4))
+
+
+def test_the_key_of_inputs_is_that_of_any_augmentation_and_order() -> None:
+    task = random_task("a", np.random.default_rng(1), train=3, test=2)
+    augmentation = Augmentation(3, (0, 9, 8, 7, 6, 5, 4, 3, 2, 1))
+    pairs = [(augmentation.apply(grid), None) for grid, _ in task.pairs][::-1]
+    assert inputs_key(Task("b", "", (), tuple(pairs))) == inputs_key(task)
+    assert len(inputs_key(task)) == 32 and int(inputs_key(task), 16) > 0
+    changed = pairs[0][0].copy()
+    changed[0, 0] = (changed[0, 0] + 1) % 10
+    assert inputs_key(Task("b", "", (), ((changed, None), *pairs[1:]))) != inputs_key(task)

@@ -1,4 +1,4 @@
-"""build_dataset.py and dataset/storage/reader.py: what lies on the disk, read back, and what is refused."""
+"""build_dataset.py: the data sets that it builds, read back, and what it refuses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ import pytest
 
 from benchmarks import reference
 from dataset import storage
-from dataset import storage as writing
-from dataset.build import arc, grid_puzzles, maze, sudoku
-from dataset.storage import CompactSplit, open_catalog, open_manifest, open_split, open_test_tasks
+from dataset.build import grid_puzzles, maze, sudoku
+from dataset.build.arc import build_arc
+from dataset.build.duplicate_tasks import find_duplicates
+from dataset.build.settings import ArcSettings
+from dataset.storage import CompactSplit, open_catalog, open_manifest, open_split, open_test_tasks, schema, writer
 from dataset.tasks import Task, load_kaggle
-from tests.conftest import ROOT, random_task, run_script, write_kaggle
+from tests.builders.data_sets import Finished, run_builder
+from tests.conftest import ROOT, random_task, write_kaggle
+from utils.errors import DataError, SettingError
 
 SIDE = 6
 TRAINED = ("t0", "t1", "t2")
@@ -34,20 +38,15 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_kaggle(folder, "evaluation2", [random_task(name, rng, test=2) for name in TESTED])
 
 
-def build(prefix: str, output: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    arguments = ["build_dataset.py", "--input-file-prefix", prefix, "--output-dir", str(output)]
+def words_of(prefix: str, output: Path, *more: str) -> list[str]:
+    words = ["--input-file-prefix", prefix, "--output-dir", str(output)]
     if "--subsets" not in more:
         more = ("--subsets", "training2", "evaluation2", *more)
-    arguments += ["--test-set-name", "evaluation2", "--num-aug", "5", "--max-grid-size", str(SIDE), *more]
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return [*words, "--test-set-name", "evaluation2", "--num-aug", "5", "--max-grid-size", str(SIDE), *more]
+
+
+def build(prefix: str, output: Path, *more: str) -> Finished:
+    return run_builder(*words_of(prefix, output, *more))
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +69,10 @@ def files_of(folder: Path) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def held_out_tasks(directory: Path) -> dict[str, object]:
+    return {task_id: task.to_json() for task_id, task in open_test_tasks(directory).items()}
 
 
 def tasks_of(source: str) -> dict[str, Task]:
@@ -142,7 +145,7 @@ def test_offsets_are_uniform_pure_functions_of_the_visit(compact: Path) -> None:
         assert np.array_equal(inputs, again[::-1])
         draws.append([tuple(np.argwhere(row.reshape(SIDE, SIDE) >= 2)[0]) for row in inputs])
     for example in range(len(examples)):
-        pair = split.pairs[split.first_pair[0] + example]
+        pair = split.index.pairs[split.index.first_pair[0] + example]
         places = (SIDE - max(pair[1], pair[4]) + 1) * (SIDE - max(pair[2], pair[5]) + 1)
         counts: dict[tuple[int, ...], int] = {}
         for draw in draws:
@@ -161,9 +164,17 @@ def test_the_same_seed_gives_the_same_bytes(source: str, compact: Path, expanded
     for path in Path(source).parent.glob("*.json"):
         turned = dict(reversed(json.loads(path.read_text()).items()))
         (shuffled / path.name).write_text(json.dumps(turned, indent=3))
-    order = ("--subsets", "evaluation2", "training2")
+    order = ("--subsets", "evaluation2", "training2", "--workers", "3")
     for name, made, more in (("c", compact, ()), ("e", expanded, ("--format", "expanded"))):
-        done = build(str(shuffled / "arc"), tmp_path / name, *order, "--workers", "3", *more, PYTHONHASHSEED="77")
+        done = subprocess.run(
+            [sys.executable, "build_dataset.py", *words_of(str(shuffled / "arc"), tmp_path / name, *order, *more)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": "77"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         assert files_of(tmp_path / name) == files_of(made)
     assert build(source, tmp_path / "other", "--seed", "43").returncode == 0
@@ -178,7 +189,7 @@ def test_the_manifest_says_what_the_data_are(compact: Path, expanded: Path) -> N
         assert manifest.sources == ["arc_evaluation2", "arc_training2"]
         assert manifest.settings["test_set_name"] == "evaluation2"
         assert manifest.counts["tasks"] == 5 and manifest.counts["puzzles"] == 30
-        on_disk = {name: sum_ for name, sum_ in files_of(folder).items() if name != storage.MANIFEST}
+        on_disk = {name: sum_ for name, sum_ in files_of(folder).items() if name != schema.MANIFEST}
         assert {name: known.sha256 for name, known in manifest.files.items()} == on_disk
     assert open_manifest(compact).puzzles == open_manifest(expanded).puzzles  # type: ignore[union-attr]
 
@@ -189,10 +200,10 @@ def test_both_formats_hold_the_same_puzzles(compact: Path, expanded: Path) -> No
         for name in ("group_indices", "puzzle_indices", "puzzle_identifiers"):
             assert np.array_equal(getattr(a, name), getattr(b, name)), name
         assert a.metadata == b.metadata
-    names = json.loads((expanded / storage.IDENTIFIERS).read_text())
+    names = json.loads((expanded / schema.IDENTIFIERS).read_text())
     assert names[0] == "<blank>"
     assert [open_catalog(compact).name(i) for i in range(len(names))] == names
-    assert open_test_tasks(compact) == open_test_tasks(expanded)
+    assert held_out_tasks(compact) == held_out_tasks(expanded)
 
 
 def test_the_published_layout_is_written_and_read(golden_dir: Path, tmp_path: Path) -> None:
@@ -200,27 +211,30 @@ def test_the_published_layout_is_written_and_read(golden_dir: Path, tmp_path: Pa
     theirs = golden_dir / "voting" / "dataset"
     if not theirs.is_dir():
         pytest.skip(f"no published data set in {theirs}")
-    done = run_script(
-        *("build_dataset.py", "--input-file-prefix", str(golden_dir / "voting/source/arc-agi")),
-        *("--output-dir", str(tmp_path / "ours"), "--subsets", "training2", "evaluation2"),
-        *("--test-set-name", "evaluation2", "--num-aug", "5", "--format", "expanded"),
+    settings = ArcSettings(
+        input_file_prefix=str(golden_dir / "voting/source/arc-agi"),
+        output_dir=str(tmp_path / "ours"),
+        subsets=["training2", "evaluation2"],
+        test_set_name="evaluation2",
+        num_aug=5,
+        format="expanded",
     )
-    assert done.returncode == 0, done.stderr
-    assert set(files_of(theirs)) == set(files_of(tmp_path / "ours")) - {storage.MANIFEST}
+    build_arc(settings, lambda done, total: None)
+    assert set(files_of(theirs)) == set(files_of(tmp_path / "ours")) - {schema.MANIFEST}
     for split in storage.SPLITS:
         for path in (theirs / split).glob("*.npy"):
             mine, published = (
                 np.load(f / split / path.name, mmap_mode="r", allow_pickle=False) for f in (tmp_path / "ours", theirs)
             )
             assert (mine.dtype, mine.ndim) == (published.dtype, published.ndim), path.name
-        keys = [json.loads((f / split / storage.SPLIT_METADATA).read_text()) for f in (tmp_path / "ours", theirs)]
+        keys = [json.loads((f / split / schema.SPLIT_METADATA).read_text()) for f in (tmp_path / "ours", theirs)]
         assert set(keys[0]) == set(keys[1])
         for key in ("pad_id", "ignore_label_id", "blank_identifier_id", "vocab_size", "seq_len", "sets"):
             assert keys[0][key] == keys[1][key], key
         published_split, ours = open_split(theirs, split), open_split(tmp_path / "ours", split)
         assert published_split.num_examples == ours.num_examples
         catalog = open_catalog(theirs)
-        tasks = json.loads((theirs / storage.TEST_TASKS).read_text())
+        tasks = json.loads((theirs / schema.TEST_TASKS).read_text())
         inputs, labels = published_split.read(np.arange(published_split.num_examples))
         if split == "test":
             for puzzle, identifier in enumerate(published_split.puzzle_identifiers):
@@ -233,8 +247,8 @@ def test_the_published_layout_is_written_and_read(golden_dir: Path, tmp_path: Pa
                     assert (inputs[example].tolist(), labels[example].tolist()) == reference.encode_pair(
                         grids, 30, 0, 0
                     )
-    assert json.loads((tmp_path / "ours" / storage.TEST_TASKS).read_text()) == json.loads(
-        (theirs / storage.TEST_TASKS).read_text()
+    assert json.loads((tmp_path / "ours" / schema.TEST_TASKS).read_text()) == json.loads(
+        (theirs / schema.TEST_TASKS).read_text()
     )
 
 
@@ -263,10 +277,10 @@ def test_unknown_solutions_give_submissions_without_scores(tmp_path: Path) -> No
     prefix = write_kaggle(tmp_path, "evaluation2", [random_task("e0", rng)], solutions=False)
     done = build(prefix, tmp_path / "set")
     assert done.returncode == 0, done.stderr
-    assert "1 test outputs are not known" in done.stdout
+    assert "1 test output is not known" in done.stdout
     _, labels = open_split(tmp_path / "set", "test").read(np.arange(6))
     assert not labels.any()  # all ignored
-    assert "output" not in open_test_tasks(tmp_path / "set")["e0"]["test"][0]
+    assert open_test_tasks(tmp_path / "set")["e0"].test[0][1] is None
 
 
 def test_overlap_is_reported(tmp_path: Path) -> None:
@@ -280,16 +294,14 @@ def test_overlap_is_reported(tmp_path: Path) -> None:
     )
     write_kaggle(tmp_path, "training2", [turned])
     done = build(write_kaggle(tmp_path, "evaluation2", [task]), tmp_path / "set")
-    assert "1 of 1 test tasks are also trained on" in done.stdout
+    assert "1 of the 1 test tasks is also trained on" in done.stdout
     assert "secret = copy" in done.stdout
     assert open_manifest(tmp_path / "set").counts["test_tasks_trained_on"] == 1  # type: ignore[union-attr]
 
 
 def test_arc_agi_1_evaluation_is_in_arc_agi_2_training(arc_dir: Path) -> None:
-    from dataset.build.duplicate_tasks import duplicates
-
     prefix = str(arc_dir / "arc-agi")
-    assert len(duplicates(load_kaggle(prefix, "training2"), load_kaggle(prefix, "evaluation"))) == 375
+    assert len(find_duplicates(load_kaggle(prefix, "training2"), load_kaggle(prefix, "evaluation"))) == 375
 
 
 @pytest.mark.parametrize(
@@ -319,14 +331,14 @@ def test_another_data_set_is_not_overwritten(source: str, compact: Path, tmp_pat
     shutil.copytree(compact, folder)
     before = files_of(folder)
     done = build(source, folder, "--seed", "1")
-    assert done.returncode != 0 and "already holds another data set" in done.stderr
+    assert done.returncode != 0 and "already contains another data set" in done.stderr
     assert files_of(folder) == before
     assert build(source, folder).returncode == 0  # the same one may be built again
     assert files_of(folder) == before
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("mine")
     done = build(source, tmp_path / "notes")
-    assert done.returncode != 0 and "already holds other files" in done.stderr
+    assert done.returncode != 0 and "already contains other files" in done.stderr
     assert (tmp_path / "notes" / "diary.txt").read_text() == "mine"
 
 
@@ -335,15 +347,15 @@ def test_no_room_on_the_disk_is_said_before_anything_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    settings = arc.ArcSettings(
+    settings = ArcSettings(
         input_file_prefix=source,
         output_dir=str(tmp_path / "set"),
         subsets=["training2", "evaluation2"],
         test_set_name="evaluation2",
         num_aug=2,
     )
-    with pytest.raises(ValueError, match="free: make room"):
-        arc.build(settings, lambda done, total: None)
+    with pytest.raises(SettingError, match="GB free: make room"):
+        build_arc(settings, lambda done, total: None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -357,8 +369,8 @@ def test_a_crash_while_writing_leaves_the_old_set(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "x")
 
-    monkeypatch.setattr(writing, "_write_compact", full)
-    settings = arc.ArcSettings(
+    monkeypatch.setattr(writer, "_write_compact", full)
+    settings = ArcSettings(
         input_file_prefix=source,
         output_dir=str(folder),
         subsets=["training2", "evaluation2"],
@@ -367,7 +379,7 @@ def test_a_crash_while_writing_leaves_the_old_set(
         max_grid_size=SIDE,
     )
     with pytest.raises(OSError, match="No space left"):
-        arc.build(settings, lambda done, total: None)
+        build_arc(settings, lambda done, total: None)
     assert files_of(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
@@ -379,29 +391,29 @@ def test_damaged_data_sets_are_refused(compact: Path, tmp_path: Path) -> None:
         (folder / name).write_bytes(content)
         return folder
 
-    whole = (compact / storage.GRIDS).read_bytes()
-    for name, content in (
-        (storage.TASKS, b"{"),
-        (storage.TASKS, b'{"tasks": [{}]}'),
-        (storage.GRIDS, whole[:-5]),
-        (storage.GRIDS, whole[:20]),
-        (storage.GRIDS, b"\x80\x04pickled"),
-        (storage.PAIRS, whole),
-        ("train/dataset.json", b"[]"),
+    whole = (compact / schema.GRIDS).read_bytes()
+    for name, content, said in (
+        (schema.TASKS, b"{", "tasks.json cannot be read"),
+        (schema.TASKS, b'{"tasks": [{}]}', "tasks.json: puzzle_identifiers_start"),
+        (schema.GRIDS, whole[:-5], "grids.npy is not a plain array"),
+        (schema.GRIDS, whole[:20], "grids.npy is not a plain array"),
+        (schema.GRIDS, b"\x80\x04pickled", "grids.npy is not a plain array"),
+        (schema.PAIRS, whole, "pairs.npy has the type uint8"),
+        ("train/dataset.json", b"[]", "dataset.json"),
     ):
-        with pytest.raises(ValueError):
+        with pytest.raises(DataError, match=said):
             open_split(damaged(name, content), "train")
 
 
-def board_settings(kind: type, folder: Path, **more: object) -> object:
+def puzzle_settings(kind: type, folder: Path, **more: object) -> object:
     return kind(output_dir=str(folder), **{"subsample_size": 12, "test_size": 6, **more})
 
 
 @pytest.mark.parametrize("n", [4, 6, 9])
 def test_generated_sudoku_have_one_solution_and_few_clues(n: int) -> None:
-    puzzles, solutions, difficulty = sudoku.generate(20, n, seed=1)
+    puzzles, solutions, difficulty = sudoku.generate_sudoku(20, n, seed=1)
     for puzzle, solution in zip(puzzles, solutions, strict=True):
-        count, _, found = sudoku.solve(puzzle)
+        count, _, found = sudoku.solve_sudoku(puzzle)
         assert count == 1 and np.array_equal(found, solution)
         assert ((puzzle == 0) | (puzzle == solution)).all()
         grid = solution.reshape(n, n)
@@ -411,47 +423,47 @@ def test_generated_sudoku_have_one_solution_and_few_clues(n: int) -> None:
             assert all(sorted(line) == list(range(1, n + 1)) for line in lines)
         given = np.flatnonzero(puzzle)
         for clue in given:  # no clue can be spared
-            assert sudoku.solve(np.where(np.arange(n * n) == clue, 0, puzzle))[0] == 2
+            assert sudoku.solve_sudoku(np.where(np.arange(n * n) == clue, 0, puzzle))[0] == 2
     assert difficulty.min() >= 0
-    assert np.array_equal(sudoku.generate(20, n, seed=1, workers=3)[0], puzzles)
-    assert (sudoku.generate(5, n, seed=1, clues=n * n - 3)[0] > 0).sum(1).tolist() == [n * n - 3] * 5
+    assert np.array_equal(sudoku.generate_sudoku(20, n, seed=1, workers=3)[0], puzzles)
+    assert (sudoku.generate_sudoku(5, n, seed=1, clues=n * n - 3)[0] > 0).sum(1).tolist() == [n * n - 3] * 5
 
 
 def test_a_board_without_or_with_many_solutions_is_counted() -> None:
-    assert sudoku.solve(np.zeros(16, dtype=np.uint8), limit=1000)[0] == 288
+    assert sudoku.solve_sudoku(np.zeros(16, dtype=np.uint8), limit=1000)[0] == 288
     clash = np.zeros(16, dtype=np.uint8)
     clash[:2] = 1
-    assert sudoku.solve(clash)[0] == 0
+    assert sudoku.solve_sudoku(clash)[0] == 0
 
 
 @pytest.mark.parametrize("n", [4, 6, 9])
-def test_sudoku_guises_are_puzzles_with_the_same_solution(n: int) -> None:
-    (puzzle,), (solution,), _ = sudoku.generate(1, n, seed=2)
+def test_sudoku_augmentations_are_puzzles_with_the_same_solution(n: int) -> None:
+    (puzzle,), (solution,), _ = sudoku.generate_sudoku(1, n, seed=2)
     rng = np.random.default_rng(0)
-    guises = [sudoku.augment(puzzle, solution, rng) for _ in range(30)]
-    for asked, answered in guises:
-        count, _, found = sudoku.solve(asked)
+    augmented = [sudoku.augment_sudoku(puzzle, solution, rng) for _ in range(30)]
+    for asked, answered in augmented:
+        count, _, found = sudoku.solve_sudoku(asked)
         assert count == 1 and np.array_equal(found, answered)
         assert (asked > 0).sum() == (puzzle > 0).sum()
-    assert len({asked.tobytes() for asked, _ in guises}) > 20
+    assert len({asked.tobytes() for asked, _ in augmented}) > 20
 
 
-def test_mazes_have_one_way_and_it_is_long() -> None:
-    mazes, answers, lengths = maze.generate(10, 15, seed=3, min_way=25)
+def test_mazes_have_one_path_and_it_is_long() -> None:
+    mazes, answers, lengths = maze.generate_mazes(10, 15, seed=3, min_steps=25)
     for asked, answered, length in zip(mazes, answers, lengths, strict=True):
         steps = maze.distances(asked, 15, int(np.flatnonzero(asked == maze.START)[0]))
         assert steps[np.flatnonzero(asked == maze.GOAL)[0]] == length >= 25
-        assert (answered == maze.WAY).sum() == length - 1
-        assert np.array_equal(np.where(answered == maze.WAY, maze.OPEN, answered), asked)
-        only_way = np.where(np.isin(answered, (maze.WAY, maze.START, maze.GOAL)), maze.OPEN, maze.WALL)
-        walked = maze.distances(only_way, 15, int(np.flatnonzero(asked == maze.START)[0]))
-        assert walked.max() == length  # the way is connected and nothing shorter
-    with pytest.raises(ValueError, match="not to be found"):
-        maze.generate(1, 9, seed=0, min_way=200)
+        assert (answered == maze.PATH).sum() == length - 1
+        assert np.array_equal(np.where(answered == maze.PATH, maze.OPEN, answered), asked)
+        only_path = np.where(np.isin(answered, (maze.PATH, maze.START, maze.GOAL)), maze.OPEN, maze.WALL)
+        walked = maze.distances(only_path, 15, int(np.flatnonzero(asked == maze.START)[0]))
+        assert walked.max() == length  # the path is connected and nothing shorter
+    with pytest.raises(SettingError, match="200 steps cannot be found"):
+        maze.generate_mazes(1, 9, seed=0, min_steps=200)
 
 
 def test_sudoku_data_sets_have_the_published_tokens(tmp_path: Path) -> None:
-    grid_puzzles.build_sudoku(board_settings(grid_puzzles.SudokuSettings, tmp_path / "s", num_aug=2), lambda *_: None)  # type: ignore[arg-type]
+    grid_puzzles.build_sudoku(puzzle_settings(grid_puzzles.SudokuSettings, tmp_path / "s", num_aug=2), lambda *_: None)  # type: ignore[arg-type]
     train, test = (open_split(tmp_path / "s", split) for split in storage.SPLITS)
     assert (train.metadata.seq_len, train.metadata.vocab_size, train.metadata.num_puzzle_identifiers) == (81, 11, 1)
     assert (train.num_examples, test.num_examples) == (36, 6)
@@ -460,7 +472,7 @@ def test_sudoku_data_sets_have_the_published_tokens(tmp_path: Path) -> None:
     inputs, labels = test.read(np.arange(6))
     assert inputs.min() == 1 and inputs.max() == 10 and labels.min() == 2
     for asked, answered in zip(inputs - 1, labels - 1, strict=True):
-        assert np.array_equal(sudoku.solve(asked)[2], answered)
+        assert np.array_equal(sudoku.solve_sudoku(asked)[2], answered)
     manifest = open_manifest(tmp_path / "s")
     assert manifest is not None and manifest.sources == ["sudoku:generate"]
     assert open_catalog(tmp_path / "s").name(0) == "<blank>"
@@ -468,7 +480,7 @@ def test_sudoku_data_sets_have_the_published_tokens(tmp_path: Path) -> None:
 
 def test_maze_data_sets_have_the_published_tokens(tmp_path: Path) -> None:
     grid_puzzles.build_maze(
-        board_settings(grid_puzzles.MazeSettings, tmp_path / "m", size=11, aug=True), lambda *_: None
+        puzzle_settings(grid_puzzles.MazeSettings, tmp_path / "m", size=11, aug=True), lambda *_: None
     )  # type: ignore[arg-type]
     train, test = (open_split(tmp_path / "m", split) for split in storage.SPLITS)
     assert (train.metadata.seq_len, train.metadata.vocab_size) == (121, 6)
@@ -482,7 +494,7 @@ def test_maze_data_sets_have_the_published_tokens(tmp_path: Path) -> None:
 
 def test_boards_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
     for name, workers, seed in (("a", 1, 5), ("b", 3, 5), ("c", 1, 6)):
-        settings = board_settings(
+        settings = puzzle_settings(
             grid_puzzles.SudokuSettings, tmp_path / name, size=6, num_aug=1, workers=workers, seed=seed
         )
         grid_puzzles.build_sudoku(settings, lambda *_: None)  # type: ignore[arg-type]
@@ -492,7 +504,7 @@ def test_boards_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
 
 def test_no_test_board_is_trained_on(tmp_path: Path) -> None:
     """Among boards of side 4 with nearly all clues there are few, so that many must be left out."""
-    settings = board_settings(
+    settings = puzzle_settings(
         grid_puzzles.SudokuSettings, tmp_path / "s", size=4, clues=15, subsample_size=400, test_size=400
     )
     grid_puzzles.build_sudoku(settings, lambda *_: None)  # type: ignore[arg-type]
@@ -511,7 +523,7 @@ def csv_folder(folder: Path, rows: list[tuple[str, str, int]]) -> str:
 
 
 def test_published_csv_files_are_read(tmp_path: Path) -> None:
-    puzzles, solutions, _ = sudoku.generate(6, 9, seed=4)
+    puzzles, solutions, _ = sudoku.generate_sudoku(6, 9, seed=4)
     rows = [
         ("".join("." if d == 0 else str(d) for d in puzzle), "".join(map(str, solution)), i)
         for i, (puzzle, solution) in enumerate(zip(puzzles, solutions, strict=True))
@@ -530,7 +542,7 @@ def test_published_csv_files_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([("1" * 81, "1" * 81, 0)], "line 2: the answer is no solution"),
+        ([("1" * 81, "1" * 81, 0)], "line 2: the answer is not a solution"),
         ([("12", "12", 0)], "2 and 2 cells"),
         ([("x" * 81, "1" * 81, 0)], "something other than digits"),
         ([], "no puzzle that is difficult enough"),
@@ -549,15 +561,13 @@ def test_bad_csv_files_are_named(tmp_path: Path, rows: list[tuple[str, str, int]
 def test_a_hub_name_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     settings = grid_puzzles.SudokuSettings(source_repo="some/where", output_dir=str(tmp_path / "s"))
-    with pytest.raises(ValueError, match=r'huggingface_hub is missing: pip install -e "\.\[hub\]"'):
+    with pytest.raises(SettingError, match=r'huggingface_hub is missing: pip install -e "\.\[hub\]"'):
         grid_puzzles.build_sudoku(settings, lambda *_: None)
 
 
 def test_kinds_of_data_sets_are_words_of_the_command_line(tmp_path: Path) -> None:
-    done = run_script(
-        "build_dataset.py", "maze", "--size", "9", "--subsample-size", "4", "--output-dir", str(tmp_path / "m")
-    )
+    done = run_builder("maze", "--size", "9", "--subsample-size", "4", "--output-dir", str(tmp_path / "m"))
     assert done.returncode == 0, done.stderr
     assert "steps from start to goal" in done.stdout
-    done = run_script("build_dataset.py", "sudok")
+    done = run_builder("sudok")
     assert done.returncode == 2 and "there is no data set 'sudok'" in done.stderr

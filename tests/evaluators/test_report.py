@@ -14,9 +14,16 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from evaluators.report import page as report
+from dataset.tasks import Task
+from evaluators.evaluation import Evaluation
+from evaluators.report.page import render_page
+from evaluators.report.saved_run import read_saved_run
+from evaluators.report.task_values import describe_tasks, format_grid
+from evaluators.report.theme import LIGHT
 from evaluators.voting import Candidate
+from tests.builders.states import STEPS, TINY, predicting_state
 from tests.conftest import SMALL, run_script
+from training.config import EvalConfig
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -27,20 +34,31 @@ def candidate(grid: list[list[int]], votes: int = 1) -> Candidate:
     return Candidate(np.array(grid, dtype=np.uint8), votes, 0.5, 0.5 * votes)
 
 
+def grid_of(cells: Any) -> np.ndarray:
+    return np.array(cells, dtype=np.uint8)
+
+
+def task_of(name: str, train: list[tuple[Any, Any]], test: list[tuple[Any, Any]]) -> Task:
+    """A task of these pairs of grids; the output of a test pair may be None."""
+    pairs = [[(grid_of(a), None if b is None else grid_of(b)) for a, b in side] for side in (train, test)]
+    return Task(name, "", tuple(pairs[0]), tuple(pairs[1]))
+
+
+OWNED = "<script>document.title='owned'</script>"
 TASKS = {
-    "solved": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]], "output": [[2]]}]},
-    "cells": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]], "output": [[3]]}]},
-    "shape": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]], "output": [[3, 3]]}]},
-    "hidden": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]},
-    "<script>document.title='owned'</script>": {"train": [], "test": [{"input": [[1]], "output": [[2]]}]},
+    "solved": task_of("solved", [([[1]], [[2]])], [([[1]], [[2]])]),
+    "cells": task_of("cells", [([[1]], [[2]])], [([[1]], [[3]])]),
+    "shape": task_of("shape", [([[1]], [[2]])], [([[1]], [[3, 3]])]),
+    "hidden": task_of("hidden", [([[1]], [[2]])], [([[1]], None)]),
+    OWNED: task_of(OWNED, [], [([[1]], [[2]])]),
 }
 VOTES = {(name, 0): [candidate([[2]], 3), candidate([[4]])] for name in TASKS}
 
 
 def page_of() -> str:
-    tasks = report.describe(TASKS, VOTES, {("cells", 0): ["", "1", "2"]}, attempts=2)
+    tasks = describe_tasks(TASKS, VOTES, {("cells", 0): ["", "1", "2"]}, attempts=2)
     content = {"tasks": tasks, "scores": {"ARC/pass@1_inputs": 0.25, "ARC/tasks": 5}, "conditions": {"step": 7}}
-    return report.page("a <b>run</b>", {**content, "curves": {"lm_loss": [[1, 2.0], [2, 1.0]]}})
+    return render_page("a <b>run</b>", {**content, "curves": {"lm_loss": [[1, 2.0], [2, 1.0]]}})
 
 
 def data_in(page: str) -> Any:
@@ -71,13 +89,11 @@ def test_120_large_tasks_fit_five_megabytes() -> None:
     """Every grid 30 x 30, ten attempts, sixteen steps."""
     rng = np.random.default_rng(0)
     grid = rng.integers(0, 10, (30, 30)).tolist()
-    tasks = {
-        f"{i:08x}": {"train": [{"input": grid, "output": grid}] * 3, "test": [{"input": grid, "output": grid}]}
-        for i in range(120)
-    }
+    names = [f"{i:08x}" for i in range(120)]
+    tasks = {name: task_of(name, [(grid, grid)] * 3, [(grid, grid)]) for name in names}
     votes = {(name, 0): [candidate(grid) for _ in range(10)] for name in tasks}
-    traces = {(name, 0): [report.rows_of(grid)] * 16 for name in tasks}
-    page = report.page("large", {"tasks": report.describe(tasks, votes, traces, 10)})
+    traces = {(name, 0): [format_grid(grid_of(grid))] * 16 for name in tasks}
+    page = render_page("large", {"tasks": describe_tasks(tasks, votes, traces, 10)})
     assert len(page.encode()) < 5e6
 
 
@@ -152,7 +168,7 @@ def test_a_browser_shows_filters_and_tasks(tmp_path: Path) -> None:
 
 def test_a_truth_that_was_not_submitted_is_told() -> None:
     votes = {("cells", 0): [candidate([[2]]), candidate([[4]]), candidate([[3]])]}
-    (task,) = report.describe({"cells": TASKS["cells"]}, votes, {}, attempts=2)
+    (task,) = describe_tasks({"cells": TASKS["cells"]}, votes, {}, attempts=2)
     assert task["test"][0]["status"] == "wrong cells"
     assert task["test"][0]["summary"] == "The best 2 of 3 candidates by 3 votes; the truth is candidate 3"
 
@@ -214,13 +230,10 @@ def test_words_are_readable_in_both_themes(scheme: str, tmp_path: Path) -> None:
         return {ground, words: Object.fromEntries(words.map((s) => [s, colour(s)])),
                 drawn: Array.from({length: 10}, (_, c) => [...middle(c)].slice(0, 3))};
     """
-    tasks = {
-        "ten": {"train": [{"input": [list(range(10))], "output": [[0]]}], "test": TASKS["solved"]["test"]},
-        **TASKS,
-    }
-    content = {"tasks": report.describe(tasks, VOTES, {}, 2), "scores": {"ARC/tasks": 6}}
+    tasks = {"ten": task_of("ten", [([list(range(10))], [[0]])], [([[1]], [[2]])]), **TASKS}
+    content = {"tasks": describe_tasks(tasks, VOTES, {}, 2), "scores": {"ARC/tasks": 6}}
     setting = f"--blink-settings=preferredColorScheme={('dark', 'light').index(scheme)}"
-    found = found_in(in_browser(report.page("themes", content), tmp_path, script, setting))
+    found = found_in(in_browser(render_page("themes", content), tmp_path, script, setting))
 
     def luminance(text: str) -> float:
         linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in channels(text)]
@@ -234,17 +247,28 @@ def test_words_are_readable_in_both_themes(scheme: str, tmp_path: Path) -> None:
     for where, colour in found["words"].items():
         light, dark = sorted((luminance(colour), ground), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (where, colour)
-    palette = report.palette()
-    assert found["drawn"] == [list(bytes.fromhex(palette[f"c{c}"][1:])) for c in range(10)]
+    assert found["drawn"] == [list(bytes.fromhex(LIGHT[f"c{c}"][1:])) for c in range(10)]
 
 
 def test_a_narrow_window_is_not_scrolled_sideways(tmp_path: Path) -> None:
     wide = np.arange(900).reshape(30, 30) % 10
-    tasks = {"wide": {"train": [{"input": wide, "output": wide}], "test": [{"input": wide, "output": wide}]}}
-    content = {"tasks": report.describe(tasks, {("wide", 0): [candidate(wide.tolist())]}, {}, 2)}
+    tasks = {"wide": task_of("wide", [(wide, wide)], [(wide, wide)])}
+    content = {"tasks": describe_tasks(tasks, {("wide", 0): [candidate(wide.tolist())]}, {}, 2)}
     script = "return [innerWidth, document.documentElement.scrollWidth];"
-    inner, content_width = found_in(in_browser(report.page("n", content), tmp_path, script, "--window-size=420,900"))
+    inner, content_width = found_in(in_browser(render_page("n", content), tmp_path, script, "--window-size=420,900"))
     assert inner <= 500 and content_width <= inner
+
+
+def test_the_page_made_from_a_result_is_the_page_made_from_its_files(small_data: Path, tmp_path: Path) -> None:
+    config = EvalConfig.model_validate(
+        {"arch": TINY, "data_paths": [str(small_data)], "epochs": 1, "eval_interval": None, "global_batch_size": 8}
+    )
+    result = Evaluation(config, tmp_path, {"data": ["a"], "puzzles": "b"}).run(predicting_state(small_data))
+    assert result is not None
+    assert result.write_page(tmp_path) == tmp_path / "report.html"
+    title, content = read_saved_run(tmp_path)
+    assert data_in((tmp_path / "report.html").read_text()) == {"title": title, **content}
+    assert len(content["tasks"][0]["test"][0]["steps"]) == STEPS
 
 
 @pytest.mark.slow
@@ -276,4 +300,4 @@ def test_a_run_leaves_its_page(small_data: Path, tmp_path: Path) -> None:
     puzzles = data_in((tmp_path / "data.html").read_text())["tasks"]
     assert len(puzzles) == 8 * 4 and "e" in puzzles[0]["train"][0]["input"]
     nothing = run_script("-m", "evaluators.report", str(tmp_path / "nowhere"))
-    assert nothing.returncode == 2 and "holds no evaluation" in nothing.stderr
+    assert nothing.returncode == 2 and "has no evaluation" in nothing.stderr

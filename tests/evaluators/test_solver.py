@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import solve
+from dataset.tasks import parse_task
 from evaluators import solver as solver_module
 from evaluators.solver import Solver
 from evaluators.voting import Candidate
@@ -95,8 +96,8 @@ def test_a_small_puzzle_is_computed_on_a_small_canvas(small_run: Path, monkeypat
 def test_what_is_shown_of_a_puzzle(small_run: Path) -> None:
     task = copying()
     task["test"][0]["output"] = task["test"][0]["input"]
-    found = Solver.load(small_run, **RATE).solve(task, name="mine", **QUICK)
-    described = found.described(attempts=2)
+    found = Solver.load(small_run, **RATE).solve(parse_task("mine", "own", task, "mine"), **QUICK)
+    described = found.describe(attempts=2)
     assert described["id"] == "mine" and len(described["train"]) == 4
     known, unknown = described["test"]
     assert known["truth"] is not None and known["status"] in ("solved", "wrong cells", "wrong shape")
@@ -126,7 +127,7 @@ def test_what_cannot_be_solved_is_refused_in_a_sentence(small_run: Path) -> None
     weights = load_weights(small_run)
     sudoku = checkpoint.network_config(weights).model_dump() | {"arch": ArchConfig(puzzle_emb_ndim=0)}
     sudoku["tokens"]["vocab_size"] = 11
-    with pytest.raises(ValueError, match="is no network for ARC's grids"):
+    with pytest.raises(ValueError, match="is not a network for ARC's grids"):
         Solver(weights, NetworkConfig.model_validate(sudoku), {})
 
 
@@ -149,16 +150,16 @@ def test_settings_that_would_do_nothing_are_refused(small_run: Path) -> None:
         assert said in str(error.value)
     defaults = EvalConfig.model_validate({"arch": ArchConfig(), "data_paths": ["x"]}).model_dump()
     used = {name: defaults[name] for name in solver_module.SETTINGS}
-    config = Solver.load(small_run, **used)._config(10, 0)
+    config = Solver.load(small_run, **used).config_for(10, seed=0)
     assert config.model_dump(include=set(used)) == used
 
 
 def test_the_rates_are_those_of_the_last_training_unless_they_are_set(small_run: Path) -> None:
-    recipe = load_weights(small_run).record["stages"][-1]["recipe"]
-    config = Solver.load(small_run)._config(100, 0)
+    recipe = load_weights(small_run).record.stages[-1].recipe
+    config = Solver.load(small_run).config_for(100, seed=0)
     assert (config.lr, config.puzzle_emb_lr, config.ema) == (recipe["lr"], recipe["puzzle_emb_lr"], False)
     assert config.arch.H_cycles == 2 and config.lr_warmup_steps == 20
-    assert Solver.load(small_run, lr=0.5)._config(100, 0).lr == 0.5
+    assert Solver.load(small_run, lr=0.5).config_for(100, seed=0).lr == 0.5
 
 
 def test_one_command_from_a_file_to_a_picture(small_run: Path, tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_a_file_that_cannot_be_solved_leaves_nothing(
         ("none.json", (), "there is no file"),
         ("broken.json", (), "is not JSON"),
         ("list.json", (), "has no 'train'"),
-        ("several.json", (), "holds 2 tasks: choose one by --task, such as --task a"),
+        ("several.json", (), "has 2 tasks: choose one by --task, such as --task a"),
         ("several.json", ("--task", "c"), "has no task c"),
         ("colour.json", (), "the colour 11"),
         ("several.json", ("--task", "a", "--settings", "steps"), "write it as key=value"),

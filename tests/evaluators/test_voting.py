@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from benchmarks import reference
 from dataset.augmentation import Augmentation
-from dataset.decoding import crop
-from dataset.encoding import encode_grid
 from dataset.storage import PuzzleCatalog, open_catalog, open_split, open_test_tasks
-from evaluators import arc, scores, submission, tools
-from evaluators.inference.predictions import Predictions
+from dataset.tasks import Task
+from evaluators import scores, submission, tools
+from evaluators.arc import ArcScorer
+from evaluators.inference.predictions import Predictions, PredictionSnapshot
 from evaluators.voting import RANKINGS, Candidate, Votes, count_votes
+from tests.builders.grids import encode_grid
 from tests.conftest import random_task, run_script, write_kaggle
 from training.config import EvalConfig
 
@@ -43,11 +42,6 @@ def predictions_of(rows: list[tuple[int, int, list[list[int]], float]]) -> Predi
 
 def grids_of(votes: Votes, task: str, index: int) -> list[list[list[int]]]:
     return [candidate.grid.tolist() for candidate in votes[task, index]]
-
-
-@given(arrays(np.uint8, (SIDE * SIDE,), elements=st.sampled_from([0, 1, 2, 5, 11])))
-def test_crop_is_the_reference(canvas: np.ndarray) -> None:
-    assert crop(canvas, SIDE).shape == reference.largest_rectangle(canvas, SIDE)
 
 
 @pytest.mark.parametrize("transform", range(8))
@@ -99,7 +93,7 @@ def stepped(rows: list[tuple[int, int, int, int]]) -> Predictions:
 
 def test_the_last_of_several_saved_steps() -> None:
     rows = stepped([(1, 0, 3, 1), (1, 0, 4, 2), (2, 0, 1, 3), (1, 1, 2, 4), (1, 1, 1, 5), (1, 1, 3, 6)])
-    assert rows.places().tolist() == [1, 0, 0, 1, 2, 0]
+    assert rows.steps_from_end().tolist() == [1, 0, 0, 1, 2, 0]
     assert rows.last(1).steps.tolist() == [4, 1, 3]
     assert rows.last(2).steps.tolist() == [3, 4, 1, 2, 3]
     assert len(rows.last(9)) == len(rows)
@@ -129,10 +123,17 @@ def test_predictions_of_another_data_set_are_refused() -> None:
         count_votes(predictions_of([(0, 0, [[1]], 0.0)]), CATALOG)
 
 
-TASKS = {
-    "a": {"train": [], "test": [{"input": [[1]], "output": [[5]]}, {"input": [[2]], "output": [[6]]}]},
-    "b": {"train": [], "test": [{"input": [[3]], "output": [[3]]}]},
-}
+def grid_of(colour: int) -> np.ndarray:
+    return np.array([[colour]], dtype=np.uint8)
+
+
+def task_of(name: str, *pairs: tuple[int, int | None]) -> Task:
+    """A task without demonstrations whose test grids are single cells of these colours; None: not known."""
+    test = tuple((grid_of(a), None if b is None else grid_of(b)) for a, b in pairs)
+    return Task(name, "", (), test)
+
+
+TASKS = {"a": task_of("a", (1, 5), (2, 6)), "b": task_of("b", (3, 3))}
 
 
 def votes_of(**ranked: list[list[int]]) -> Votes:
@@ -151,8 +152,8 @@ def test_pass_at_k_counts_shares_of_tasks_and_of_inputs() -> None:
 
 
 def test_intervals_are_those_of_the_books() -> None:
-    assert scores.wilson(10, 20) == pytest.approx((0.299, 0.701), abs=1e-3)
-    assert scores.wilson(0, 10) == pytest.approx((0.0, 0.278), abs=1e-3)
+    assert scores.wilson_interval(10, 20) == pytest.approx((0.299, 0.701), abs=1e-3)
+    assert scores.wilson_interval(0, 10) == pytest.approx((0.0, 0.278), abs=1e-3)
     counted = scores.pass_at_k(votes_of(a0=[5], a1=[6], b0=[1]), TASKS)
     assert counted is not None
     low, high = counted["ARC/pass@1_95"]
@@ -160,19 +161,19 @@ def test_intervals_are_those_of_the_books() -> None:
 
 
 def test_no_score_without_every_solution() -> None:
-    unknown = {**TASKS, "c": {"train": [], "test": [{"input": [[1]]}]}}
+    unknown = {**TASKS, "c": task_of("c", (1, None))}
     assert scores.pass_at_k(votes_of(a0=[5]), unknown) is None
     assert scores.copy_baseline(unknown) is None
     assert scores.copy_baseline(TASKS) == pytest.approx(1 / 3)
 
 
 def test_an_unanswered_input_keeps_its_place() -> None:
-    built = submission.build(votes_of(a1=[6, 7], b0=[3]), TASKS, 2)
+    built = submission.build_submission(votes_of(a1=[6, 7], b0=[3]), TASKS, 2)
     assert built["a"][0] == {"attempt_1": [[1]], "attempt_2": [[1]]}
     assert built["a"][1] == {"attempt_1": [[6]], "attempt_2": [[7]]}
     assert built["b"] == [{"attempt_1": [[3]], "attempt_2": [[3]]}]
-    assert submission.unanswered(votes_of(a1=[6], b0=[3]), TASKS) == [("a", 0)]
-    submission.validate(built, TASKS, 2)
+    assert submission.list_unanswered(votes_of(a1=[6], b0=[3]), TASKS) == [("a", 0)]
+    submission.check_submission(built, TASKS, 2)
 
 
 @pytest.mark.parametrize(
@@ -187,10 +188,10 @@ def test_an_unanswered_input_keeps_its_place() -> None:
     ],
 )
 def test_what_the_competition_would_refuse(break_it, said: str) -> None:  # type: ignore[no-untyped-def]
-    built = submission.build(votes_of(a0=[5], a1=[6], b0=[3]), TASKS, 2)
+    built = submission.build_submission(votes_of(a0=[5], a1=[6], b0=[3]), TASKS, 2)
     break_it(built)
     with pytest.raises(ValueError, match=said):
-        submission.validate(built, TASKS, 2)
+        submission.check_submission(built, TASKS, 2)
 
 
 def test_predictions_survive_the_disk(tmp_path: Path) -> None:
@@ -226,8 +227,9 @@ def test_published_votes_and_attempts(golden_dir: Path, tmp_path: Path) -> None:
     for name, expected in cases.items():
         attempts = int(name.rpartition("=")[2])
         catalog, tasks = open_catalog(folder / "dataset"), open_test_tasks(folder / "dataset")
-        metrics = arc.evaluate([rows], catalog, tasks, tmp_path / name, attempts=attempts)
-        assert {key: metrics[key] for key in expected["metrics"]} == pytest.approx(expected["metrics"])
+        result = ArcScorer(catalog, tasks, attempts).score(PredictionSnapshot(rows))
+        result.write(tmp_path / name)
+        assert {key: result.metrics[key] for key in expected["metrics"]} == pytest.approx(expected["metrics"])
         assert json.loads((tmp_path / name / "submission.json").read_text()) == expected["submission"]
     assert cases
 
@@ -264,7 +266,9 @@ def test_right_predictions_score_everything_and_can_be_recounted(small_data: Pat
     assert found["ARC/pass@1"] == 1.0 and found["ARC/predictions"] == 40
     assert found["ARC/checkpoints"] == 2
     assert found["conditions"]["predictions"] == [str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]
-    assert tools.comparison_table(tools.compare(small_data, [tmp_path / "a.npz"])).count("100.0%") == 3 * len(scores.KS)
+    assert tools.format_comparison(tools.compare(small_data, [tmp_path / "a.npz"])).count("100.0%") == 3 * len(
+        scores.KS
+    )
 
 
 def test_ways_to_count_are_compared_on_saved_predictions(small_data: Path, tmp_path: Path) -> None:
@@ -294,11 +298,13 @@ def test_ways_to_count_are_compared_on_saved_predictions(small_data: Path, tmp_p
 
 def test_without_solutions_there_are_submissions_and_no_score(small_data: Path, tmp_path: Path) -> None:
     tasks = open_test_tasks(small_data)
-    del next(iter(tasks.values()))["test"][0]["output"]
-    metrics = arc.evaluate([known_rows(small_data)], open_catalog(small_data), tasks, tmp_path)
-    assert not [key for key in metrics if "pass@" in key]
-    assert "no solutions known" in arc.table(metrics, tmp_path)
-    submission.validate(json.loads((tmp_path / "submission.json").read_text()), tasks, 10)
+    name, task = next(iter(tasks.items()))
+    tasks[name] = dataclasses.replace(task, test=((task.test[0][0], None), *task.test[1:]))
+    result = ArcScorer(open_catalog(small_data), tasks).score(PredictionSnapshot(known_rows(small_data)))
+    result.write(tmp_path)
+    assert not [key for key in result.metrics if "pass@" in key]
+    assert "no solutions known" in result.summary(tmp_path)
+    submission.check_submission(json.loads((tmp_path / "submission.json").read_text()), tasks, 10)
 
 
 def test_merging_takes_attempts_in_turn(tmp_path: Path) -> None:
@@ -321,7 +327,7 @@ def test_any_submission_is_validated_against_challenges(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(json.dumps({"t": [{"attempt_1": [[1]], "attempt_2": [[1]]}]}))
     with pytest.raises(ValueError, match="needs 2 entries"):
         tools.validate(tmp_path / "s.json", challenges, None)
-    with pytest.raises(ValueError, match="is no challenges file"):
+    with pytest.raises(ValueError, match="challenges file"):
         tools.validate(tmp_path / "s.json", tmp_path / "s.json", None)
 
 
@@ -331,7 +337,7 @@ def test_any_submission_is_validated_against_challenges(tmp_path: Path) -> None:
         ({"t": [{}]}, "task 't', test input 0 has no attempt_1"),
         ({"t": [[]]}, "task 't', test input 0 has no attempt_1"),
         ({"t": 5}, "task 't' has no list of entries"),
-        ([], "is no submission"),
+        ([], "is not a submission"),
         ({"t": [{"attempt_1": [[1], [1, 2]]}]}, "attempt_1"),
         ({"t": [{"attempt_1": [[1]], "attempt_2": "x"}]}, "attempt_2"),
     ],

@@ -17,6 +17,11 @@ def slots_of(seed: int) -> Slots:
     return Slots(tokens, tokens.roll(1, 1), torch.arange(B) + 10 * seed)
 
 
+def start(network: Network, batch: Slots) -> Carry:
+    """The carry of a first step, refilled."""
+    return refill(initial_carry(network, batch), batch, network.initial_latents())
+
+
 def output_of(network: Network, q_halt: list[float], q_continue: list[float]) -> Output:
     return Output(network.empty_latents(B, C), torch.zeros(B, C, V), torch.tensor(q_halt), torch.tensor(q_continue))
 
@@ -48,7 +53,7 @@ def test_halted_slots_take_the_next_example_and_fresh_latents() -> None:
 def test_first_step_fills_every_slot() -> None:
     network = build(arch_of())
     batch = slots_of(3)
-    carry, *_ = ACTStep(network, -100)(initial_carry(network, batch), batch, torch.zeros(B, 32))
+    carry, *_ = ACTStep(network, -100)(start(network, batch), torch.zeros(B, 32))
     assert all(torch.equal(a, b) for a, b in zip(carry.data, batch, strict=True))
 
 
@@ -107,6 +112,6 @@ def test_continue_target_is_the_best_of_the_next_step() -> None:
 def test_the_carry_holds_no_graph() -> None:
     network = build(arch_of())
     batch = slots_of(1)
-    carry, loss, *_ = ACTStep(network, -100).train()(initial_carry(network, batch), batch, torch.zeros(B, 32))
+    carry, loss, *_ = ACTStep(network, -100).train()(start(network, batch), torch.zeros(B, 32))
     assert loss.requires_grad
     assert not any(z.requires_grad for z in carry.latents)

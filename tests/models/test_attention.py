@@ -23,10 +23,10 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
     kernel = None if request.param == "none" else cpu_kernels.load(request.param == "tiles")
     if request.param != "none" and (kernel is None or kernel.tiles != (request.param == "tiles")):
         pytest.skip("this machine cannot")
-    before = attention.installed()
-    attention.use(kernel)
+    before = attention.installed_kernel()
+    attention.install_kernel(kernel)
     yield request.param
-    attention.use(before)
+    attention.install_kernel(before)
 
 
 def inputs(B: int, S: int, N: int, K: int, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
@@ -46,7 +46,7 @@ def exact(q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> list[Tensor]:
 
 def attended(q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> list[Tensor]:
     leaves = [x.detach().requires_grad_() for x in (q, k, v)]
-    out = attention.mix(*leaves)
+    out = attention.sdpa(*leaves)
     return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import reference
-from models.act import ACTStep, Slots, initial_carry
+from models.act import ACTStep, Slots, initial_carry, refill
 from models.arch import ArchConfig
-from models.layers import attention, rms_norm, rotary, rotary_2d, rotate, truncated_normal
+from models.layers import Attention, Block, Linear, rms_norm, rotary, rotary_2d, rotate, truncated_normal
 from models.network import Network
 from models.recursion import RECURSIONS
 from tests.builders.networks import B, C, V, arch_of, build, inputs_of
@@ -92,8 +95,10 @@ def test_positions_matter(positions: str) -> None:
 
 def test_rotary_attention_depends_on_distances_alone() -> None:
     h = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0))
-    qkv, o = (torch.randn(n, 32, generator=torch.Generator().manual_seed(n)) / 6 for n in (96, 32))
-    near, far = (attention(h, qkv, o, 4, rotary(torch.arange(9) + shift, 8, 10_000.0)) for shift in (0, 700))
+    attention = Attention(32, num_heads=4)
+    for weight in attention.parameters():
+        weight.data = torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(weight))) / 6
+    near, far = (attention(h, rotary(torch.arange(9) + shift, 8, 10_000.0)) for shift in (0, 700))
     torch.testing.assert_close(near, far, rtol=1e-3, atol=1e-4)
 
 
@@ -230,9 +235,8 @@ def test_a_compiled_step_is_the_eager_step() -> None:
         carry = initial_carry(network, slots)
         losses = []
         for _ in range(3):
-            carry, loss, _, _ = step(
-                carry, slots, rows.clone().requires_grad_(), torch.tensor([0, 2, 0], dtype=torch.int32)
-            )
+            carry = refill(carry, slots, network.initial_latents())
+            carry, loss, _, _ = step(carry, rows.clone().requires_grad_(), torch.tensor([0, 2, 0], dtype=torch.int32))
             loss.backward()
             losses.append(loss.detach())
         results.append((torch.stack(losses), network.L_level.layers[0].mlp.down_proj.weight.grad))
@@ -248,15 +252,15 @@ def test_a_part_of_the_canvas_is_embedded_and_turned_as_on_the_whole_one(pos_enc
     apart = Network(arch, 12, 36, torch.Generator().manual_seed(0), row_stride=30)  # a small canvas as part of a large
     tokens = torch.randint(0, 12, (2, 6, 6), generator=torch.Generator().manual_seed(1))
     rows = torch.randn(2, 32, generator=torch.Generator().manual_seed(2))
-    part, whole = network.places(3, 4), network.places(6, 6)
+    part, whole = network.positions_of(3, 4), network.positions_of(6, 6)
     assert torch.equal(whole, torch.arange(2 + 36))  # on the whole canvas the position is the index
     assert part.tolist() == [0, 1, *(2 + 6 * row + column for row in range(3) for column in range(4))]
     on_whole = network.embed(tokens.flatten(1), rows, whole)
     on_part = network.embed(tokens[:, :3, :4].flatten(1), rows, part)
     assert torch.equal(on_part, on_whole[:, part])
     assert torch.equal(network.embed(tokens.flatten(1), rows), on_whole)
-    assert apart.places(2, 2).tolist() == [0, 1, 2, 3, 32, 33]
-    assert torch.equal(apart.embed(tokens[:, :3, :4].flatten(1), rows, apart.places(3, 4)), on_part)
+    assert apart.positions_of(2, 2).tolist() == [0, 1, 2, 3, 32, 33]
+    assert torch.equal(apart.embed(tokens[:, :3, :4].flatten(1), rows, apart.positions_of(3, 4)), on_part)
     if pos_encodings in ("rope", "rope2d"):
         turns = {"rope": lambda p: rotary(p, 16, 1e4), "rope2d": lambda p: rotary_2d(p, 16, 1e4, 2, 6)}[pos_encodings]
         assert torch.equal(turns(part).cos, turns(whole).cos[part])
@@ -293,5 +297,97 @@ def test_positions_change_the_answer_on_a_part_of_the_canvas(pos_encodings: str)
     tokens = torch.randint(0, 12, (1, 12), generator=torch.Generator().manual_seed(1))
     rows = torch.zeros(1, 32)
     latents = tuple(z + 0.1 for z in network.empty_latents(1, 12))
-    tall, wide = (network(latents, tokens, rows, network.places(*size)).logits for size in ((4, 3), (3, 4)))
+    tall, wide = (network(latents, tokens, rows, network.positions_of(*size)).logits for size in ((4, 3), (3, 4)))
     assert not torch.allclose(tall, wide, atol=1e-3)
+
+
+def train_once(network: Network) -> list[torch.Tensor]:
+    """Returns the logits and the gradients of one step."""
+    tokens, rows = inputs_of()
+    out = network(latents_of(network), tokens, rows)
+    out.logits.float().square().sum().backward()
+    return [out.logits, *(p.grad for p in network.parameters() if p.grad is not None)]
+
+
+APPLICATIONS = {"trm": 3 * (2 + 1), "trm_singlez": 3 * (2 + 1), "trm_hier6": 3 * (2 + 1), "hrm": 3 * 2}
+"""How often L_level is applied with H_cycles=3, L_cycles=2."""
+
+
+@pytest.mark.parametrize("name", list(RECURSIONS))
+def test_hooks_see_every_application_of_a_block(name: str) -> None:
+    network = build(arch_of(name, H_cycles=3, forward_dtype="bfloat16"))
+    seen: dict[str, list[tuple[torch.Size, torch.dtype]]] = {}
+    for path, module in network.named_modules():
+        if isinstance(module, Block):
+            module.register_forward_hook(
+                lambda _, given, out, path=path: seen.setdefault(path, []).append((out.shape, out.dtype))
+            )
+    train_once(network)
+    for path, outputs in seen.items():
+        wanted = {"hrm": 3, "transformers_baseline": 1}[name] if path.startswith("H") else APPLICATIONS[name]
+        assert outputs == [(torch.Size((B, 3 + C - (not name.startswith("trm")) * 2, 32)), torch.bfloat16)] * wanted
+    assert len(seen) == {"hrm": 3, "transformers_baseline": 1}.get(name, 2)
+
+
+class Casts(TorchDispatchMode):
+    """Counts how often each float32 tensor of more than one axis is cast to bfloat16, by its address."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[int] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default and (kwargs or {}).get("dtype") == torch.bfloat16:
+            self.count[args[0].data_ptr()] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_each_weight_is_cast_once_in_a_step(checkpointing: bool) -> None:
+    """Although a step applies it many times, and again in the backward pass with activation checkpointing."""
+    network = build(arch_of(H_cycles=3, forward_dtype="bfloat16"))
+    network.activation_checkpointing = checkpointing
+    with Casts() as casts:
+        train_once(network)
+    weights = {n: p for n, p in network.named_parameters() if not n.startswith("q_head")}
+    assert {name: casts.count[weight.data_ptr()] for name, weight in weights.items()} == dict.fromkeys(weights, 1)
+
+
+@pytest.mark.slow
+def test_blocks_can_be_compiled_one_by_one() -> None:
+    network, other = build(arch_of()), build(arch_of())
+    for block in other.L_level.layers:  # type: ignore[union-attr]
+        block.compile(fullgraph=True, dynamic=False)
+    for plain, compiled in zip(train_once(network), train_once(other), strict=True):
+        _close(plain, compiled, "compiled")
+
+
+class Wrapper(nn.Module):
+    """Doubles what a block gives; the next norm takes it back."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *inputs: Any) -> torch.Tensor:
+        return 2 * self.block(*inputs)
+
+
+def test_blocks_can_be_wrapped_and_parametrised() -> None:
+    network, wrapped, scaled = (build(arch_of(forward_dtype="bfloat16")) for _ in range(3))
+    wrapped.L_level.layers[0] = Wrapper(wrapped.L_level.layers[0])  # type: ignore[union-attr]
+    for module in list(scaled.modules()):
+        if isinstance(module, Linear):
+            torch.nn.utils.parametrize.register_parametrization(module, "weight", nn.Identity())
+    plain = train_once(network)
+    for mine, theirs in zip(train_once(scaled), plain, strict=True):
+        assert torch.equal(mine, theirs)
+    assert wrapped.get_parameter("L_level.layers.0.block.mlp.down_proj.weight").grad is None
+    assert not torch.equal(train_once(wrapped)[0], plain[0])
+    assert wrapped.get_parameter("L_level.layers.0.block.mlp.down_proj.weight").grad is not None
+
+
+def test_a_layer_computes_in_the_dtype_of_its_input() -> None:
+    block = build(arch_of()).L_level.layers[0]  # type: ignore[union-attr]
+    for dtype in (torch.float32, torch.bfloat16):
+        assert block(torch.randn(2, 9, 32).to(dtype)).dtype == dtype

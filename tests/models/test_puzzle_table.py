@@ -80,7 +80,7 @@ def test_averaged_weights_are_lent_not_given() -> None:
     with torch.no_grad():
         model.weight.add_(1.0)
     raw, shadow = copy.deepcopy(model.weight.data), ema.shadow["weight"].clone()
-    with pytest.raises(RuntimeError, match="evaluation"), ema.applied():
+    with pytest.raises(RuntimeError, match="evaluation"), ema.apply():
         assert torch.equal(model.weight, shadow)
         raise RuntimeError("in evaluation")
     assert torch.equal(model.weight, raw)
@@ -97,10 +97,10 @@ def test_averaged_rows_are_those_of_averaging_everything_at_every_step() -> None
         table.apply_gradients(identifiers, torch.randn(4, 3, generator=generator), 0.1, 0.1, ok)
         if ok:
             dense = 0.8 * dense + 0.2 * table.weights
-        torch.testing.assert_close(table.averaged(torch.arange(9)), dense, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(table.gather_averaged(torch.arange(9)), dense, rtol=1e-5, atol=1e-6)
     again = PuzzleTable(9, 3, ema_rate=0.8)
     again.load_state_dict({name: value.clone() for name, value in table.state_dict().items()})
-    assert torch.equal(again.averaged(torch.arange(9)), table.averaged(torch.arange(9)))
+    assert torch.equal(again.gather_averaged(torch.arange(9)), table.gather_averaged(torch.arange(9)))
     with pytest.raises(ValueError, match="set ema_puzzle_rows=false"):
         again.load_state_dict({"weights": table.weights})
-    assert torch.equal(PuzzleTable(2, 2).averaged(torch.tensor([1])), torch.zeros(1, 2))
+    assert torch.equal(PuzzleTable(2, 2).gather_averaged(torch.tensor([1])), torch.zeros(1, 2))

@@ -24,6 +24,7 @@ NOT_RUN = {
     r"\S*python -m benchmarks\b": "minutes: it measures, and what it measures has tests of its own",
     r"\S*python -m docs\.settings_page$": "writes into docs/; tests/project/test_settings_page.py compares",
     r".*\s--push\b": "needs a login and a network; tests/training/test_export.py uploads to a stand-in",
+    r"\S*python -m docs\.figures$": "writes into docs/; tests/project/test_figures.py compares",
     r"sbatch\b": "needs Slurm; tests/project/test_slurm.py runs the job with stand-ins",
     r".*\s(--nnodes=N|--rdzv-endpoint=HOST)": "needs several machines; test_faults.py has two over loopback",
 }

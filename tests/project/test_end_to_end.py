@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from dataset.storage import open_test_tasks
-from evaluators import submission, tools
+from evaluators import tools
 from evaluators.inference.predictions import Predictions
+from evaluators.submission import check_submission
 from tests.builders.programs import run_process
 from tests.conftest import SMALL, random_task, run_script, write_kaggle
 from training.checkpoint import read_part, read_record
@@ -60,7 +61,7 @@ def test_fine_tuning_to_submission(pretrained: Path, small_data: Path, tmp_path:
         assert len(folders) == 2
         tasks = open_test_tasks(small_data)
         for name, attempts in (("submission.json", 10), ("submission_kaggle.json", 2)):
-            submission.validate(json.loads((folders[-1] / name).read_text()), tasks, attempts)
+            check_submission(json.loads((folders[-1] / name).read_text()), tasks, attempts)
         scores = json.loads((folders[-1] / "scores.json").read_text())
         assert (scores["ARC/tasks"], scores["ARC/test_inputs"], scores["ARC/predictions"]) == (2, 4, 4 * 5)
         submissions[ranks] = json.loads((folders[-1] / "submission.json").read_text())
@@ -136,7 +137,7 @@ def test_resumed_run_is_the_straight_run(pretrained: Path, small_data: Path, tmp
     assert f"resumed from {halved / f'step_{steps[0]}'}" in done.stdout
     paths = [folder / f"step_{steps[1]}" for folder in (straight, halved)]
     records = [read_record(path) for path in paths]
-    for file in records[0]["files"]:
+    for file in records[0].files:
         part = file.removesuffix(".safetensors")
         one, two = (read_part(path, part, record) for path, record in zip(paths, records, strict=True))
         for name, value in one.items():
@@ -179,7 +180,7 @@ def test_published_commands_run_as_written(small_data: Path, tmp_path: Path) -> 
     assert "puzzle rows set to the mean" in done.stdout
     assert "arch.H_cycles: 3 there, 4 here" in done.stdout
     (folder,) = evaluated.glob("evaluation_step_*")
-    submission.validate(json.loads((folder / "submission.json").read_text()), open_test_tasks(small_data), 10)
+    check_submission(json.loads((folder / "submission.json").read_text()), open_test_tasks(small_data), 10)
 
 
 def test_scoring_tasks_that_were_trained_on_is_warned_of(small_data: Path, tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ def test_sudoku_and_mazes_are_trained_and_scored(tmp_path: Path) -> None:
                 *SMALL,
             )
         )
-        assert refused.returncode == 2 and "holds no ARC tasks" in refused.stderr
+        assert refused.returncode == 2 and "has no ARC tasks" in refused.stderr
         assert not (tmp_path / "x").exists()
 
 
@@ -283,8 +284,8 @@ def test_a_run_on_the_whole_evaluation_set_submits_every_input(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     (folder,) = run.glob("evaluation_step_*")
     built, tasks = json.loads((folder / "submission.json").read_text()), open_test_tasks(data)
-    submission.validate(built, tasks, 10)
-    submission.validate(json.loads((folder / "submission_kaggle.json").read_text()), tasks, 2)
+    check_submission(built, tasks, 10)
+    check_submission(json.loads((folder / "submission_kaggle.json").read_text()), tasks, 2)
     assert list(built) == sorted(tasks)
     assert (len(built), sum(map(len, built.values()))) == (120, 172)
     scores = json.loads((folder / "scores.json").read_text())

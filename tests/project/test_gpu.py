@@ -16,7 +16,6 @@ from dataset.data_shape import DataShape
 from tests.builders.states import batch_of, state_of
 from tests.conftest import ROOT, SMALL
 from training import checkpoint
-from training.buckets.slots import whole
 from training.state import TrainState
 from training.step import train_step
 from utils.metrics_log import read_metrics
@@ -53,7 +52,7 @@ def state_on(device: torch.device, arch: dict[str, Any] | None = None, **setting
 def losses_of(state: TrainState, steps: int) -> list[float]:
     found = []
     for step in range(steps):
-        train_step(state, whole(batch_of(step, SHAPE, B)), total_steps=100)
+        train_step(state, batch_of(step, SHAPE, B), total_steps=100)
         found.append(state.sums.reduce()["lm_loss"])
     state.guard.raise_if_bad()
     return found
@@ -87,13 +86,13 @@ def test_activations_computed_again_take_less_memory_and_change_little() -> None
 def test_no_step_waits_for_the_device_and_none_recompiles() -> None:
     state = state_on(CUDA, compile=True)
     for step in range(4):
-        train_step(state, whole(batch_of(step, SHAPE, B)), total_steps=100)
+        train_step(state, batch_of(step, SHAPE, B), total_steps=100)
     torch.cuda.synchronize()
     torch._dynamo.config.error_on_recompile = True
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(4, 12):
-            train_step(state, whole(batch_of(step, SHAPE, B)), total_steps=100)
+            train_step(state, batch_of(step, SHAPE, B), total_steps=100)
     finally:
         torch.cuda.set_sync_debug_mode("default")
         torch._dynamo.config.error_on_recompile = False
@@ -105,12 +104,12 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     wanted = losses_of(straight, 8)
     half = state_on(CUDA)
     losses_of(half, 4)
-    path = checkpoint.save(half, tmp_path, {})
+    path = checkpoint.save_checkpoint(half, tmp_path, checkpoint.CheckpointRecord())
     resumed = state_on(CUDA)
-    checkpoint.restore(resumed, path)
+    checkpoint.restore_state(resumed, path)
     found = []
     for step in range(4, 8):
-        train_step(resumed, whole(batch_of(step, SHAPE, B)), total_steps=100)
+        train_step(resumed, batch_of(step, SHAPE, B), total_steps=100)
         found.append(resumed.sums.reduce()["lm_loss"])
     assert found == pytest.approx(wanted[4:], rel=1e-2)
 

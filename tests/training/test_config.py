@@ -1,4 +1,4 @@
-"""training/config.py, schedule.py and the YAML files: what is accepted, what is refused, in which words."""
+"""training/config/, training/launch/overrides.py and the YAML files: what is accepted, refused, and by default."""
 
 from __future__ import annotations
 
@@ -10,20 +10,42 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.config import EvalConfig, PretrainConfig, RunConfig
+from models.arch import ArchConfig
+from training.config import EvalConfig, PretrainConfig, Roles, RunConfig, roles_of, section_of
 from training.launch.cli import CONFIG_DIR, GROUPS, for_hydra
 from training.launch.overrides import check_overrides, known_keys, settings_of, validate
 from training.optim.schedule import lr_factor
+from utils.errors import SettingError
 
 PUBLISHED_PRETRAINING = (
-    *("arch=trm", "data_paths=[DIR]", "arch.L_layers=2", "arch.H_cycles=3", "arch.L_cycles=4", "ema=True"),
-    *("evaluators=[]", "lr=0.0003", "+checkpoint_path=./checkpoint", "global_batch_size=3072", "eval_interval=1000"),
+    "arch=trm",
+    "data_paths=[DIR]",
+    "arch.L_layers=2",
+    "arch.H_cycles=3",
+    "arch.L_cycles=4",
+    "ema=True",
+    "evaluators=[]",
+    "lr=0.0003",
+    "+checkpoint_path=./checkpoint",
+    "global_batch_size=3072",
+    "eval_interval=1000",
     "epochs=10000",
 )
 PUBLISHED_FINE_TUNING = (
-    *("arch=trm", "data_paths=[DIR]", "arch.L_layers=2", "arch.H_cycles=4", "arch.L_cycles=4"),
-    *("arch.halt_max_steps=10", "+load_checkpoint=./checkpoint/step_220708", "eval_interval=2000", "epochs=2000"),
-    *("global_batch_size=128", "ema=True", "+checkpoint_path=./checkpoint-eval", "lr_warmup_steps=200", "lr=0.0001"),
+    "arch=trm",
+    "data_paths=[DIR]",
+    "arch.L_layers=2",
+    "arch.H_cycles=4",
+    "arch.L_cycles=4",
+    "arch.halt_max_steps=10",
+    "+load_checkpoint=./checkpoint/step_220708",
+    "eval_interval=2000",
+    "epochs=2000",
+    "global_batch_size=128",
+    "ema=True",
+    "+checkpoint_path=./checkpoint-eval",
+    "lr_warmup_steps=200",
+    "lr=0.0001",
 )
 
 
@@ -48,31 +70,109 @@ def test_keys_need_no_plus() -> None:
     assert composed("cfg_eval", EvalConfig, *plain) == composed("cfg_eval", EvalConfig, *PUBLISHED_FINE_TUNING)
 
 
+def test_keys_may_have_a_plus() -> None:
+    config = composed("cfg_pretrain", PretrainConfig, "+lr=0.5", "+arch.H_cycles=2", "+run_name=otter")
+    assert (config.lr, config.arch.H_cycles, config.run_name) == (0.5, 2, "otter")
+
+
+PUBLISHED_DEFAULTS = {
+    "global_batch_size": 768,
+    "epochs": 100_000,
+    "eval_interval": 10_000,
+    "lr": 1e-4,
+    "lr_min_ratio": 1.0,
+    "lr_warmup_steps": 2000,
+    "puzzle_emb_lr": 1e-2,
+    "weight_decay": 0.1,
+    "puzzle_emb_weight_decay": 0.1,
+    "seed": 0,
+    "ema_rate": 0.999,
+    "beta1": 0.9,
+    "beta2": 0.95,
+}
+PUBLISHED_NETWORK = {
+    "hidden_size": 512,
+    "num_heads": 8,
+    "expansion": 4,
+    "halt_max_steps": 16,
+    "halt_exploration_prob": 0.1,
+    "puzzle_emb_ndim": 512,
+    "puzzle_emb_len": 16,
+    "pos_encodings": "rope",
+    "forward_dtype": "bfloat16",
+    "H_cycles": 3,
+    "L_cycles": 6,
+    "L_layers": 2,
+}
+
+
 def test_defaults_are_the_published_ones() -> None:
-    config = composed("cfg_pretrain", PretrainConfig)
-    got = config.model_dump()
-    wanted = {
-        **{"global_batch_size": 768, "epochs": 100_000, "eval_interval": 10_000, "lr": 1e-4, "lr_min_ratio": 1.0},
-        **{"lr_warmup_steps": 2000, "puzzle_emb_lr": 1e-2, "weight_decay": 0.1, "puzzle_emb_weight_decay": 0.1},
-        **{"seed": 0, "ema_rate": 0.999, "beta1": 0.9, "beta2": 0.95},
-    }
-    assert {key: got[key] for key in wanted} == wanted
-    arch = {
-        **{"hidden_size": 512, "num_heads": 8, "expansion": 4, "halt_max_steps": 16, "halt_exploration_prob": 0.1},
-        **{"puzzle_emb_ndim": 512, "puzzle_emb_len": 16, "pos_encodings": "rope", "forward_dtype": "bfloat16"},
-        **{"H_cycles": 3, "L_cycles": 6, "L_layers": 2},
-    }
-    assert {key: got["arch"][key] for key in arch} == arch
+    got = composed("cfg_pretrain", PretrainConfig).model_dump()
+    assert {key: got[key] for key in PUBLISHED_DEFAULTS} == PUBLISHED_DEFAULTS
+    assert {key: got["arch"][key] for key in PUBLISHED_NETWORK} == PUBLISHED_NETWORK
 
 
-def test_yaml_and_models_name_the_same_defaults() -> None:
-    """What the YAML files spell out is what the models say, so that neither is a trap."""
-    config = composed("cfg_pretrain", PretrainConfig).model_dump()
-    defaults = {
-        name: field.get_default(call_default_factory=True) for name, field in PretrainConfig.model_fields.items()
+@pytest.mark.parametrize(("name", "model"), [("cfg_pretrain", PretrainConfig), ("cfg_eval", EvalConfig)])
+def test_the_command_line_and_the_classes_have_the_same_defaults(name: str, model: type[RunConfig]) -> None:
+    assert composed(name, model) == model()
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        shown = compose(name)
+    assert set(shown) == set(model.model_fields), "Hydra knows every key"
+    assert set(shown.arch) == set(ArchConfig.model_fields)
+
+
+def test_a_puzzles_row_is_as_wide_as_the_network() -> None:
+    for overrides, width in ((("arch.hidden_size=64",), 64), (("arch.hidden_size=64", "arch.puzzle_emb_ndim=32"), 32)):
+        assert composed("cfg_pretrain", PretrainConfig, "arch=hrm", *overrides).arch.puzzle_emb_ndim == width
+
+
+FIXED_ON_RESUME = {
+    "arch",
+    "canvases",
+    "global_batch_size",
+    "micro_batch_size",
+    "eval_interval",
+    "seed",
+    "ema",
+    "ema_puzzle_rows",
+    "freeze_weights",
+    "finetune_on",
+    "train_augmentations",
+    "tasks",
+    "load_checkpoint",
+    "puzzle_rows",
+}
+
+
+def test_every_setting_has_roles_and_a_topic() -> None:
+    roles = roles_of(EvalConfig)  # fails where a setting declares none
+    assert roles.keys() == EvalConfig.model_fields.keys() > PretrainConfig.model_fields.keys()
+    assert {name for name, role in roles.items() if role.resume == "fixed"} == FIXED_ON_RESUME
+    for name, role in roles.items():
+        assert section_of(EvalConfig, name).topic
+        assert not role.instead or role.solver == "refused", f"{name} is accepted, so nothing is used instead"
+        assert role.solver != "inherited" or role.recipe, f"{name} is inherited from the recipe, which leaves it out"
+    assert {field.json_schema_extra["effect"] for field in ArchConfig.model_fields.values()} == {  # type: ignore[index,call-overload]
+        "shape",
+        "meaning",
+        "none",
     }
-    for name in set(config) - {"arch", "data_paths", "eval_interval"}:
-        assert config[name] == defaults[name], name
+
+
+def test_a_setting_without_roles_is_refused() -> None:
+    class Careless(PretrainConfig):
+        momentum: float = 0.9
+
+    with pytest.raises(AssertionError, match=r"Careless\.momentum"):
+        roles_of(Careless)
+    assert roles_of(PretrainConfig)["lr"] == Roles("reported", recipe=True, solver="inherited")
+
+
+def test_conditions_of_a_score_are_what_it_depends_on() -> None:
+    conditions = EvalConfig(attempts=3, arch=ArchConfig(H_cycles=2)).conditions
+    assert conditions["attempts"] == 3 and conditions["H_cycles"] == 2
+    assert {"canvases", "ranking", "eval_ema", "halt_max_steps", "L_cycles", "tasks"} < conditions.keys()
+    assert not {"lr", "device", "checkpoint_path", "log_every", "arch"} & conditions.keys()
 
 
 @pytest.mark.parametrize(
@@ -90,11 +190,11 @@ def test_yaml_and_models_name_the_same_defaults() -> None:
         ("epochs=0", "leaves nothing to train"),
         ("arch=trn", "arch=trn does not exist: did you mean arch=trm?"),
         ("+experiment=arc3", "did you mean experiment=arc"),
-        ("epochs", "'epochs' is no setting: write it as key=value"),
+        ("epochs", "'epochs' is not a setting: write it as key=value"),
     ],
 )
 def test_refusals_name_the_key_and_the_remedy(override: str, said: str) -> None:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(SettingError) as error:
         composed("cfg_pretrain", PretrainConfig, override)
     assert said in str(error.value)
 
@@ -115,7 +215,7 @@ def test_refusals_name_the_key_and_the_remedy(override: str, said: str) -> None:
     ],
 )
 def test_evaluation_refusals(overrides: tuple[str, ...], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(SettingError, match=said):
         composed("cfg_eval", EvalConfig, *overrides)
 
 
@@ -129,8 +229,7 @@ def test_early_exit_is_a_switch_or_a_number(override: str, means: object) -> Non
 
 def test_every_field_says_what_it_is() -> None:
     assert "arch.hidden_size" in known_keys(PretrainConfig)
-    silent = [key for key, field in settings_of(EvalConfig) if not field.description and key not in ("run_name",)]
-    assert silent == []
+    assert [key for key, field in settings_of(EvalConfig) if not field.description] == []
     assert set(known_keys(PretrainConfig)) < set(known_keys(EvalConfig))
 
 
@@ -160,7 +259,7 @@ def test_a_tracker_is_chosen_by_its_name() -> None:
     ("overrides", "said"),
     [
         (("tracker=wanbd",), "did you mean tracker=wandb?"),
-        (("tracker.mode=online",), "without a tracker: set tracker=wandb"),
+        (("tracker.mode=online",), "needs a tracker: set tracker=wandb"),
         (("tracker=wandb", "tracker.mod=online"), "did you mean 'tracker.mode'"),
         (("tracker=wandb", "tracker.mode=on"), "tracker.mode='on'"),
         (("tracker=tensorboard", "tracker.mode=online"), "tensorboard only writes files"),
@@ -169,12 +268,12 @@ def test_a_tracker_is_chosen_by_its_name() -> None:
     ],
 )
 def test_tracker_refusals(overrides: tuple[str, ...], said: str) -> None:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(SettingError) as error:
         composed("cfg_pretrain", PretrainConfig, *overrides)
     assert said in str(error.value)
 
 
 def test_hydras_own_options_may_have_values() -> None:
     check_overrides(["--cfg", "job", "-p", "arch", "lr=1e-3", "--multirun"], PretrainConfig, GROUPS)
-    with pytest.raises(ValueError, match="'job' is no setting"):
+    with pytest.raises(SettingError, match="'job' is not a setting"):
         check_overrides(["--multirun", "job"], PretrainConfig, GROUPS)

@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.arch import ArchConfig
 from models.network import Network
-from tests.builders.states import batch_of, kept_bytes, recurrent_state, tensors, train_on
+from tests.builders.states import kept_bytes, recurrent_state, tensors, train_on
 from training import cost_model
-from training.cost_model import Machine, Part
+from training.cost_model import Machine, Workload
 
 PUBLISHED = ArchConfig(H_cycles=3, L_cycles=4)
 
@@ -21,9 +21,9 @@ PUBLISHED = ArchConfig(H_cycles=3, L_cycles=4)
 def test_the_published_figures() -> None:
     """15.9 GFLOP per application of two blocks over 916 places, 398 GFLOP per example and step at H3/L4."""
     assert 2 * cost_model.block_flop(PUBLISHED, 916) == pytest.approx(15.9e9, rel=5e-3)
-    step = cost_model.step_flop(PUBLISHED, [Part(900, 1)])
+    step = cost_model.step_flop(PUBLISHED, [Workload(900, 1)])
     assert step == pytest.approx(398e9, rel=5e-3)
-    assert cost_model.applications(PUBLISHED) == (30, 10)
+    assert cost_model.block_runs(PUBLISHED) == (30, 10)
 
 
 @pytest.mark.parametrize("name", ["trm", "trm_singlez", "trm_hier6", "hrm", "transformers_baseline"])
@@ -40,24 +40,23 @@ def test_weights_and_products_are_counted_as_they_are(name: str, settings: dict[
     # The counter does not know the fused kernel of a CPU.
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         network(latents, torch.zeros(3, 20, dtype=torch.uint8), torch.zeros(3, 32))
-    assert counter.get_total_flops() == pytest.approx(cost_model.predict_flop(arch, [Part(20, 3)]), rel=0.01)
+    assert counter.get_total_flops() == pytest.approx(cost_model.predict_flop(arch, [Workload(20, 3)]), rel=0.01)
 
 
-def test_parts_of_several_lengths_add_up() -> None:
-    parts = [Part(900, 2), Part(100, 6)]
-    assert cost_model.step_flop(PUBLISHED, parts) == sum(cost_model.step_flop(PUBLISHED, [part]) for part in parts)
-    assert cost_model.step_flop(PUBLISHED, parts, recomputes=True) == pytest.approx(
-        cost_model.step_flop(PUBLISHED, parts) * 60 / 50, rel=1e-3
-    )
-    short, long = (cost_model.step_memory(PUBLISHED, [Part(cells, 8)], 1000) for cells in (100, 900))
-    both = cost_model.step_memory(PUBLISHED, [Part(100, 8), Part(900, 8)], 1000)
+def test_workloads_of_several_lengths_add_up() -> None:
+    workloads = [Workload(900, 2), Workload(100, 6)]
+    together = cost_model.step_flop(PUBLISHED, workloads)
+    assert together == sum(cost_model.step_flop(PUBLISHED, [each]) for each in workloads)
+    assert cost_model.step_flop(PUBLISHED, workloads, recomputes=True) == pytest.approx(together * 60 / 50, rel=1e-3)
+    short, long = (cost_model.step_memory(PUBLISHED, [Workload(cells, 8)], 1000) for cells in (100, 900))
+    both = cost_model.step_memory(PUBLISHED, [Workload(100, 8), Workload(900, 8)], 1000)
     assert both.activations == short.activations + long.activations and both.weights == long.weights
 
 
 def test_memory_is_what_a_state_holds() -> None:
     state = recurrent_state()
     held = tensors(train_on(state, 1, total_steps=100))
-    memory = cost_model.step_memory(state.config.arch, [Part(16, 4)], 20)
+    memory = cost_model.step_memory(state.config.arch, [Workload(16, 4)], 20)
     size = {part: 0 for part in ("network", "optimizer", "ema", "puzzle_table", "carry")}
     for key, value in held.items():
         part = key.split("/")[0]
@@ -76,13 +75,12 @@ def test_activations_are_what_the_compiled_step_keeps() -> None:
     kept = kept_bytes(state)
     arch = state.config.arch
     working = cost_model.weight_count(arch, 16) * cost_model.FLOAT
-    assert kept == pytest.approx(cost_model.step_memory(arch, [Part(16, 4)], 20).activations + working, rel=0.2)
-    assert batch_of(0).inputs.shape == (4, 16)
+    assert kept == pytest.approx(cost_model.step_memory(arch, [Workload(16, 4)], 20).activations + working, rel=0.2)
 
 
 def test_more_ranks_pay_for_the_wire_and_small_steps_for_launches() -> None:
-    machine = Machine(flops=1e15, share=0.5, launch=5e-6, link=1e11)
-    one, two = (cost_model.step_seconds(PUBLISHED, [Part(900, 384)], machine, ranks) for ranks in (1, 2))
+    machine = Machine(flops=1e15, fraction=0.5, launch=5e-6, link=1e11)
+    one, two = (cost_model.step_seconds(PUBLISHED, [Workload(900, 384)], machine, ranks) for ranks in (1, 2))
     sent = 4 * cost_model.weight_count(PUBLISHED, 900) + 4 * 512 * 384
     assert two - one == pytest.approx(sent / 1e11)
-    assert cost_model.step_seconds(PUBLISHED, [Part(25, 1)], machine) == cost_model.launches(PUBLISHED) * 5e-6
+    assert cost_model.step_seconds(PUBLISHED, [Workload(25, 1)], machine) == cost_model.launches(PUBLISHED) * 5e-6

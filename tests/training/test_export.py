@@ -1,4 +1,4 @@
-"""training/export/__main__.py, sharing.py, card.py, hub.py: the network alone, as others get it and load it back."""
+"""training/export/ and training/checkpoint/exported.py: the network alone, as others get it and load it back."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from training import checkpoint
 from training.checkpoint import CONFIG, MODEL, PROVENANCE, ROWS
 from training.export import __main__ as export_main
 from training.export import folder, hub, published_format
+from training.export.folder import ExportDetails
+from utils.errors import CheckpointError, SettingError
 from utils.metrics_log import read_metrics
 
 
@@ -63,7 +65,7 @@ def test_the_folder_holds_the_averaged_weights_and_the_rows_mean(shared: Path, s
     raw = checkpoint.load_weights(small_run, averaged=False)
     assert any(not torch.equal(back.network[key], value) for key, value in raw.network.items())
     assert original.puzzle_rows is not None and back.puzzle_rows is None
-    wanted, got = RowSummary.of(original.puzzle_rows), back.row_summary()
+    wanted, got = RowSummary.from_rows(original.puzzle_rows), back.row_summary()
     assert wanted is not None and got is not None and got.count == wanted.count > 10
     assert torch.equal(got.mean, wanted.mean) and torch.equal(got.spread, wanted.spread)
     assert wanted.mean.shape == (32,) and wanted.spread.min() > 0
@@ -83,9 +85,9 @@ def test_others_can_build_the_network_from_the_folder_alone(shared: Path) -> Non
 
 def test_the_folder_says_what_it_was_trained_on(shared: Path, small_run: Path) -> None:
     told = json.loads((shared / PROVENANCE).read_text())
-    last = checkpoint.latest(small_run)
+    last = checkpoint.latest_checkpoint(small_run)
     assert last is not None
-    step = checkpoint.read_record(last)["step"]
+    step = checkpoint.read_record(last).step
     (stage,) = told["stages"]
     assert (stage["run"], stage["step"], told["step"], told["weights"]) == ("small-otter", step, step, "averaged")
     (data,) = stage["data"]
@@ -95,7 +97,7 @@ def test_the_folder_says_what_it_was_trained_on(shared: Path, small_run: Path) -
 
 
 def test_a_run_that_starts_from_it_carries_its_history_on(evaluated: Path, shared: Path, tmp_path: Path) -> None:
-    folder.write_folder(evaluated, tmp_path / "second", licence=None)
+    folder.write_folder(evaluated, tmp_path / "second")
     told = json.loads((tmp_path / "second" / PROVENANCE).read_text())
     assert [stage["run"] for stage in told["stages"]] == ["small-otter", "tuned-otter"]
     assert told["stages"][0]["step"] == json.loads((shared / PROVENANCE).read_text())["step"]
@@ -116,7 +118,7 @@ def test_the_hub_reads_the_card(shared: Path, evaluated: Path, tmp_path: Path) -
     found = hub_package.ModelCard.load(shared / "README.md")
     assert found.data.license == "mit" and {"tiny-recursive-model", "arc-agi"} <= set(found.data.tags)
     scores = next(evaluated.glob("evaluation_step_*/scores.json"))
-    folder.write_folder(shared, tmp_path / "scored", name="tiny-trm", scores=[scores])
+    folder.write_folder(shared, tmp_path / "scored", details=ExportDetails(name="tiny-trm", scores=[scores]))
     data = hub_package.ModelCard.load(tmp_path / "scored" / "README.md").data
     assert data.model_name == "tiny-trm"
     values = {result.metric_name: result.metric_value for result in data.eval_results}
@@ -133,7 +135,8 @@ def test_no_path_of_this_machine_is_shared(shared: Path, evaluated: Path, small_
     odd["conditions"] |= {"elsewhere": {"deep": ["C:\\Users\\me\\runs\\a"]}, "ratio": 0.5, "canvases": [[4, 4]]}
     (tmp_path / "odd.json").write_text(json.dumps(odd))
     target = tmp_path / "told"
-    folder.write_folder(shared, target, scores=[tmp_path / "recounted" / "scores.json", tmp_path / "odd.json"])
+    scores = [tmp_path / "recounted" / "scores.json", tmp_path / "odd.json"]
+    folder.write_folder(shared, target, details=ExportDetails(scores=scores))
     first, second = (score["conditions"] for score in json.loads((target / PROVENANCE).read_text())["scores"])
     assert first["predictions"] == [f"{predictions.parent.name}/predictions.npz"] * 2
     assert first["data_path"] == "/".join(small_data.parts[-2:]) and first["ranking"] == "votes"
@@ -163,7 +166,7 @@ def test_pushed_and_fetched_it_is_the_same(shared: Path, tmp_path: Path, monkeyp
     hub_package = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
     FakeHub.root, FakeHub.calls = tmp_path, []
     monkeypatch.setattr(hub_package, "HfApi", FakeHub)
-    assert hub.push(shared, "someone/tiny", private=True) == "https://hub/someone/tiny"
+    assert hub.push_folder(shared, "someone/tiny", private=True) == "https://hub/someone/tiny"
     assert FakeHub.calls == [("someone/tiny", True)]
     one, two = (checkpoint.load_weights(path) for path in (shared, tmp_path / "someone/tiny"))
     assert all(torch.equal(value, two.network[key]) for key, value in one.network.items())
@@ -224,8 +227,8 @@ def test_without_the_hub_package_one_sentence(monkeypatch: pytest.MonkeyPatch) -
     for loaded in [name for name in sys.modules if name.split(".")[0] == "huggingface_hub"]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r'pip install -e "\.\[hub\]"'):
-        hub.check("someone/tiny")
+    with pytest.raises(SettingError, match=r'pip install -e "\.\[hub\]"'):
+        hub.hub_client("someone/tiny")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +244,7 @@ def test_without_the_hub_package_one_sentence(monkeypatch: pytest.MonkeyPatch) -
 def test_a_damaged_folder_is_refused(damage: Any, said: str, shared: Path, tmp_path: Path) -> None:
     shutil.copytree(shared, tmp_path / "tiny")
     damage(tmp_path / "tiny")
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(CheckpointError) as error:
         checkpoint.load_weights(tmp_path / "tiny")
     assert said in str(error.value) and "\n" not in str(error.value)
 
@@ -253,7 +256,10 @@ def test_settings_that_disagree_are_refused_before_a_folder_is_made(
     common = ("eval_arc_k10.py", f"data_paths=[{small_data}]", f"load_checkpoint={shared}", f"checkpoint_path={run}")
     for more, said in (
         (("epochs=2", "eval_interval=2", "arch.L_layers=1"), "arch.L_layers is 2 in the checkpoint and 1 here"),
-        (("epochs=0",), "holds no puzzle rows to keep: name a checkpoint that does, or train with puzzle_rows=mean"),
+        (
+            ("epochs=0",),
+            "has no puzzle rows for puzzle_rows=keep: name a checkpoint that does, or train with puzzle_rows=mean",
+        ),
     ):
         refused = run_script(*common, *SMALL, *more)
         assert refused.returncode == 2 and said in refused.stderr
@@ -265,30 +271,32 @@ def test_files_of_the_published_code_are_shared_too(
 ) -> None:
     file = tmp_path / "published"
     published_format.write_published(small_run, file)
-    with pytest.raises(ValueError, match="add --arch arch=trm"):
+    with pytest.raises(CheckpointError, match="add --arch arch=trm"):
         folder.write_folder(file, tmp_path / "a")
     arch = [
         *("arch=trm", "arch.hidden_size=32", "arch.num_heads=2", "arch.H_cycles=2", "arch.L_cycles=2"),
         *("arch.halt_max_steps=3", "arch.puzzle_emb_len=2", "arch.forward_dtype=float32"),
     ]
-    with pytest.raises(ValueError, match="add --data DATA_SET"):
-        folder.write_folder(file, tmp_path / "a", arch=arch)
-    with pytest.raises(ValueError, match=r"arch\.hidden_size is 32 in the checkpoint and 64 here"):
-        folder.write_folder(file, tmp_path / "a", arch=[*arch, "arch.hidden_size=64"], data=small_data)
-    with pytest.raises(ValueError, match="arch=trn does not exist: choose one of hrm, "):
-        folder.write_folder(file, tmp_path / "a", arch=["arch=trn"], data=small_data)
-    with pytest.raises(ValueError, match="records its network: leave out --arch"):
-        folder.write_folder(small_run, tmp_path / "a", arch=arch)
+    with pytest.raises(CheckpointError, match="add --data DATA_SET"):
+        folder.write_folder(file, tmp_path / "a", details=ExportDetails(arch=arch))
+    with pytest.raises(CheckpointError, match=r"arch\.hidden_size is 32 in the checkpoint and 64 here"):
+        folder.write_folder(
+            file, tmp_path / "a", details=ExportDetails(arch=[*arch, "arch.hidden_size=64"], data=small_data)
+        )
+    with pytest.raises(SettingError, match="arch=trn does not exist: choose one of hrm, "):
+        folder.write_folder(file, tmp_path / "a", details=ExportDetails(arch=["arch=trn"], data=small_data))
+    with pytest.raises(SettingError, match="records its network: leave out --arch"):
+        folder.write_folder(small_run, tmp_path / "a", details=ExportDetails(arch=arch))
     assert not (tmp_path / "a").exists()
-    folder.write_folder(file, tmp_path / "a", arch=arch, data=small_data)
-    assert checkpoint.read_config(tmp_path / "a") == checkpoint.read_config(shared)
+    folder.write_folder(file, tmp_path / "a", details=ExportDetails(arch=arch, data=small_data))
+    assert (tmp_path / "a" / CONFIG).read_text() == (shared / CONFIG).read_text()
     card = (tmp_path / "a" / "README.md").read_text()
     assert "has no record of its data" in card
     assert f"`{MODEL}`: the weights (averaged or raw: not recorded), float32" in card
     assert json.loads((tmp_path / "a" / PROVENANCE).read_text())["weights"] == "unknown"
-    assert checkpoint.load_weights(tmp_path / "a").record["weights"] == "unknown"
-    with pytest.raises(ValueError, match="exists: name another folder"):
-        folder.write_folder(file, tmp_path / "a", arch=arch, data=small_data)
+    assert checkpoint.load_weights(tmp_path / "a").record.weights == "unknown"
+    with pytest.raises(CheckpointError, match="exists: name another folder"):
+        folder.write_folder(file, tmp_path / "a", details=ExportDetails(arch=arch, data=small_data))
 
 
 def test_options_of_the_folder_are_not_passed_over(small_run: Path, tmp_path: Path) -> None:

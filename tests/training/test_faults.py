@@ -23,9 +23,9 @@ from tests.builders.runs import LONG, last
 from tests.builders.states import assert_equal, batch_of, state_of, tensors, trained
 from tests.conftest import ROOT, SMALL, run_script
 from training import checkpoint
-from training.buckets.slots import whole
-from training.checkpoint import CheckpointWriter, found, read_part, read_record
-from training.checkpoint import writer as writer_module
+from training.checkpoint import CheckpointRecord, CheckpointWriter, list_checkpoints, read_part, read_record
+from training.checkpoint import writer as checkpoint_writer
+from training.metrics.throughput import MACHINE_METRICS
 from training.optim.nonfinite import NonFiniteError
 from training.step import train_step
 from utils import files
@@ -48,8 +48,8 @@ def assert_same_run(folder: Path, straight: Path) -> None:
     mine, theirs = last(folder), last(straight)
     assert mine.name == theirs.name
     record, other = read_record(mine), read_record(theirs)
-    assert record["files"].keys() == other["files"].keys()
-    for file in record["files"]:
+    assert record.files.keys() == other.files.keys()
+    for file in record.files:
         part = file.removesuffix(".safetensors")
         a, b = read_part(mine, part, record), read_part(theirs, part, other)
         assert a.keys() == b.keys()
@@ -58,7 +58,8 @@ def assert_same_run(folder: Path, straight: Path) -> None:
     logs = [read_metrics(path / "metrics.jsonl") for path in (folder, straight)]
     for log in logs:
         for line in log:
-            line.pop("examples_per_second", None)
+            for name in MACHINE_METRICS:
+                line.pop(name, None)
     assert logs[0] == logs[1]
 
 
@@ -116,7 +117,7 @@ def test_a_signal_to_torchrun_reaches_all_ranks_at_one_step(small_data: Path, tm
     _, said = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "stopped by SIGTERM after step" in said
-    assert not read_record(last(tmp_path))["ends_interval"]
+    assert not read_record(last(tmp_path)).ends_interval
 
 
 def children(pid: int) -> list[int]:
@@ -131,7 +132,7 @@ def test_a_dying_rank_makes_no_difference(small_data: Path, tmp_path: Path) -> N
     assert run_script(*common, f"checkpoint_path={undisturbed}", ranks=2).returncode == 0
     folder = tmp_path / "disturbed"
     process = start(*common, f"checkpoint_path={folder}", "checkpoint_steps=2", ranks=2, more=("--max-restarts=2",))
-    wait_for(lambda: len(found(folder)) >= 1)
+    wait_for(lambda: len(list_checkpoints(folder)) >= 1)
     ranks = [
         pid for pid in children(process.pid) if b"pretrain_no_eval.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
@@ -189,7 +190,7 @@ class Crash(BaseException):
     """The end of the process, for what a test can survive."""
 
 
-CRASHABLE = [(os, "replace"), (os, "fsync"), (shutil, "rmtree"), (writer_module, "save_file"), (files, "sha256")]
+CRASHABLE = [(os, "replace"), (os, "fsync"), (shutil, "rmtree"), (checkpoint_writer, "save_file"), (files, "sha256")]
 
 
 def crashing_after(n: int, patched: pytest.MonkeyPatch) -> None:
@@ -216,17 +217,17 @@ def test_a_crash_at_any_point_of_writing_leaves_a_checkpoint_to_use(
     first, second = trained(1), trained(2)
     for n in range(200):
         folder = tmp_path / str(n)
-        checkpoint.save(first, folder, {})
+        checkpoint.save_checkpoint(first, folder, checkpoint.CheckpointRecord())
         with monkeypatch.context() as patched:
             crashing_after(n, patched)
             try:
-                checkpoint.save(second, folder, {})
+                checkpoint.save_checkpoint(second, folder, checkpoint.CheckpointRecord())
                 crashed = False
             except Crash:
                 crashed = True
         path = last(folder)
         restored = state_of()
-        checkpoint.restore(restored, path)
+        checkpoint.restore_state(restored, path)
         assert_equal(restored, {"step_1": first, "step_2": second}[path.name])
         CheckpointWriter(folder).close()  # the next start sweeps up what the crash left
         assert {p.name for p in folder.iterdir()} <= {"step_1", "step_2"}
@@ -240,8 +241,8 @@ def test_a_crash_at_any_point_of_writing_leaves_a_checkpoint_to_use(
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "record"])
 def test_damage_is_found_and_the_checkpoint_before_it_used(damage: str, tmp_path: Path) -> None:
     first, second = trained(1), trained(2)
-    checkpoint.save(first, tmp_path, {"data": ["one"]})
-    path = checkpoint.save(second, tmp_path, {"data": ["one"]})
+    checkpoint.save_checkpoint(first, tmp_path, checkpoint.CheckpointRecord(data=["one"]))
+    path = checkpoint.save_checkpoint(second, tmp_path, checkpoint.CheckpointRecord(data=["one"]))
     file = path / ("checkpoint.json" if damage == "record" else "optimizer.safetensors")
     whole = bytearray(file.read_bytes())
     if damage == "flip":
@@ -252,17 +253,17 @@ def test_damage_is_found_and_the_checkpoint_before_it_used(damage: str, tmp_path
     else:
         file.write_bytes(whole[:-7])
     state = state_of()
-    said = checkpoint.start(state, tmp_path, {"data": ["one"], "puzzles": None})
+    said = checkpoint.start_state(state, tmp_path, {"data": ["one"], "puzzles": None})
     assert said.startswith("warning: ") and str(file.parent) in said
     assert "resumed from" in said and state.step == 1
     assert_equal(state, first)
 
 
 def test_a_run_never_begins_anew_by_itself(tmp_path: Path) -> None:
-    path = checkpoint.save(trained(1), tmp_path, {"data": ["one"]})
+    path = checkpoint.save_checkpoint(trained(1), tmp_path, checkpoint.CheckpointRecord(data=["one"]))
     (path / "network.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
-        checkpoint.start(state_of(), tmp_path, {"data": ["one"], "puzzles": None})
+        checkpoint.start_state(state_of(), tmp_path, {"data": ["one"], "puzzles": None})
 
 
 def test_a_damaged_data_file_is_found(small_data: Path, tmp_path: Path) -> None:
@@ -283,20 +284,20 @@ def test_a_damaged_data_file_is_found(small_data: Path, tmp_path: Path) -> None:
 
 def test_a_full_disk_is_said_and_earlier_checkpoints_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state, writer = trained(1), CheckpointWriter(tmp_path)
-    writer.save(state, {}, ends_interval=False)
+    writer.save(state, CheckpointRecord(), ends_interval=False)
     writer.wait()
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    train_step(state, whole(batch_of(1)), total_steps=10)
+    train_step(state, batch_of(1), total_steps=10)
     with monkeypatch.context() as patched:
-        patched.setattr(writer_module, "save_file", full)
-        writer.save(state, {}, ends_interval=False)
+        patched.setattr(checkpoint_writer, "save_file", full)
+        writer.save(state, CheckpointRecord(), ends_interval=False)
         with pytest.raises(OSError, match="No space left"):
             writer.wait()
     assert [path.name for path in tmp_path.iterdir()] == ["step_1"]
-    writer.save(state, {}, ends_interval=False)  # and it can go on when there is room again
+    writer.save(state, CheckpointRecord(), ends_interval=False)  # and it can go on when there is room again
     writer.close()
     assert last(tmp_path).name == "step_2"
 
@@ -305,7 +306,7 @@ def test_passing_checkpoints_are_pruned_and_those_of_intervals_stay(tmp_path: Pa
     state, writer = trained(1), CheckpointWriter(tmp_path, keep_last=2)
     for step in range(1, 8):
         state.step = step
-        writer.save(state, {}, ends_interval=step in (2, 5))
+        writer.save(state, CheckpointRecord(), ends_interval=step in (2, 5))
     writer.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_2", "step_5", "step_6", "step_7"]
 
@@ -314,19 +315,19 @@ def test_a_checkpoint_is_that_of_its_moment(tmp_path: Path) -> None:
     """Training goes on while it is written, and changes nothing of it."""
     state, writer = trained(2), CheckpointWriter(tmp_path)
     copy = {name: value.clone() for name, value in tensors(state).items()}
-    path = writer.save(state, {}, ends_interval=False)
+    path = writer.save(state, CheckpointRecord(), ends_interval=False)
     for step in range(2, 6):
-        train_step(state, whole(batch_of(step)), total_steps=10)
+        train_step(state, batch_of(step), total_steps=10)
     writer.close()
     restored = state_of()
-    checkpoint.restore(restored, path)
+    checkpoint.restore_state(restored, path)
     for name, value in tensors(restored).items():
         assert torch.equal(value, copy[name]), name
 
 
 def poisoned(state: Any) -> None:
     """Makes the next step's loss not a number, as a rate too high does in the end."""
-    (carry,) = state.lanes.lanes[0].chunks
+    (carry,) = state.carries.buckets[0].carries
     carry.latents[0][0] = float("nan")
     carry.halted[:] = False
 
@@ -336,21 +337,21 @@ def test_a_bad_step_touches_nothing(mode: str, tmp_path: Path) -> None:
     state = trained(3, on_nonfinite=mode)
     before = {k: v.clone() for k, v in tensors(state).items() if k.split("/")[0] not in ("carry", "metrics")}
     poisoned(state)
-    train_step(state, whole(batch_of(3)), total_steps=10)
+    train_step(state, batch_of(3), total_steps=10)
     after = tensors(state)
     for name, value in before.items():
         assert torch.equal(after[name], value), name
-    train_step(state, whole(batch_of(4)), total_steps=10)
+    train_step(state, batch_of(4), total_steps=10)
     moved = [name for name, value in before.items() if not torch.equal(tensors(state)[name], value)]
     if mode == "skip":
         assert moved
         assert all(value.isfinite().all() for value in tensors(state).values() if value.is_floating_point())
         assert state.sums.reduce()["lm_loss"] > 0
-        checkpoint.save(state, tmp_path, {})
+        checkpoint.save_checkpoint(state, tmp_path, checkpoint.CheckpointRecord())
     else:
         assert not moved
         with pytest.raises(NonFiniteError, match="step 4 is not finite"):
-            checkpoint.save(state, tmp_path, {})
+            checkpoint.save_checkpoint(state, tmp_path, checkpoint.CheckpointRecord())
         assert list(tmp_path.iterdir()) == []
 
 
@@ -390,9 +391,9 @@ def test_memory_and_file_handles_do_not_grow(tmp_path: Path) -> None:
 
     def go_on(steps: int) -> Iterator[None]:
         for step in range(steps):
-            train_step(state, whole(batch_of(step)), total_steps=10)
+            train_step(state, batch_of(step), total_steps=10)
             if step % 50 == 0:
-                writer.save(state, {}, ends_interval=False)
+                writer.save(state, CheckpointRecord(), ends_interval=False)
                 yield
 
     for _ in go_on(200):

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from training.optim.nonfinite import Guard, NonFiniteError
-from training.optim.optimizers import AdamAtan2, OptimizerConfig, all_finite, build_optimizer
+from training.optim.nonfinite import NonFiniteError, NonFiniteGuard, tensor_norms
+from training.optim.optimizers import AdamAtan2, OptimizerConfig, build_optimizer
+from training.optim.schedule import StepPlan, lr_factor
+from utils.errors import SettingError
 
 YES, NO = torch.tensor(True), torch.tensor(False)
 
@@ -64,7 +66,9 @@ def test_a_compiled_update_is_the_eager_one() -> None:
     results = []
     for compiled in (False, True):
         model = model_of()
-        optimizer = AdamAtan2(dict(model.named_parameters()), OptimizerConfig(), compiled)
+        optimizer = AdamAtan2(dict(model.named_parameters()), OptimizerConfig())
+        if compiled:
+            optimizer.compile()
         for step in range(4):
             set_gradients(model, step)
             optimizer.step(1e-2 / (step + 1), NO if step == 2 else YES)
@@ -95,25 +99,42 @@ def test_frozen_parameters_have_no_optimizer() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_one_bad_entry_is_found(bad: float) -> None:
+    guard = NonFiniteGuard(torch.device("cpu"), skips=True)
     tensors = [torch.zeros(3), torch.ones(2, 2)]
-    assert all_finite(tensors)
+    assert tensor_norms(tensors).tolist() == [0, 2]
+    assert guard.is_finite(1, tensor_norms(tensors))
     tensors[1][1, 0] = bad
-    assert not all_finite(tensors)
+    assert not guard.is_finite(2, tensor_norms(tensors))
+
+
+GOOD, BAD = torch.tensor([1.0, 1.0]), torch.tensor([1.0, float("nan")])
 
 
 def test_the_guard_stops_at_the_first_bad_step_for_good() -> None:
-    guard = Guard(torch.device("cpu"), skips=False)
-    good, bad = [torch.ones(2)], [torch.tensor([1.0, float("nan")])]
-    assert [bool(guard.check(step, g)) for step, g in ((1, good), (2, bad), (3, good), (4, bad))] == [
-        *(True, False, False, False)
-    ]
+    guard = NonFiniteGuard(torch.device("cpu"), skips=False)
+    made = [bool(guard.is_finite(step, norms)) for step, norms in ((1, GOOD), (2, BAD), (3, GOOD), (4, BAD))]
+    assert made == [True, False, False, False]
     with pytest.raises(NonFiniteError, match="step 2 is not finite"):
         guard.raise_if_bad()
 
 
 def test_the_guard_that_skips_goes_on() -> None:
-    guard = Guard(torch.device("cpu"), skips=True)
-    good, bad = [torch.ones(2)], [torch.tensor([1.0, float("nan")])]
-    assert [bool(guard.check(step, g)) for step, g in ((1, bad), (2, good), (3, bad))] == [False, True, False]
+    guard = NonFiniteGuard(torch.device("cpu"), skips=True)
+    made = [bool(guard.is_finite(step, norms)) for step, norms in ((1, BAD), (2, GOOD), (3, BAD))]
+    assert made == [False, True, False]
     guard.raise_if_bad()
     assert int(guard.skipped) == 2
+
+
+def test_the_plan_locates_every_step() -> None:
+    plan = StepPlan([3, 2])
+    assert [plan.locate(step) for step in range(6)] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)]
+    assert [plan.end_of(interval) for interval in range(2)] == [3, 5] and plan.total_steps == 5
+    with pytest.raises(SettingError, match="6 steps are made, 5 were asked for"):
+        plan.locate(6)
+
+
+def test_the_rate_rises_and_falls_as_it_is_set() -> None:
+    rates = [lr_factor(step, warmup=4, total=8, min_ratio=0.5) for step in (1, 2, 4, 6, 8)]
+    assert rates == pytest.approx([0.25, 0.5, 1.0, 0.75, 0.5])
+    assert lr_factor(100, warmup=0, total=100, min_ratio=1.0) == 1.0

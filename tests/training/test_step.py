@@ -1,4 +1,4 @@
-"""training/step.py as a whole: one graph, compiled once, and the same with activations computed again."""
+"""training/step.py: one graph, compiled once, and the same with activations computed again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataset.data_shape import DataShape
 from dataset.sampling.bucket_streams import Position
 from dataset.sampling.joined import Batch
 from tests.builders.states import RECURRENT_SHAPE, batch_of, kept_bytes, recurrent_state
-from training.buckets.slots import Part, whole
+from training.buckets.micro_batches import MicroBatch
 from training.state import TrainState
 from training.step import train_step
 
@@ -24,7 +24,7 @@ VARIANTS = ["trm", "trm_singlez", "trm_hier6", "hrm", "transformers_baseline"]
 
 def trained(state: TrainState, steps: int = 4) -> dict[str, torch.Tensor]:
     for step in range(steps):
-        train_step(state, whole(batch_of(step, RECURRENT_SHAPE)), total_steps=100)
+        train_step(state, batch_of(step, RECURRENT_SHAPE), total_steps=100)
     state.guard.raise_if_bad()
     return {f"{part}.{key}": value for part, tensors in state.state_dict().items() for key, value in tensors.items()}
 
@@ -65,7 +65,7 @@ def test_the_step_and_prediction_are_one_graph_each_and_compiled_once(settings: 
     assert counters["stats"]["unique_graphs"] == 2
     with torch._dynamo.config.patch(error_on_recompile=True):
         for step in range(3, 12):
-            train_step(state, whole(batch_of(step, RECURRENT_SHAPE)), total_steps=100)
+            train_step(state, batch_of(step, RECURRENT_SHAPE), total_steps=100)
         with torch.inference_mode():
             for inputs, rows in asked[1:]:
                 state.predict_step(latents, inputs, rows)
@@ -83,20 +83,21 @@ def test_every_canvas_is_one_graph_and_none_is_compiled_again() -> None:
     config = state.config.model_copy(update={"micro_batch_size": 1, "global_batch_size": 8})
     state = TrainState(config, shape, torch.device("cpu"))
     state.act_step.compile(backend="aot_eager", dynamic=False)
-    assert state.lanes.rota is not None
+    assert state.carries.scheduler is not None
 
     def step(number: int) -> None:
-        parts = []
-        for lane, chunk in state.lanes.rota.turn():  # type: ignore[union-attr]
-            rng = np.random.default_rng((number, lane, chunk))
-            size = state.lanes.lanes[lane].chunk_size
-            inputs, labels = rng.integers(0, V, (2, size, canvases[lane].cells)).astype(np.uint8)
-            parts.append(Part(lane, chunk, Batch(inputs, labels, np.ones(size, np.int32)), Position()))
-        train_step(state, parts, total_steps=1000)
+        micro_batches = []
+        for bucket, chosen in state.carries.scheduler.next_step():  # type: ignore[union-attr]
+            rng = np.random.default_rng((number, bucket, chosen))
+            size = state.carries.buckets[bucket].size
+            inputs, labels = rng.integers(0, V, (2, size, canvases[bucket].cells)).astype(np.uint8)
+            batch = Batch(inputs, labels, np.ones(size, np.int32))
+            micro_batches.append(MicroBatch(bucket, chosen, batch, Position()))
+        train_step(state, micro_batches, total_steps=1000)
 
     for number in range(6):
         step(number)
-    assert all(lane.chunks for lane in state.lanes)
+    assert all(bucket.carries for bucket in state.carries)
     assert not counters["graph_break"]
     assert counters["stats"]["unique_graphs"] == len(canvases)
     with torch._dynamo.config.patch(error_on_recompile=True):

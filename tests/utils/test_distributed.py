@@ -128,7 +128,7 @@ COMPILED_RANKS = """
 import functools, sys
 from pathlib import Path
 import torch
-from models.act import ACTStep, Slots, initial_carry
+from models.act import ACTStep, Slots, initial_carry, refill
 from models.arch import ArchConfig
 from models.network import Network
 from utils import collectives, distributed
@@ -150,7 +150,8 @@ for compiled in (False, True):
     carry = initial_carry(step.network, slots)
     for _ in range(2):
         rows = torch.randn(3, 32, generator=generator).requires_grad_()
-        carry, loss, _, _ = module(carry, slots, rows)
+        carry = refill(carry, slots, step.network.initial_latents())
+        carry, loss, _, _ = module(carry, rows)
         loss.backward()
     named = {name: p.grad for name, p in step.network.named_parameters()} | {"rows": rows.grad}
     assert all(gradient is not None for gradient in named.values()), [n for n, g in named.items() if g is None]

@@ -1,102 +1,139 @@
-"""What a run trains on: which batches, on which canvases."""
+"""What a run trains on: the batches of the whole canvas, or those of several canvases."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from dataset import canvas
 from dataset.canvas import Canvas
 from dataset.data_shape import DataShape
-from dataset.sampling.bucket_streams import LaneStreams, Position, demand_of
-from dataset.sampling.joined import Batch
+from dataset.sampling.bucket_streams import BucketStreams, Position, measure_demand
+from dataset.sampling.joined import Batch, JoinedSplits
 from dataset.sampling.sampler import BatchSampler
 from dataset.storage import Split
-from training.buckets.slots import Lanes, Part
+from training.buckets.carries import Carries
+from training.buckets.micro_batches import MicroBatch
 from training.config import RunConfig
 from training.cost_model import example_cost
 from utils import distributed
 
+StepBatch = Batch | list[MicroBatch]
+"""What one training step computes: a batch of the one canvas, or micro-batches of several."""
 
-@dataclass
-class TrainingData:
-    """The batches of the whole canvas, which say how many steps a run has, and the streams of several canvases where
-    there are several."""
 
-    sampler: BatchSampler
-    canvases: tuple[Canvas, ...]
-    streams: LaneStreams | None
+class TrainingData(Protocol):
+    """The batches of a run, as this rank sees them."""
 
-    @classmethod
-    def open(cls, config: RunConfig, splits: Sequence[Split]) -> TrainingData:
-        """This rank's view of `splits` under the settings.
+    @property
+    def shape(self) -> DataShape:
+        """What the train state must know of the data."""
 
-        Raises:
-            ValueError: if they do not fit together.
-        """
-        sampler = BatchSampler(
-            splits,
-            config.global_batch_size,
-            config.epochs_per_interval,
-            config.seed,
-            distributed.rank(),
-            distributed.world_size(),
-        )
-        data, whole = sampler.data, splits[0].metadata.canvas
-        if config.canvases is None:
-            chosen: tuple[Canvas, ...] = (whole,)
-        elif config.canvases == "fitted":
-            extents, visits = demand_of(data)
-            chosen = canvas.fitted(extents, visits, whole, partial(example_cost, config.arch))
-        else:
-            chosen = canvas.checked(config.canvases, whole)
-        streams = LaneStreams(data, chosen, config.seed) if len(chosen) > 1 else None
-        return cls(sampler, chosen, streams)
+    def num_steps(self, interval: int) -> int:
+        """Returns the steps of an interval."""
+
+    def batches(self, carries: Carries, interval: int, position: int) -> Generator[StepBatch, None, None]:
+        """Yields what each step of an interval computes, from step `position` on."""
+
+    def __str__(self) -> str:
+        """Describes the canvases; empty with one."""
+
+
+def open_training_data(config: RunConfig, splits: Sequence[Split]) -> TrainingData:
+    """Opens `splits` as the settings ask.
+
+    Raises:
+        InputError: if they do not fit together.
+    """
+    sampler = BatchSampler(
+        splits,
+        config.global_batch_size,
+        config.epochs_per_interval,
+        config.seed,
+        distributed.rank(),
+        distributed.world_size(),
+    )
+    canvases = choose_canvases(config, sampler.data)
+    if len(canvases) == 1:
+        return WholeCanvasData(sampler, canvases[0])
+    return BucketedData(BucketStreams(sampler.data, canvases, config.seed), sampler.num_steps)
+
+
+def choose_canvases(config: RunConfig, data: JoinedSplits) -> tuple[Canvas, ...]:
+    """Returns the canvases that the settings ask for, small ones first.
+
+    Raises:
+        InputError: if a canvas does not fit the data set.
+    """
+    whole = data.metadata.canvas
+    if config.canvases is None:
+        return (whole,)
+    if config.canvases == "fitted":
+        extents, visits = measure_demand(data)
+        return canvas.fit_canvases(extents, visits, whole, partial(example_cost, config.arch))
+    return canvas.validate_canvases(config.canvases, whole)
+
+
+class WholeCanvasData:
+    """The batches of one canvas: those of the sampler."""
+
+    def __init__(self, sampler: BatchSampler, canvas: Canvas) -> None:
+        self.sampler, self.canvas = sampler, canvas
 
     @property
     def shape(self) -> DataShape:
         data = self.sampler.data
-        shares = None if self.streams is None else tuple(self.streams.shares.tolist())
-        return DataShape.of(data.metadata, data.num_puzzle_identifiers, self.canvases, shares)
+        return DataShape.from_metadata(data.metadata, data.num_puzzle_identifiers, (self.canvas,))
 
-    def steps(self, lanes: Lanes, interval: int, position: int) -> Generator[list[Part], None, None]:
-        """The parts of each step of an interval from step `position` on; with several canvases those whose turn it
-        is, from where their streams are."""
-        if self.streams is None:
-            return self._whole_steps(lanes, interval, position)
-        return self._lane_steps(lanes, self.streams, self.sampler.num_steps(interval) - position)
+    def num_steps(self, interval: int) -> int:
+        return self.sampler.num_steps(interval)
 
-    def _whole_steps(self, lanes: Lanes, interval: int, position: int) -> Generator[list[Part], None, None]:
-        (lane,) = lanes
-        share = lane.chunk_size // distributed.world_size()
-        with closing(self.sampler.stream(interval, position, chunk_size=lane.chunk_size)) as batches:
-            for batch in batches:
-                yield [
-                    Part(0, chunk, batch.rows(first, first + share))
-                    for chunk, first in enumerate(range(0, len(batch), share))
-                ]
-
-    @staticmethod
-    def _lane_steps(lanes: Lanes, streams: LaneStreams, steps: int) -> Generator[list[Part], None, None]:
-        assert lanes.rota is not None
-        rank, world_size = distributed.rank(), distributed.world_size()
-        opened: dict[int, Iterator[tuple[Batch, Position]]] = {}
-        with ExitStack() as closes:
-            for _ in range(steps):
-                parts = []
-                for i, chunk in lanes.rota.turn():
-                    if i not in opened:
-                        lane = lanes.lanes[i]
-                        stream = streams.stream(i, lane.chunk_size, lane.position, rank, world_size)
-                        opened[i] = closes.enter_context(closing(stream))
-                    parts.append(Part(i, chunk, *next(opened[i])))
-                yield parts
+    def batches(self, carries: Carries, interval: int, position: int) -> Generator[StepBatch, None, None]:
+        (bucket,) = carries
+        # The rows of a micro-batch over all ranks are neighbours in the global batch, whatever the number of ranks.
+        yield from self.sampler.stream(interval, position, micro_batch_size=bucket.size)
 
     def __str__(self) -> str:
-        """The canvases in words; empty for the whole one alone."""
-        if self.streams is None:
-            return ""
-        shares = zip(self.canvases, self.streams.shares, strict=True)
-        return "canvases " + ", ".join(f"{canvas} ({share:.0%})" for canvas, share in shares)
+        return ""
+
+
+class BucketedData:
+    """The batches of several canvases, each with a stream of its own.
+
+    Args:
+        streams: the examples of each canvas.
+        num_steps: the steps of an interval on the whole canvas, which are also those on several.
+    """
+
+    def __init__(self, streams: BucketStreams, num_steps: Callable[[int], int]) -> None:
+        self.streams, self._num_steps = streams, num_steps
+
+    @property
+    def shape(self) -> DataShape:
+        data, fractions = self.streams.data, tuple(self.streams.fractions.tolist())
+        return DataShape.from_metadata(data.metadata, data.num_puzzle_identifiers, self.streams.canvases, fractions)
+
+    def num_steps(self, interval: int) -> int:
+        return self._num_steps(interval)
+
+    def batches(self, carries: Carries, interval: int, position: int) -> Generator[StepBatch, None, None]:
+        """Yields the micro-batches that the scheduler chooses, from where the streams are."""
+        assert carries.scheduler is not None
+        opened: dict[int, Iterator[tuple[Batch, Position]]] = {}
+        with ExitStack() as closes:
+            for _ in range(position, self.num_steps(interval)):
+                chosen = carries.scheduler.next_step()
+                for bucket in {bucket for bucket, _ in chosen} - opened.keys():
+                    opened[bucket] = closes.enter_context(closing(self._stream(carries, bucket)))
+                yield [MicroBatch(bucket, number, *next(opened[bucket])) for bucket, number in chosen]
+
+    def _stream(self, carries: Carries, bucket: int) -> Generator[tuple[Batch, Position], None, None]:
+        """Opens the stream of a canvas where it was left."""
+        size, position = carries.buckets[bucket].size, carries.buckets[bucket].position
+        return self.streams.stream(bucket, size, position, distributed.rank(), distributed.world_size())
+
+    def __str__(self) -> str:
+        fractions = zip(self.streams.canvases, self.streams.fractions, strict=True)
+        return "canvases " + ", ".join(f"{canvas} ({fraction:.0%})" for canvas, fraction in fractions)

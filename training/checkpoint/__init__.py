@@ -1,49 +1,84 @@
-"""Checkpoints and weights on disk: writing, reading, resuming, starting from others.  Other code imports from here."""
+"""Checkpoints and weights on disk.  Other code imports from here.
 
-from training.checkpoint import exported
-from training.checkpoint.exported import CONFIG, MODEL, PROVENANCE, ROWS, NetworkConfig, Provenance
-from training.checkpoint.initialise import disagreements, initialise_network, initialise_rows
-from training.checkpoint.reader import check, found, latest, latest_whole, read_part, read_record, restore
-from training.checkpoint.resume import check_resumable, seen_tasks, stages_before, start
+record.py           what weights say of themselves
+reader.py           finds, verifies and restores checkpoints; draws their layout
+writer.py           writes and removes them
+exported.py         the folder in which a network is shared; network_config.py is its config.json
+weights.py          reads weights from five kinds of place; architecture.py finds what network they belong to
+initialise.py       a network and its puzzle rows from such weights
+resume.py           which settings may change when a run continues
+start.py            puts these together: what a run starts from, and the record it begins
+"""
+
+from training.checkpoint.architecture import network_config
+from training.checkpoint.exported import CONFIG, MODEL, PROVENANCE, ROWS, Provenance, is_exported, write_exported
+from training.checkpoint.initialise import RowsStart, disagreements, initialise_network, initialise_rows
+from training.checkpoint.network_config import NetworkConfig
+from training.checkpoint.reader import (
+    latest_checkpoint,
+    latest_undamaged,
+    list_checkpoints,
+    read_part,
+    read_record,
+    restore_state,
+    verify_file,
+)
+from training.checkpoint.record import RECORD, CheckpointRecord, Stage, StageData, WeightsAre
+from training.checkpoint.resume import check_resumable
+from training.checkpoint.start import Fresh, Initialised, Resumed, Start, seen_tasks, start_record, start_state
 from training.checkpoint.weights import (
     PUBLISHED_TABLE,
     Weights,
+    WeightsKind,
+    identify_weights,
     load_weights,
-    network_config,
     published_name,
     record_of,
 )
-from training.checkpoint.writer import CheckpointWriter, save, snapshot
+from training.checkpoint.writer import CheckpointWriter, save_checkpoint, snapshot_state
 
 __all__ = [
     "CONFIG",
     "MODEL",
     "PROVENANCE",
     "PUBLISHED_TABLE",
+    "RECORD",
     "ROWS",
+    "CheckpointRecord",
     "CheckpointWriter",
+    "Fresh",
+    "Initialised",
     "NetworkConfig",
     "Provenance",
+    "Resumed",
+    "RowsStart",
+    "Stage",
+    "StageData",
+    "Start",
     "Weights",
-    "check",
+    "WeightsAre",
+    "WeightsKind",
     "check_resumable",
     "disagreements",
-    "exported",
-    "found",
+    "identify_weights",
     "initialise_network",
     "initialise_rows",
-    "latest",
-    "latest_whole",
+    "is_exported",
+    "latest_checkpoint",
+    "latest_undamaged",
+    "list_checkpoints",
     "load_weights",
     "network_config",
     "published_name",
     "read_part",
     "read_record",
     "record_of",
-    "restore",
-    "save",
+    "restore_state",
+    "save_checkpoint",
     "seen_tasks",
-    "snapshot",
-    "stages_before",
-    "start",
+    "snapshot_state",
+    "start_record",
+    "start_state",
+    "verify_file",
+    "write_exported",
 ]

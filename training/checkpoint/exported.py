@@ -1,4 +1,4 @@
-"""A network to share, without the puzzle table that fine-tuning throws away:
+"""A network to share, without the puzzle table, which fine-tuning replaces anyway:
 
     FOLDER/
       README.md                 the model card (training/export/model_card.py)
@@ -7,122 +7,55 @@
       puzzle_rows.safetensors   mean and spread of the trained puzzle rows: what rows of new puzzles start from
       provenance.json           what the weights were trained on and how, their scores, SHA-256 of both files above
 
-`python -m training.export CHECKPOINT FOLDER --format folder` writes it, `load_checkpoint=FOLDER` takes it.
+`python -m training.export CHECKPOINT FOLDER --format folder` writes it, `load_checkpoint=FOLDER` reads it.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dataset import encoding
-from dataset.canvas import whole_canvas
-from models.arch import ArchConfig
 from models.puzzle_table import RowSummary
+from training.checkpoint.network_config import NetworkConfig
+from training.checkpoint.record import CheckpointRecord, Stage, WeightsAre
 from utils import files
+from utils.errors import CheckpointError
 
-FORMAT_VERSION = 1
-CONFIG, PROVENANCE, CARD = "config.json", "provenance.json", "README.md"
+CONFIG, PROVENANCE, MODEL_CARD = "config.json", "provenance.json", "README.md"
 MODEL, ROWS = "model.safetensors", "puzzle_rows.safetensors"
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Tokens(BaseModel):
-    """The ids that inputs and answers are made of."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    vocab_size: int = Field(ge=1)
-    pad_id: int = Field(description="where the canvas is empty")
-    ignore_label_id: int | None = Field(description="a label that nothing is learnt from")
-    end_of_grid_id: int | None = Field(None, description="ARC: the row below and the column right of a grid")
-    colour_0_id: int | None = Field(None, description="ARC: colour c is colour_0_id + c")
-
-
-class Canvas(BaseModel):
-    """What the network looks at."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    seq_len: int = Field(ge=1, description="cells, row by row")
-    side: int | None = Field(description="of a square canvas")
-    row_stride: int = Field(ge=1, description="cell (row, column) has the position row_stride * row + column")
-    prefix_len: int = Field(ge=0, description="places before the first cell, which hold the puzzle's row")
-    positions: str = Field(description="how places are told apart (arch.pos_encodings)")
-
-
-class NetworkConfig(BaseModel):
-    """`config.json`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    format_version: int = FORMAT_VERSION
-    model_type: Literal["tiny-recursive-model"] = "tiny-recursive-model"
-    arch: ArchConfig
-    tokens: Tokens
-    canvas: Canvas
-
-    @model_validator(mode="after")
-    def _known(self) -> NetworkConfig:
-        if self.format_version != FORMAT_VERSION:
-            raise ValueError(f"format version {self.format_version} is not {FORMAT_VERSION}")
-        return self
-
-    @classmethod
-    def of(cls, arch: ArchConfig, metadata: Any) -> NetworkConfig:
-        """Of a network and the metadata of a split that it was trained on."""
-        is_arc = metadata.vocab_size == encoding.VOCAB_SIZE
-        side = math.isqrt(metadata.seq_len)
-        return cls(
-            arch=arch,
-            tokens=Tokens(
-                vocab_size=metadata.vocab_size,
-                pad_id=metadata.pad_id,
-                ignore_label_id=metadata.ignore_label_id,
-                end_of_grid_id=encoding.EOS if is_arc else None,
-                colour_0_id=encoding.COLOUR_0 if is_arc else None,
-            ),
-            canvas=Canvas(
-                seq_len=metadata.seq_len,
-                side=side if side * side == metadata.seq_len else None,
-                row_stride=metadata.row_stride or whole_canvas(metadata.seq_len).width,
-                prefix_len=arch.prefix_len,
-                positions=arch.pos_encodings,
-            ),
-        )
-
-
 class Provenance(BaseModel):
-    """`provenance.json`."""
+    """The content of `provenance.json`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    weights: Literal["averaged", "raw", "unknown"] = Field(
-        description="averaged: by EMA over the last steps; unknown: of a file that does not say"
+    weights: WeightsAre = Field(
+        description="averaged: by EMA over the last steps; unknown: they come from a file that does not say"
     )
-    step: int | None = Field(None, description="of the last stage")
-    stages: list[dict[str, Any]] = Field(default_factory=list, description="runs, the first one first: data, recipe")
+    step: int | None = Field(None, description="optimizer steps of the last stage")
+    stages: list[Stage] = Field(default_factory=list, description="the runs that led here, the first one first")
     scores: list[dict[str, Any]] = Field(default_factory=list, description="each with its conditions")
     task_keys: dict[str, str] = Field(default_factory=dict, description="tasks seen, whatever their names")
     git: dict[str, Any] | None = None
     files: dict[str, str] = Field(default_factory=dict, description="SHA-256 of each")
 
 
-def is_folder(path: Path) -> bool:
-    """Whether this is a folder that `write` has made."""
+def is_exported(path: Path) -> bool:
+    """Whether `path` is a folder that `write_exported` has written."""
     return (path / CONFIG).is_file() and (path / PROVENANCE).is_file()
 
 
-def write(
+def write_exported(
     folder: Path,
     network: dict[str, Tensor],
     rows: RowSummary | None,
@@ -134,43 +67,51 @@ def write(
     """Writes the folder, whole or not at all.
 
     Args:
-        again: a folder that holds just this already is left as it is.
+        card: the text of the model card.
+        again: accept a folder that has exactly this content already, and leave it as it is.
 
     Raises:
-        ValueError: if there is something else at its place.
+        CheckpointError: if there is something else at its place.
     """
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if taken and not (again and is_folder(folder)):
-        raise ValueError(f"{folder} exists: name another folder or remove it")
+    if taken and not (again and is_exported(folder)):
+        raise CheckpointError(f"{folder} exists: name another folder or remove it")
     given, folder = folder, folder.resolve()
     staging = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        # "format" is what the hub and other readers of safetensors look for.
-        save_file({key: value.contiguous() for key, value in network.items()}, staging / MODEL, {"format": "pt"})
-        if rows is not None:
-            tensors = {"mean": rows.mean, "spread": rows.spread, "count": torch.tensor(rows.count)}
-            save_file(tensors, staging / ROWS, {"format": "pt"})
+        _write_weights(staging, network, rows)
         listed = {path.name: files.sha256(path) for path in sorted(staging.iterdir())}
-        for path in staging.iterdir():
-            path.chmod(0o644)  # safetensors lets nobody else read
-        (staging / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        told = provenance.model_copy(update={"files": listed})
-        (staging / PROVENANCE).write_text(told.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        (staging / CARD).write_text(card, encoding="utf-8")
+        _write_documents(staging, config, provenance.model_copy(update={"files": listed}), card)
         if not taken:
             files.install(staging, folder)
-        elif differing := _differing(staging, folder):
-            raise ValueError(
-                f"{given} exists, and its {differing} is not what would be written now: name another folder, remove "
+        elif other := _first_difference(staging, folder):
+            raise CheckpointError(
+                f"{given} exists, and its {other} is not what would be written now: name another folder, remove "
                 f"this one, or upload it as it is by hf upload USER/NAME {given}"
             )
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _differing(one: Path, other: Path) -> str:
+def _write_weights(folder: Path, network: dict[str, Tensor], rows: RowSummary | None) -> None:
+    # "format" is what the hub and other readers of safetensors look for.
+    save_file({key: value.contiguous() for key, value in network.items()}, folder / MODEL, {"format": "pt"})
+    if rows is not None:
+        tensors = {"mean": rows.mean, "spread": rows.spread, "count": torch.tensor(rows.count)}
+        save_file(tensors, folder / ROWS, {"format": "pt"})
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors lets only its owner read a file
+
+
+def _write_documents(folder: Path, config: NetworkConfig, provenance: Provenance, card: str) -> None:
+    (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / PROVENANCE).write_text(provenance.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / MODEL_CARD).write_text(card, encoding="utf-8")
+
+
+def _first_difference(one: Path, other: Path) -> str:
     """The first file, by name, that only one of two folders has or that differs; empty if there is none."""
     names = {path.name for folder in (one, other) for path in folder.iterdir()}
     for name in sorted(names):
@@ -180,46 +121,53 @@ def _differing(one: Path, other: Path) -> str:
     return ""
 
 
-def read_config(folder: Path) -> NetworkConfig:
-    """Raises ValueError if the folder does not describe a network."""
-    return _parsed(folder / CONFIG, NetworkConfig)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What the folder says of its weights, in the words of a checkpoint's record.
+def read_exported_record(folder: Path) -> CheckpointRecord:
+    """Returns what the folder says of its weights.
 
     Raises:
-        ValueError: if it says nothing that can be read.
+        CheckpointError: naming the file that cannot be read.
     """
-    config, provenance = read_config(folder), _parsed(folder / PROVENANCE, Provenance)
-    told = provenance.model_dump(mode="json", include={"weights", "step", "stages", "scores", "task_keys", "git"})
-    described = config.model_dump(mode="json")
-    return {"config": {"arch": described["arch"]}, "network": described, **told}
+    config = _read_document(folder / CONFIG, NetworkConfig)
+    provenance = _read_document(folder / PROVENANCE, Provenance)
+    return CheckpointRecord(
+        step=provenance.step,
+        config={"arch": config.arch.model_dump(mode="json")},
+        task_keys=provenance.task_keys,
+        stages=provenance.stages,
+        git=provenance.git,
+        weights=provenance.weights,
+        network=config,
+        scores=provenance.scores,
+    )
 
 
-def read(folder: Path) -> tuple[dict[str, Tensor], RowSummary | None, dict[str, Any]]:
-    """Weights, the rows' mean and spread where there are rows, and `read_record`.
+def read_exported(folder: Path) -> tuple[dict[str, Tensor], RowSummary | None, CheckpointRecord]:
+    """Returns the weights, mean and spread of the puzzle rows if there are any, and the record.
 
     Raises:
-        ValueError: naming the file that is missing or not what was written.
+        CheckpointError: naming the file that is missing or is not what was written.
     """
-    record = read_record(folder)
-    for name, known in _parsed(folder / PROVENANCE, Provenance).files.items():
+    record = read_exported_record(folder)
+    for name, known in _read_document(folder / PROVENANCE, Provenance).files.items():
         if not (folder / name).is_file() or files.sha256(folder / name) != known:
-            raise ValueError(f"{folder / name} is missing or not what was exported (its checksum): fetch it again")
+            raise CheckpointError(
+                f"{folder / name} is missing or not what was exported (its checksum): fetch the folder again"
+            )
     rows = None
     if (folder / ROWS).is_file():
-        told = load_file(folder / ROWS)
-        rows = RowSummary(told["mean"], told["spread"], int(told["count"]))
+        stored = load_file(folder / ROWS)
+        rows = RowSummary(stored["mean"], stored["spread"], int(stored["count"]))
     return load_file(folder / MODEL), rows, record
 
 
-def _parsed(path: Path, model: type[Model]) -> Model:
+def _read_document(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        raise ValueError(f"{path} is not one of this program's ({where}: {problem['msg']}): export it again") from None
+        raise CheckpointError(
+            f"{path} is not one of this program's ({where}: {problem['msg']}): export it again"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): fetch it again") from None
+        raise CheckpointError(f"{path} cannot be read ({error}): fetch it again") from None

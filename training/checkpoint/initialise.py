@@ -1,33 +1,34 @@
-"""From typed settings to a train state: what to start from, found once and said once."""
+"""Starts a network and its puzzle rows from weights that exist."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dataset.encoding import BLANK_IDENTIFIER
 from models.network import Network
+from models.puzzle_table import PuzzleTable, RowSummary
 from training.checkpoint.weights import Weights
-from training.config import RunConfig
 from training.state import TrainState
+from utils.errors import CheckpointError
 
 
 def initialise_network(network: Network, weights: Weights) -> None:
     """Loads `weights` into the network.
 
     Raises:
-        ValueError: naming the settings that disagree.
+        CheckpointError: naming the settings that disagree.
     """
     problems = disagreements(network, weights)
     if problems:
-        raise ValueError(f"{weights.source} does not fit the network: " + "; ".join(problems))
+        raise CheckpointError(f"{weights.source} does not fit the network: " + "; ".join(problems))
     network.load_state_dict(weights.network)
 
 
 def disagreements(network: Network, weights: Weights) -> list[str]:
-    """Why `weights` cannot be loaded into the network, in terms of settings; empty if they can."""
+    """Returns why `weights` cannot be loaded into the network, in terms of settings; empty if they can."""
     mine, theirs = network.state_dict(), weights.network
     problems: list[str] = []
 
@@ -35,94 +36,130 @@ def disagreements(network: Network, weights: Weights) -> list[str]:
         if have != want:
             problems.append(f"{setting} is {want} in the checkpoint and {have} here")
 
-    def blocks(state: dict[str, Tensor], level: str) -> int:
-        return len({key.split(".")[2] for key in state if key.startswith(f"{level}.layers.")})
-
     if "embed_tokens.embedding_weight" in theirs:
         vocab, width = theirs["embed_tokens.embedding_weight"].shape
         compare("the vocabulary", network.vocab_size, vocab)
         compare("arch.hidden_size", network.arch.hidden_size, width)
     for level in ("L", "H"):
-        compare(f"arch.{level}_layers", blocks(mine, f"{level}_level"), blocks(theirs, f"{level}_level"))
-    for key, kind in (("embed_pos", "arch.pos_encodings=learned"), ("mlp_t", "arch.mlp_t=true")):
+        compare(f"arch.{level}_layers", _num_blocks(mine, f"{level}_level"), _num_blocks(theirs, f"{level}_level"))
+    for key, setting in (("embed_pos", "arch.pos_encodings=learned"), ("mlp_t", "arch.mlp_t=true")):
         here, there = (any(key in name for name in state) for state in (mine, theirs))
         if here != there:
-            problems.append(f"{kind} holds {'in the checkpoint' if there else 'here'} only")
-    if not problems:
-        for key in sorted(mine.keys() | theirs.keys()):
-            if key not in theirs or key not in mine:
-                problems.append(f"{key} is missing {'in the checkpoint' if key not in theirs else 'here'}")
-            elif mine[key].shape != theirs[key].shape:
-                problems.append(f"{key} is {tuple(theirs[key].shape)} in the checkpoint, {tuple(mine[key].shape)} here")
-    return problems[:5]
+            problems.append(f"{setting} holds {'in the checkpoint' if there else 'here'} only")
+    return (problems or _differing_tensors(mine, theirs))[:5]
 
 
-def differing_settings(config: RunConfig, record: dict[str, Any]) -> list[str]:
-    """Settings that weights do not show but that change what they compute, where the checkpoint's differ from ours."""
-    theirs = record.get("config", {}).get("arch", {})
-    names = (
-        "name",
-        "H_cycles",
-        "L_cycles",
-        "num_heads",
-        "pos_encodings",
-        "rope_theta",
-        "rms_norm_eps",
-        "puzzle_emb_len",
-    )
-    return [
-        f"arch.{name}: {theirs[name]} there, {getattr(config.arch, name)} here"
-        for name in names
-        if name in theirs and theirs[name] != getattr(config.arch, name)
-    ]
+def _num_blocks(state: dict[str, Tensor], level: str) -> int:
+    return len({key.split(".")[2] for key in state if key.startswith(f"{level}.layers.")})
 
 
-def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles: str | None) -> str:
-    """Sets the puzzle rows as the settings ask; returns what was done, in words.
+def _differing_tensors(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:
+    """Which tensors are missing or have another shape, for differences that no setting above explains."""
+    problems = []
+    for key in sorted(mine.keys() | theirs.keys()):
+        if key not in theirs or key not in mine:
+            problems.append(f"{key} is missing {'in the checkpoint' if key not in theirs else 'here'}")
+        elif mine[key].shape != theirs[key].shape:
+            problems.append(f"{key} is {tuple(theirs[key].shape)} in the checkpoint, {tuple(mine[key].shape)} here")
+    return problems
+
+
+@dataclass(frozen=True)
+class RowsStart:
+    """What the puzzle rows start from.
+
+    rows_from: keep, mean, noise, zero, or none if the network has no puzzle rows.  trained: of how many rows the mean
+    was taken.  checked: whether kept rows are known to belong to the same puzzles.
+    """
+
+    rows_from: str
+    trained: int = 0
+    checked: bool = True
+
+    def __str__(self) -> str:
+        if self.rows_from == "none":
+            return "no puzzle rows"
+        if self.rows_from == "keep":
+            unchecked = " (the order of the puzzles cannot be checked: it was not recorded)"
+            return "puzzle rows kept" + ("" if self.checked else unchecked)
+        if self.rows_from == "zero":
+            return "puzzle rows zero"
+        noise = " plus noise of their spread" if self.rows_from == "noise" else ""
+        return f"puzzle rows set to the mean of {self.trained} trained rows{noise}"
+
+
+def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles: str | None) -> RowsStart:
+    """Sets the puzzle rows.
 
     Args:
-        rows_from: keep, mean, noise or zero.
-        puzzles: fingerprint of the data set's puzzles, None where the data set records none.
+        rows_from: keep, mean, noise or zero, as the setting `puzzle_rows`.
+        puzzles: fingerprint of the data set's puzzles, None if the data set does not record any.
+
+    Returns:
+        what was done.
 
     Raises:
-        ValueError: `keep` with other puzzles than the checkpoint's, or rows of another width.
+        CheckpointError: if `weights` do not have what `rows_from` asks for, or not of this width or these puzzles.
     """
-    table, rows, summary = state.table, weights.puzzle_rows, weights.summary
+    table = state.table
     if table is None:
-        return "no puzzle rows"
-    if rows is None and rows_from != "zero" and (summary is None or rows_from == "keep"):
-        raise ValueError(
-            f"{weights.source} holds no puzzle rows to {rows_from}: name a checkpoint that does, or train with "
-            f"puzzle_rows={'mean' if summary is not None else 'zero'}"
-        )
-    width = rows.shape[1] if rows is not None else len(summary.mean) if summary is not None else None
-    if width not in (None, table.weights.shape[1]):
-        raise ValueError(
-            f"{weights.source} has puzzle rows of width {width}, arch.puzzle_emb_ndim is "
-            f"{table.weights.shape[1]}: set it to the checkpoint's"
-        )
+        return RowsStart("none")
+    _check_row_width(table, weights)
+    if rows_from == "zero":
+        table.weights.zero_()
+        return RowsStart("zero")
     if rows_from == "keep":
-        assert rows is not None
-        theirs = weights.record.get("puzzles")
-        comparable = bool(theirs and puzzles) and str(theirs).startswith("names:") == str(puzzles).startswith("names:")
-        if rows.shape != table.weights.shape or (comparable and theirs != puzzles):
-            raise ValueError(
-                f"{weights.source} has rows for {len(rows)} other puzzles than this data set's {len(table.weights)}: "
-                "use the data set it was trained on, or set puzzle_rows=mean and fine-tune"
-            )
-        table.weights.copy_(rows)
-        return "puzzle rows kept" + ("" if comparable else " (their order cannot be checked: no record of it)")
-    if rows_from in ("mean", "noise"):
-        summary = weights.row_summary()
-        if summary is None:
-            raise ValueError(f"{weights.source} has no trained puzzle rows to take the mean of: set puzzle_rows=zero")
-        table.weights.copy_(summary.mean.expand_as(table.weights))
-        if rows_from == "noise":
-            generator = torch.Generator().manual_seed(state.config.seed)
-            noise = torch.randn(table.weights.shape, generator=generator) * summary.spread
-            table.weights += noise.to(table.weights.device)
-        table.weights[BLANK_IDENTIFIER] = 0
-        added = " and noise of their spread" if rows_from == "noise" else ""
-        return f"puzzle rows set to the mean of {summary.count} trained rows{added}"
-    table.weights.zero_()
-    return "puzzle rows zero"
+        return _keep_rows(table, weights, puzzles)
+    summary = _summary_of(weights, rows_from)
+    table.weights.copy_(summary.mean.expand_as(table.weights))
+    if rows_from == "noise":
+        generator = torch.Generator().manual_seed(state.config.seed)
+        noise = torch.randn(table.weights.shape, generator=generator) * summary.spread
+        table.weights += noise.to(table.weights.device)
+    table.weights[BLANK_IDENTIFIER] = 0
+    return RowsStart(rows_from, trained=summary.count)
+
+
+def _check_row_width(table: PuzzleTable, weights: Weights) -> None:
+    width = None
+    if weights.puzzle_rows is not None:
+        width = weights.puzzle_rows.shape[1]
+    elif weights.summary is not None:
+        width = len(weights.summary.mean)
+    if width not in (None, table.weights.shape[1]):
+        raise CheckpointError(
+            f"{weights.source} has puzzle rows of width {width}, arch.puzzle_emb_ndim is "
+            f"{table.weights.shape[1]}: set it to {width}"
+        )
+
+
+def _keep_rows(table: PuzzleTable, weights: Weights, puzzles: str | None) -> RowsStart:
+    """Takes the rows as they are, which must be those of the same puzzles."""
+    rows, theirs = weights.puzzle_rows, weights.record.puzzles
+    if rows is None:
+        raise _no_rows(weights, "keep", remedy="zero" if weights.summary is None else "mean")
+    # Two kinds of fingerprint cannot be compared: that of names, and that of content.
+    checked = bool(theirs and puzzles) and str(theirs).startswith("names:") == str(puzzles).startswith("names:")
+    if rows.shape != table.weights.shape or (checked and theirs != puzzles):
+        raise CheckpointError(
+            f"{weights.source} has rows for {len(rows)} other puzzles than this data set's {len(table.weights)}: "
+            "use the data set it was trained on, or set puzzle_rows=mean and fine-tune"
+        )
+    table.weights.copy_(rows)
+    return RowsStart("keep", checked=checked)
+
+
+def _summary_of(weights: Weights, rows_from: str) -> RowSummary:
+    if weights.puzzle_rows is None and weights.summary is None:
+        raise _no_rows(weights, rows_from, remedy="zero")
+    summary = weights.row_summary()
+    if summary is None:
+        raise CheckpointError(f"{weights.source} has no trained puzzle rows to take the mean of: set puzzle_rows=zero")
+    return summary
+
+
+def _no_rows(weights: Weights, rows_from: str, remedy: str) -> CheckpointError:
+    return CheckpointError(
+        f"{weights.source} has no puzzle rows for puzzle_rows={rows_from}: name a checkpoint that does, or train with "
+        f"puzzle_rows={remedy}"
+    )

@@ -1,133 +1,66 @@
-"""Decides what a run starts from: its own last checkpoint, other weights, or fresh ones."""
+"""Decides whether a run can continue from a checkpoint with the settings that it has now."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import reader
-from training.checkpoint.initialise import differing_settings, initialise_network, initialise_rows
-from training.checkpoint.weights import load_weights, record_of
-from training.config import RunConfig
-from training.state import TrainState
-from utils import distributed
-
-FIXED = (
-    "arch",
-    "canvases",
-    "global_batch_size",
-    "micro_batch_size",
-    "seed",
-    "ema",
-    "ema_puzzle_rows",
-    "freeze_weights",
-    "finetune_on",
-    "train_augmentations",
-    "tasks",
-    "load_checkpoint",
-    "puzzle_rows",
-)
-"""Settings that a resumed run cannot change: they decide what the state is made of and which data follow."""
-
-NEWER: dict[str, Any] = {"canvases": None, "micro_batch_size": None}
-"""Those of them that a record may not know yet, as they were then."""
-
-FREE = (
-    "checkpoint_path",
-    "project_name",
-    "run_name",
-    "resume",
-    "log_every",
-    "tracker",
-    "device",
-    "compile",
-    "activation_checkpointing",
-    "dry_run",
-    "epochs",
-    "data_paths",
-)
-"""Settings that may change without being worth a word."""
+from training.checkpoint.record import CheckpointRecord
+from training.config import EvalConfig, RunConfig, roles_of
+from training.config.run_config import interval_length
+from utils.errors import CheckpointError
 
 
-def check_resumable(config: RunConfig, found: Path, record: dict[str, Any], identity: dict[str, Any]) -> list[str]:
-    """What has changed since a checkpoint, in words.
-
-    Raises:
-        ValueError: if the run cannot go on from it as it is set now.
-    """
-    if record.get("data") != identity["data"]:
-        raise ValueError(
-            f"{found} was trained on another data set than data_paths={config.data_paths}: "
-            "use that one, or another checkpoint_path"
-        )
-    theirs, mine = record.get("config", {}), config.model_dump(mode="json")
-    if theirs:
-        theirs = NEWER | theirs
-    changed = [
-        f"{name}={theirs[name]} there, {mine[name]} here"
-        for name in FIXED
-        if theirs.get(name, mine.get(name)) != mine.get(name)
-    ]
-    per_interval = min(theirs.get("eval_interval") or theirs.get("epochs", 0), theirs.get("epochs", 0)) or 1
-    if theirs and per_interval != config.epochs_per_interval:
-        changed.append(f"eval_interval={per_interval} there, {config.epochs_per_interval} here")
-    if changed:
-        raise ValueError(
-            f"{found} cannot be resumed with other settings ({'; '.join(changed)}): "
-            "set them as they were, or choose another checkpoint_path"
-        )
-    others = mine.keys() & theirs.keys() - {*FIXED, *FREE, "eval_interval"}
-    return [f"{name} {theirs[name]} -> {mine[name]}" for name in sorted(others) if theirs[name] != mine[name]]
-
-
-def record_before(config: RunConfig) -> dict[str, Any]:
-    """The record of the weights that `load_checkpoint` names; empty where there is none."""
-    return {} if config.load_checkpoint is None else record_of(Path(config.load_checkpoint))
-
-
-def seen_tasks(config: RunConfig) -> dict[str, str]:
-    """The tasks that the weights of `load_checkpoint` were trained on, as its record says: key -> whole or
-    demonstrations; empty without a record."""
-    return dict(record_before(config).get("task_keys", {}))
-
-
-def stages_before(config: RunConfig) -> list[dict[str, Any]]:
-    """The runs that the weights of `load_checkpoint` come from, the first one first, the last one with its steps."""
-    record = record_before(config)
-    stages = [dict(stage) for stage in record.get("stages", [])]
-    return [*stages[:-1], stages[-1] | {"step": record["step"]}] if stages else []
-
-
-def start(state: TrainState, directory: Path, identity: dict[str, Any]) -> str:
-    """Resumes from the run's own folder, else initialises from `load_checkpoint`, else leaves fresh weights.
+def check_resumable(config: RunConfig, path: Path, record: CheckpointRecord, data: list[str | None]) -> list[str]:
+    """Compares the settings of a run with those of a checkpoint in its folder.
 
     Args:
-        identity: `data` and `puzzles` fingerprints of the data sets; a resumed run must be on the same data.
+        path: of the checkpoint, for the message.
+        data: fingerprints of the data sets as they are now.
 
     Returns:
-        what was found, where, and what was done with it.
+        the settings with the role `reported` that have changed, in words.
+
+    Raises:
+        CheckpointError: if the data or a setting with the role `fixed` has changed.
     """
-    config = state.config
-    if config.resumes:
-        # Rank 0 looks and reads every byte once; the others take its word.
-        found, problems = distributed.from_main(lambda: reader.latest_whole(directory))
-        if found is not None:
-            changed = check_resumable(config, found, reader.read_record(found), identity)
-            reader.restore(state, found)
-            warnings = "".join(f"warning: {problem}\n" for problem in problems)
-            now = f"; settings changed since: {', '.join(changed)}" if changed else ""
-            return f"{warnings}resumed from {found} at step {state.step}{now}"
-    elif config.epochs and distributed.from_main(lambda: bool(reader.found(directory))):
-        raise ValueError(f"resume=never, but {directory} holds checkpoints: choose another checkpoint_path")
-    if config.load_checkpoint is None:
-        return "fresh weights: load_checkpoint names none"
-    weights = load_weights(Path(config.load_checkpoint), config.load_averaged)
-    initialise_network(state.network, weights)
-    done = initialise_rows(state, weights, config.rows_from, identity["puzzles"])
-    if state.table is not None and state.table.average is not None:
-        state.table.average.reset()
-    if state.ema is not None:
-        state.ema.reset()
-    differing = differing_settings(config, weights.record)
-    said = f"weights of {weights.source}, {done}"
-    return said + (f"; settings differ from its own ({'; '.join(differing)})" if differing else "")
+    if record.data != data:
+        raise CheckpointError(
+            f"{path} was trained on another data set than data_paths={config.data_paths}: "
+            "use that one, or another checkpoint_path"
+        )
+    if not record.config:  # nothing to compare with
+        return []
+    there, here = _comparable(record.config), _comparable(config.model_dump(mode="json"))
+    roles = roles_of(EvalConfig)  # knows the settings of pretraining too
+    fixed = [
+        f"{key}={there.get(key)} there, {here.get(key)} here"
+        for key in here | there
+        if (role := roles.get(key.split(".")[0])) and role.resume == "fixed" and there.get(key) != here.get(key)
+    ]
+    if fixed:
+        raise CheckpointError(
+            f"{path} cannot be resumed with other settings ({'; '.join(fixed)}): "
+            "set them as they were, or choose another checkpoint_path"
+        )
+    both = record.config.keys() & type(config).model_fields.keys()
+    return [
+        f"{name} {there[name]} -> {here[name]}"
+        for name, role in sorted(roles.items())
+        if role.resume == "reported" and name in both and there[name] != here[name]
+    ]
+
+
+def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by key, recorded or current, in a form in which equal ones mean the same.
+
+    A setting that is not among them, because an older program or the other script did not have it, has its default.
+    """
+    defaults = EvalConfig().model_dump(mode="json")
+    filled = defaults | dict(settings)
+    arch = defaults["arch"] | dict(filled.pop("arch") or {})
+    filled |= {f"arch.{name}": value for name, value in arch.items()}
+    # What matters is how long an interval is, so that a run of fewer epochs than an interval can be made longer.
+    filled["eval_interval"] = interval_length(filled["epochs"], filled["eval_interval"])
+    return filled

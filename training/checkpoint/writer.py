@@ -7,23 +7,25 @@ import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 
-from training.checkpoint.reader import FORMAT_VERSION, RECORD, Parts, found, read_record
+from training.checkpoint.reader import Parts, list_checkpoints, read_record
+from training.checkpoint.record import FORMAT_VERSION, RECORD, CheckpointRecord, StoredFile
 from training.state import TrainState
 from utils import collectives, distributed, files
+from utils.errors import CheckpointError
 
 
 class CheckpointWriter:
-    """Writes checkpoints of one run in the background: training waits for a copy in memory, not for the disk.
+    """Writes the checkpoints of a run in the background: training waits for a copy in memory, not for the disk.
 
-    Everything is collective; rank 0 writes.  Checkpoints that end an interval all stay, of the others the last few.
+    Every method but `wait` is collective; rank 0 writes.  Checkpoints that end an interval all stay; of the others the
+    last few do.
 
     Args:
         directory: the run's folder.
-        keep_last: how many of those that end no interval to keep.
+        keep_last: how many to keep of those that do not end an interval.
     """
 
     def __init__(self, directory: Path, keep_last: int = 2) -> None:
@@ -34,28 +36,33 @@ class CheckpointWriter:
             for leftover in [*directory.glob(".step_*.partial"), *directory.glob(".step_*.old")]:
                 shutil.rmtree(leftover)
 
-    def save(self, state: TrainState, extra: dict[str, Any], ends_interval: bool) -> Path:
-        """Copies the state and begins to write `directory/step_N`, after the one before it is on the disk.
+    def save(
+        self, state: TrainState, record: CheckpointRecord, ends_interval: bool, interval: int | None = None
+    ) -> Path:
+        """Copies the state and starts to write `directory/step_N`, as soon as the one before is on the disk.
 
         Args:
-            extra: what else to record (the resolved settings, the data set's fingerprint).
+            record: what the run says of itself (`start_record`); the writer adds the step and the files.
+            interval: how many intervals are complete, at the end of one.
 
         Raises:
             NonFiniteError: if the state stopped at a bad step; there is nothing new to save then.
-            OSError: from writing the one before this, with all earlier ones whole.
+            OSError: from writing the one before; all earlier ones are whole.
         """
         self.wait()
         state.guard.raise_if_bad()
-        parts = snapshot(state)
+        parts = snapshot_state(state)
         target = self.directory / f"step_{state.step}"
         if parts is not None:
-            record = {"format": FORMAT_VERSION, "step": state.step, "ends_interval": ends_interval, **extra}
-            self._pending = self._thread.submit(self._write, target, parts, record)
+            written = {"format": FORMAT_VERSION, "step": state.step, "ends_interval": ends_interval}
+            if interval is not None:
+                written["interval"] = interval
+            self._pending = self._thread.submit(self._write, target, parts, record.model_copy(update=written))
         return target
 
-    def _write(self, target: Path, parts: Parts, record: dict[str, Any]) -> None:
-        _write(target, parts, record)
-        _prune(self.directory, self.keep_last, target)
+    def _write(self, target: Path, parts: Parts, record: CheckpointRecord) -> None:
+        _write_checkpoint(target, parts, record)
+        _remove_old(self.directory, self.keep_last, target)
 
     def wait(self) -> None:
         """Returns when the last checkpoint is on the disk; not collective.  Raises what writing it raised."""
@@ -68,8 +75,8 @@ class CheckpointWriter:
         self._thread.shutdown()
 
 
-def snapshot(state: TrainState) -> Parts | None:
-    """A copy of the whole state in host memory, on rank 0; None elsewhere.  Collective."""
+def snapshot_state(state: TrainState) -> Parts | None:
+    """Returns a copy of the whole state in host memory on rank 0, None elsewhere.  Collective."""
     parts = state.state_dict()
     if "carry" in parts:
         parts["carry"] = {key: collectives.gather_rows_to_main(value) for key, value in parts["carry"].items()}
@@ -81,34 +88,36 @@ def snapshot(state: TrainState) -> Parts | None:
     }
 
 
-def save(state: TrainState, directory: Path, extra: dict[str, Any]) -> Path:
-    """Writes `directory/step_N` and returns when it is on the disk; collective, rank 0 writes."""
+def save_checkpoint(state: TrainState, directory: Path, record: CheckpointRecord) -> Path:
+    """Writes `directory/step_N` and returns its path when it is on the disk.  Collective; rank 0 writes."""
     writer = CheckpointWriter(directory)
-    target = writer.save(state, extra, ends_interval=True)
+    target = writer.save(state, record, ends_interval=True)
     writer.close()
     distributed.barrier()
     return target
 
 
-def _prune(directory: Path, keep_last: int, written: Path) -> None:
-    """Removes all but the last `keep_last` of the checkpoints that end no interval, up to the one just written: what
-    lies after it was passed over as damaged and must not push out what is whole."""
-    candidates = found(directory)
-    passing = []
+def _remove_old(directory: Path, keep_last: int, written: Path) -> None:
+    """Removes all but the last `keep_last` of the checkpoints that do not end an interval.
+
+    Only those up to the one just written count: later ones were passed over as damaged, and must not push out what is
+    whole.
+    """
+    candidates = list_checkpoints(directory)
+    removable = []
     for path in candidates[candidates.index(written) :]:
         try:
-            ends_interval = read_record(path).get("ends_interval", True)
-        except ValueError:
+            if not read_record(path).ends_interval:
+                removable.append(path)
+        except CheckpointError:
             continue
-        if not ends_interval:
-            passing.append(path)
-    for path in passing[keep_last:]:
+    for path in removable[keep_last:]:
         doomed = path.with_name(f".{path.name}.old")
-        os.replace(path, doomed)  # gone under its name at once, so that none is ever half there
+        os.replace(path, doomed)  # its name is gone at once, so that a half-removed checkpoint is never found
         shutil.rmtree(doomed)
 
 
-def _write(target: Path, parts: Parts, record: dict[str, Any]) -> None:
+def _write_checkpoint(target: Path, parts: Parts, record: CheckpointRecord) -> None:
     staging = target.with_name(f".{target.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -117,8 +126,9 @@ def _write(target: Path, parts: Parts, record: dict[str, Any]) -> None:
         for part, tensors in parts.items():
             path = staging / f"{part}.safetensors"
             save_file(tensors, path)
-            listed[path.name] = {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
-        (staging / RECORD).write_text(json.dumps({**record, "files": listed}, indent=1))
+            listed[path.name] = StoredFile(bytes=path.stat().st_size, sha256=files.sha256(path))
+        written = record.model_copy(update={"files": listed}).to_json()
+        (staging / RECORD).write_text(json.dumps(written, indent=1))
         files.install(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

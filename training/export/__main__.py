@@ -1,12 +1,12 @@
-"""Writes a checkpoint's weights for others:
+"""Writes the weights of a checkpoint for others:
 
     python -m training.export CHECKPOINT FILE            the published code's file, averaged weights where there are any
     python -m training.export CHECKPOINT FILE --raw      the raw weights
     python -m training.export CHECKPOINT FOLDER --format folder                    the network alone, with a model card
     python -m training.export CHECKPOINT FOLDER --format folder --push USER/NAME   and onto the Hugging Face hub
 
-CHECKPOINT is a step_N folder of ours, a run's folder, or any file that `load_checkpoint=` takes.  Such a file does not
-say what network it is of, so that FOLDER needs `--arch arch=trm arch.H_cycles=3 ..` and `--data DATA_SET` for it.
+CHECKPOINT is a step_N folder, a run's folder, or any file that `load_checkpoint=` reads.  A file does not say what
+network it is of, so FOLDER needs `--arch arch=trm arch.H_cycles=3 ..` and `--data DATA_SET` for it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import argparse
 from pathlib import Path
 
 from training.export import hub
-from training.export.folder import write_folder
+from training.export.folder import ExportDetails, write_folder
 from training.export.published_format import write_published
 from utils.cli import command
+from utils.errors import SettingError
 
 
 @command
@@ -41,21 +42,22 @@ def main() -> None:
 
 
 def _run(given: argparse.Namespace) -> str:
-    options = {key: getattr(given, key) for key in ("name", "licence", "scores", "arch", "data", "push", "private")}
     if given.format == "published":
-        if used := [key for key, value in options.items() if value]:
-            raise ValueError(f"--{used[0]} is for --format folder: add that")
+        for_folders = ("name", "licence", "scores", "arch", "data", "push", "private")
+        if used := [name for name in for_folders if getattr(given, name)]:
+            raise SettingError(f"--{used[0]} is for --format folder: add that")
         state = write_published(given.checkpoint, given.target, averaged=not given.raw)
         size = sum(value.numel() * value.element_size() for value in state.values())
         return f"{given.target}: {len(state)} tensors, {size / 1e6:,.1f} MB"
-    push, private = options.pop("push"), options.pop("private")
-    if push:
-        hub.check(push)
-    # What an upload that failed has left need not be written again.
-    write_folder(given.checkpoint, given.target, not given.raw, **options, again=bool(push))
+    if given.push:
+        hub.hub_client(given.push)  # refuses a wrong name before anything is written
+    details = ExportDetails(given.name, given.licence, given.arch, given.data, given.scores)
+    # The folder may be there already, from an upload that failed.
+    write_folder(given.checkpoint, given.target, not given.raw, details, again=bool(given.push))
     size = sum(path.stat().st_size for path in given.target.iterdir())
-    said = f"{given.target}: {', '.join(sorted(path.name for path in given.target.iterdir()))}; {size / 1e6:,.1f} MB"
-    return said + (f"\n{hub.push(given.target, push, private)}" if push else "")
+    names = ", ".join(sorted(path.name for path in given.target.iterdir()))
+    summary = f"{given.target}: {names}; {size / 1e6:,.1f} MB"
+    return summary + (f"\n{hub.push_folder(given.target, given.push, given.private)}" if given.push else "")
 
 
 if __name__ == "__main__":

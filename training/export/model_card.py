@@ -1,4 +1,4 @@
-"""The model card of an exported network: README.md with the front matter that the Hugging Face hub reads."""
+"""Writes the model card of an exported network: README.md with the front matter that the Hugging Face hub reads."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 import yaml
 
-from training.checkpoint import MODEL, ROWS, NetworkConfig, Provenance
+from training.checkpoint import MODEL, ROWS, NetworkConfig, Provenance, Stage
 
 PAPER = "arxiv:2510.04871"
 SCORE = re.compile(r"ARC/pass@(\d+)(_inputs)?|exact/(exact_accuracy|accuracy)")
 
 
-def card(name: str, config: NetworkConfig, provenance: Provenance, parameters: int, licence: str | None) -> str:
-    """The card's text.
+def model_card(name: str, config: NetworkConfig, provenance: Provenance, parameters: int, licence: str | None) -> str:
+    """Returns the text of the model card.
 
     Args:
-        name: of the network, as its title.
-        parameters: how many the network has.
+        name: the title.
+        parameters: how many parameters the network has.
         licence: an identifier that the hub knows, such as mit; None: not stated.
     """
     parts = [
@@ -42,8 +42,8 @@ def card(name: str, config: NetworkConfig, provenance: Provenance, parameters: i
 
 
 def _front_matter(name: str, config: NetworkConfig, provenance: Provenance, licence: str | None) -> str:
-    told: dict[str, Any] = {} if licence is None else {"license": licence}
-    told["tags"] = ["tiny-recursive-model", "trm", PAPER, *(["arc-agi"] if _is_arc(config) else [])]
+    front: dict[str, Any] = {} if licence is None else {"license": licence}
+    front["tags"] = ["tiny-recursive-model", "trm", PAPER, *(["arc-agi"] if _is_arc(config) else [])]
     results = [
         {
             "task": {"type": "other", "name": "puzzles"},
@@ -55,8 +55,8 @@ def _front_matter(name: str, config: NetworkConfig, provenance: Provenance, lice
         for score in provenance.scores
     ]
     if results:
-        told["model-index"] = [{"name": name, "results": results}]
-    return f"---\n{yaml.safe_dump(told, sort_keys=False, allow_unicode=True)}---"
+        front["model-index"] = [{"name": name, "results": results}]
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---"
 
 
 def _is_arc(config: NetworkConfig) -> bool:
@@ -98,8 +98,8 @@ def _use(config: NetworkConfig) -> str:
         return "It loads as `load_checkpoint=FOLDER` in the training system that wrote it."
     return """## Use
 
-In the training system that wrote it, with this folder as FOLDER; a new puzzle has no row yet, so it is learnt from its
-demonstrations first:
+In the training system that wrote it, with this folder as FOLDER. A new puzzle has no row yet, so the system first
+learns one from the demonstrations:
 
 ```python
 from evaluators.solver import Solver
@@ -114,28 +114,28 @@ for attempt in attempts[0][:2]:  # of the first test input, best first
 `eval_arc_k10.py load_checkpoint=FOLDER` for a data set."""
 
 
-def _stage(number: int, stage: Mapping[str, Any]) -> str:
-    steps = f", {stage['step']:,} steps" if stage.get("step") is not None else ""
-    lines = [f"**{number}. {stage.get('run', 'a run')}**{steps}", ""]
-    for data in stage.get("data", []):
-        counts = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in data.get("counts", {}).items())
-        sources = ", ".join(data.get("sources", [])) or "its sources are not recorded"
-        settings = _listed(data.get("settings", {}))
-        lines.append(f"* data `{data['name']}`: {sources}{f' ({settings})' if settings else ''}")
+def _stage(number: int, stage: Stage) -> str:
+    steps = f", {stage.step:,} steps" if stage.step is not None else ""
+    lines = [f"**{number}. {stage.run}**{steps}", ""]
+    for data in stage.data:
+        counts = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in data.counts.items())
+        sources = ", ".join(data.sources) or "its sources are not recorded"
+        settings = _listed(data.settings)
+        lines.append(f"* data `{data.name}`: {sources}{f' ({settings})' if settings else ''}")
         lines += [f"  * {counts}"] if counts else []
-    if stage.get("recipe"):
-        lines.append(f"* recipe: {_listed(stage['recipe'])}")
+    if stage.recipe:
+        lines.append(f"* recipe: {_listed(stage.recipe)}")
     return "\n".join(lines)
 
 
 def _seen(provenance: Provenance) -> str:
-    how = list(provenance.task_keys.values())
-    if not how:
+    seen = list(provenance.task_keys.values())
+    if not seen:
         return ""
     return (
-        f"Tasks seen whole: {how.count('whole'):,}; by their demonstrations alone: {how.count('demonstrations'):,}. "
-        "`provenance.json` has a key of each that no renaming or augmentation changes, and the training system warns "
-        "where one of them is scored."
+        f"Tasks trained on with their test outputs: {seen.count('whole'):,}; with their demonstrations alone: "
+        f"{seen.count('demonstrations'):,}. `provenance.json` has a key of each that no renaming or augmentation "
+        "changes, and the training system warns if one of them is scored."
     )
 
 
@@ -147,19 +147,19 @@ def _listed(settings: Mapping[str, Any]) -> str:
 
 
 def _values(metrics: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Titles and values of what is a score, those over test inputs of ARC (Kaggle's) and over tasks."""
-    found = []
+    """Titles and values of those metrics that are scores: over the test inputs of ARC (as on Kaggle), or over tasks."""
+    scores = []
     for key, value in metrics.items():
         match = SCORE.fullmatch(key)
         if match and isinstance(value, int | float) and math.isfinite(value):
             over = "test inputs" if match[2] else "tasks"
             title = f"pass@{match[1]} over {over}" if match[1] else match[3].replace("_", " ")
-            found.append((title, float(value)))
-    return found
+            scores.append((title, float(value)))
+    return scores
 
 
 def _score(score: Mapping[str, Any]) -> str:
-    """One evaluation as a table, and under it what it depends on."""
+    """The scores of an evaluation as a table, and under it what they depend on."""
     metrics = score["metrics"]
     inputs = metrics.get("ARC/test_inputs") or metrics.get("exact/examples")
     tasks = f" of {metrics['ARC/tasks']:,} tasks" if "ARC/tasks" in metrics else ""

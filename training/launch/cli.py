@@ -92,6 +92,8 @@ def for_hydra(overrides: Sequence[str]) -> list[str]:
         key, equals, value = override.partition("=")
         if key.lstrip("+") in GROUPS.keys() - {"experiment"}:
             override = key.lstrip("+") + equals + ("'null'" if value == "null" else value)
+        elif override.startswith("+") and key != "+experiment":
+            override = "++" + override.lstrip("+")  # Hydra's + only adds what is not there
         chosen.append(override)
     return chosen
 

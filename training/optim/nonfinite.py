@@ -1,23 +1,35 @@
-"""Keeps steps whose gradients are not finite from touching anything, without asking the device at every step."""
+"""Keeps steps whose gradients are not finite from changing anything, without asking the device at every step."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-
-from training.optim.optimizers import all_finite
 
 
 class NonFiniteError(ValueError):
     """A gradient was infinite or not a number."""
 
 
-class Guard:
+def tensor_norms(tensors: list[Tensor]) -> Tensor:
+    """Returns the Euclidean norm of each tensor, [len(tensors)], on their device.
+
+    A norm is finite only if every entry of its tensor is.
+    """
+    norms: Any = torch._foreach_norm(tensors)
+    return torch.stack(norms)
+
+
+class NonFiniteGuard:
     """Decides on the device, after each backward pass, whether the step is made.
 
     Args:
-        skips: go on after a bad step, leaving it out.  Otherwise no step is made from the first bad one on, so that all
-            is as it was before it when the host learns of it.
+        skips: leave out a bad step and continue.  Otherwise no step is made from the first bad one on, so that the
+            state is that of before when the host learns of it.
+
+    Attributes:
+        skipped: int64 [], how many steps were not made.
     """
 
     def __init__(self, device: torch.device, skips: bool) -> None:
@@ -26,20 +38,20 @@ class Guard:
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def check(self, step: int, gradients: list[Tensor]) -> Tensor:
-        """Whether step number `step` is to be made: bool [], on the device.
+    def is_finite(self, step: int, norms: Tensor) -> Tensor:
+        """Returns whether step number `step` is to be made: bool [], on the device.
 
         Args:
-            gradients: summed over ranks, so that all decide alike.
+            norms: of the gradients (`tensor_norms`), which are summed over ranks, so that all decide alike.
         """
-        finite = all_finite(gradients)
+        finite = norms.sum().isfinite()
         self.first_bad.copy_(torch.where((self.first_bad == 0) & ~finite, step, self.first_bad))
-        ok = finite if self.skips else finite & (self.first_bad == 0)
-        self.skipped += ~ok
-        return ok
+        makes = finite if self.skips else finite & (self.first_bad == 0)
+        self.skipped += ~makes
+        return makes
 
     def is_bad(self) -> bool:
-        """Whether the run has to stop.  Waits for the device."""
+        """Returns whether the run has to stop.  Waits for the device."""
         return bool(self.first_bad) and not self.skips
 
     def raise_if_bad(self) -> None:

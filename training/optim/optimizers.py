@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-
-class OptimizerConfig(BaseModel):
-    """AdamAtan2 (arXiv 2407.05872) with decoupled weight decay p *= 1 - lr * weight_decay.
-
-    `atan2_scale` is the factor a of the step a * atan2(m, sqrt(v)).  The package `adam-atan2-pytorch`, with which the
-    published ARC-AGI-2 rates were tuned, takes 1.27; the CUDA package `adam-atan2` of the original papers takes 1 and
-    so makes about 22 % shorter steps.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    lr: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(0.1, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
-    atan2_scale: float = Field(1.27, gt=0)
+from training.config import OptimizerConfig
+from utils.errors import CheckpointError
 
 
 class AdamAtan2:
-    """`adam-atan2-pytorch`'s optimizer as one function over all tensors that can decide on the device not to step.
+    """The optimizer of the package `adam-atan2-pytorch` as one function over all tensors.
 
-    Whether a gradient is finite is known on the device alone; asking for it on the host would make every step wait.
+    It can decide on the device not to step.  Only the device knows whether a gradient is finite; if the host asked for
+    it, every step would wait.
 
     Args:
         parameters: by name, those that are trained.
-        compiled: compile the update into few kernels.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, compiled: bool = False) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> None:
         assert parameters
         self.parameters, self.config = dict(parameters), config
         device = next(iter(self.parameters.values())).device
@@ -46,16 +30,19 @@ class AdamAtan2:
         self.steps = torch.zeros((), dtype=torch.float64, device=device)
         self.lr = 0.0
         self._lr = torch.zeros((), dtype=torch.float64, device=device)
-        self._update: Callable[..., None] = (
-            torch.compile(_update, fullgraph=True, dynamic=False) if compiled else _update
-        )
+        self._update: Callable[..., None] = _update
+
+    def compile(self) -> None:
+        """Compiles the update into few kernels, from the next step on."""
+        self._update = torch.compile(_update, fullgraph=True, dynamic=False)
 
     def gradients(self) -> list[Tensor]:
+        """Returns the gradients that the last backward pass has left."""
         return [p.grad for p in self.parameters.values() if p.grad is not None]
 
     @torch.no_grad()
     def step(self, lr: float, ok: Tensor) -> None:
-        """One step at rate `lr` where `ok` (bool []) holds, none at all where it does not; forgets the gradients."""
+        """Makes one step at rate `lr` where `ok` (bool []) is true, and none where it is false; drops the gradients."""
         self.lr = lr
         self._lr.fill_(lr)  # no copy from the host, no recompilation
         self.steps += ok
@@ -74,6 +61,7 @@ class AdamAtan2:
         self.zero_grad()
 
     def zero_grad(self) -> None:
+        """Drops the gradients."""
         for p in self.parameters.values():
             p.grad = None
 
@@ -87,7 +75,7 @@ class AdamAtan2:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         mine = self.state_dict()
         if missing := mine.keys() ^ state.keys():
-            raise ValueError(f"the checkpoint's optimizer does not match the network at {sorted(missing)[:3]}")
+            raise CheckpointError(f"the checkpoint's optimizer does not match the network at {sorted(missing)[:3]}")
         for name, value in mine.items():
             value.copy_(state[name])
 
@@ -102,7 +90,7 @@ def _update(
     ok: Tensor,
     settings: tuple[float, float, float, float],
 ) -> None:
-    """In place; `steps` counts this one already."""
+    """Updates all tensors in place; `steps` counts this step already."""
     beta1, beta2, weight_decay, scale = settings
     correct1 = (1 / (1 - beta1**steps)).to(torch.float32)
     correct2 = (1 / (1 - beta2**steps)).to(torch.float32)
@@ -117,15 +105,7 @@ def _update(
         p.copy_(torch.where(ok, torch.addcmul(p * keep, step, rate), p))  # rounded once, as published
 
 
-def build_optimizer(
-    parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, compiled: bool = False
-) -> AdamAtan2 | None:
-    """AdamAtan2 over the trainable ones of `parameters`; None if there are none."""
+def build_optimizer(parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> AdamAtan2 | None:
+    """Returns AdamAtan2 for those of `parameters` that are trained; None if there are none."""
     trainable = {name: p for name, p in parameters.items() if p.requires_grad}
-    return AdamAtan2(trainable, config, compiled) if trainable else None
-
-
-def all_finite(tensors: list[Tensor]) -> Tensor:
-    """Whether every entry of every tensor is finite: bool [], on their device."""
-    norms: Any = torch._foreach_norm(tensors)
-    return torch.stack(norms).sum().isfinite()
+    return AdamAtan2(trainable, config) if trainable else None

@@ -10,7 +10,7 @@ import torch
 
 
 def not_compiled_because(device: torch.device) -> str:
-    """What compilation for a device needs and this machine lacks, as a sentence; empty if it lacks nothing."""
+    """Says what compilation for a device needs and this machine does not have; empty if nothing is missing."""
     # On a CPU the step becomes C++; on a GPU Triton builds a launcher in C.  Both include Python's header.
     compilers = ("gcc", "clang", "cc") if device.type == "cuda" else ("g++",)
     if not any(shutil.which(name) for name in compilers):

@@ -1,4 +1,4 @@
-"""C++ sources compiled for this machine on first use, kept in the user's cache, loaded through ctypes."""
+"""Compiles C++ sources for this machine on first use, keeps them in the user's cache and loads them through ctypes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMPILE = ("g++", "-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fo
 
 
 def cpu_flags() -> frozenset[str]:
-    """What the processor can do, as Linux names it; empty elsewhere."""
+    """Returns the processor's instruction sets, as Linux names them; empty elsewhere."""
     path = Path("/proc/cpuinfo")
     if not path.is_file():
         return frozenset()
@@ -26,7 +26,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 def cache_folder() -> Path | None:
-    """Where compiled sources are kept: XDG_CACHE_HOME/trm-arc or ~/.cache/trm-arc; None for a user without a home."""
+    """Returns where compiled sources are kept: XDG_CACHE_HOME/trm-arc or ~/.cache/trm-arc; None without a home."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trm-arc"
     except RuntimeError:
@@ -34,12 +34,12 @@ def cache_folder() -> Path | None:
 
 
 def load(source: Path, *options: str) -> ctypes.CDLL | None:
-    """A C++ source as a library; None where there is no g++, it does not compile, or the system does not load it.
+    """Returns a C++ source as a library; None without g++, or where it does not compile or cannot be loaded.
 
-    Any number of processes may ask at once: each compiles into a file of its own and puts it in place whole.
+    Any number of processes may call this at once: each compiles into a file of its own and renames it into place.
 
     Args:
-        options: for the compiler besides `COMPILE`.
+        options: more options for the compiler, besides `COMPILE`.
     """
     compiler = shutil.which(COMPILE[0])
     if compiler is None:
@@ -63,7 +63,7 @@ def load(source: Path, *options: str) -> ctypes.CDLL | None:
 
 
 def _open(path: Path) -> ctypes.CDLL | None:
-    """The library, or None where there is none that this system loads: cut off, of another system, not executable."""
+    """Returns the library; None where there is none, or one that this system does not load (incomplete, foreign)."""
     try:
         return ctypes.CDLL(str(path)) if path.is_file() else None
     except OSError:
@@ -71,7 +71,7 @@ def _open(path: Path) -> ctypes.CDLL | None:
 
 
 def _keep(made: Path, target: Path) -> None:
-    """Puts a file into the cache; where that cannot be written, the next process compiles again."""
+    """Puts a file into the cache.  If the cache cannot be written, the next process compiles again."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}")

@@ -19,14 +19,17 @@ TILES = "amx_bf16"
 
 
 def install(device: torch.device) -> None:
-    """Attends by our own kernel on a CPU that has the instructions where there is a compiler; else changes nothing."""
-    if device.type == "cpu" and attention.installed() is None:
-        attention.use(load())
+    """Makes a CPU compute attention with our own kernel.
+
+    It needs a CPU with the instructions and a compiler; otherwise nothing changes.
+    """
+    if device.type == "cpu" and attention.installed_kernel() is None:
+        attention.install_kernel(load())
 
 
 @functools.cache
 def load(tiles: bool = True) -> NativeAttention | None:
-    """The kernel, or None where it cannot be had.
+    """Returns the kernel; None where it cannot be compiled or run.
 
     Args:
         tiles: use the tile unit where there is one.
@@ -77,7 +80,7 @@ class NativeAttention:
 
 
 SHORT = 100
-"""Sequences up to this length are padded too much for the forward kernel to be faster than PyTorch's."""
+"""Our forward kernel pads sequences.  Up to this length that costs so much that PyTorch's is faster."""
 
 
 def _packed(x: Tensor) -> Tensor:

@@ -1,0 +1,170 @@
+"""Selects the tasks of a data set: finds the test set, filters, caps, and reports duplicates."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dataset.build.duplicate_tasks import find_duplicates, inputs_key
+from dataset.build.load_tasks import LoadedTasks
+from dataset.build.settings import ArcSettings
+from dataset.build.sources import Source
+from dataset.encoding import MAX_GRID
+from dataset.hashing import task_seed
+from dataset.tasks import Pair, Task, merge_subsets
+from utils.errors import SettingError
+from utils.progress import count_of
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The tasks of a data set, and what its manifest records of how they were selected.
+
+    tasks: in the order of their identifiers.
+    test_ids: ids of the tasks whose test pairs are the test split.
+    weights: visits of each task per epoch.
+    sources: names of the sources.
+    recorded: the subsets, the test set, and the options of mixed sources.
+    counts: outputs that are not known, and test tasks that are also trained on.
+    task_keys: for each task "whole" or "demonstrations", by a key of its inputs: which of its pairs are trained on.
+    """
+
+    tasks: list[Task]
+    test_ids: set[str]
+    weights: list[float]
+    sources: list[str]
+    recorded: dict[str, Any]
+    counts: dict[str, int]
+    task_keys: dict[str, str]
+
+
+def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
+    """Selects those of the loaded tasks that the settings describe, and prints what a user should know of them.
+
+    Raises:
+        SettingError, DataError: naming the setting or the task, and the remedy.
+    """
+    subsets = settings.subsets or sorted(loaded.source_of)
+    default = "evaluation" if settings.input_file_prefix is None else None
+    test_set = _find_test_set(settings.test_set_name or default, subsets)
+    tasks = _filter_tasks(loaded.tasks, test_set, settings.max_grid_size, settings.max_tasks_per_subset)
+
+    test_ids = {task.id for task in tasks if task.subset == test_set}
+    keys = {task.id: inputs_key(task) for task in tasks}
+    counts = _report_content(tasks, test_ids, keys)
+    # A test output that is not known can be asked for, but not trained on.
+    tasks = [task if task.id in test_ids else task.known_only() for task in tasks]
+    if loaded.mixed:
+        tasks = _cap_pairs(tasks, loaded.source_of, test_ids, settings.seed)
+    return Selection(
+        tasks=tasks,
+        test_ids=test_ids,
+        weights=[loaded.source_of[task.subset].weight for task in tasks],
+        sources=loaded.names,
+        recorded={"subsets": sorted(subsets), "test_set_name": test_set} | loaded.recorded(),
+        counts=counts,
+        task_keys={keys[task.id]: "demonstrations" if task.id in test_ids else "whole" for task in tasks},
+    )
+
+
+def _find_test_set(name: str | None, subsets: Sequence[str]) -> str:
+    """Returns the name, if it is that of a subset."""
+    if name is not None and name in subsets:
+        return name
+    nearest = difflib.get_close_matches(name or "", subsets, n=1)
+    raise SettingError(
+        (f"--test-set-name {name} names none" if name else "--test-set-name is missing: it names one")
+        + f" of the subsets {', '.join(subsets)}"
+        + (f"; did you mean {nearest[0]}? " if nearest else ": name one of them, ")
+        + "Without it the solutions of the test set would be trained on"
+    )
+
+
+def _filter_tasks(loaded: list[Task], test_set: str, max_grid_size: int, max_per_subset: int) -> list[Task]:
+    """Returns the tasks to use, sorted by id.  A task that the test set has too is a test task in any case."""
+    tasks, merged = merge_subsets(sorted(loaded, key=lambda task: (task.subset != test_set, task.subset)))
+    if merged:
+        tasks_occur = count_of(len(merged), "task occurs", "tasks occur")
+        print(f"{tasks_occur} in two subsets with the same content, such as {merged[0].id}: used once")
+    if max_grid_size < MAX_GRID:
+        small = [task for task in tasks if task.max_side <= max_grid_size]
+        size = f"{max_grid_size} x {max_grid_size}"
+        print(f"{len(small)} of {len(tasks)} tasks are used: those with no grid larger than {size}")
+        tasks = small
+    if max_per_subset:
+        subsets = {task.subset for task in tasks}
+        first = {task.id for s in subsets for task in [t for t in tasks if t.subset == s][:max_per_subset]}
+        tasks = [task for task in tasks if task.id in first]
+        print(f"{count_of(len(tasks), 'task is', 'tasks are')} used: at most {max_per_subset} of each subset")
+    tested = [task for task in tasks if task.subset == test_set]
+    if not tested:
+        raise SettingError(f"no task of the test set {test_set} is left: raise --max-grid-size")
+    if without := [task.id for task in tested if not task.test]:
+        raise SettingError(
+            f"task {without[0]!r} of the test set {test_set} has no test pairs: choose another --test-set-name"
+        )
+    return tasks
+
+
+def _report_content(tasks: list[Task], test_ids: set[str], keys: dict[str, str]) -> dict[str, int]:
+    """Prints which outputs are not known and which test tasks are also trained on; returns counts for the manifest."""
+    tested = [task for task in tasks if task.id in test_ids]
+    trained = [task for task in tasks if task.id not in test_ids]
+    if unknown := sum(task.num_unknown for task in tested):
+        outputs = count_of(unknown, "test output is", "test outputs are")
+        print(f"{outputs} not known: submissions can be made, scores cannot")
+    if dropped := sum(task.num_unknown for task in trained):
+        pairs = count_of(dropped, "test pair of training tasks is", "test pairs of training tasks are")
+        print(f"{pairs} left out: their outputs are not known")
+    same = find_duplicates(trained, tested, keys)
+    if same:
+        shown = ", ".join(f"{test} = {train}" for test, train in same[:5]) + (", .." if len(same) > 5 else "")
+        verb = "is" if len(same) == 1 else "are"
+        print(
+            f"warning: {len(same)} of the {len(tested)} test tasks {verb} also trained on, under another name or "
+            f"augmentation ({shown}): scores on them mean nothing"
+        )
+    else:
+        print("no test task is trained on under another name or augmentation")
+    return {"unknown_test_outputs": unknown, "test_tasks_trained_on": len(same)}
+
+
+def _cap_pairs(tasks: list[Task], source_of: dict[str, Source], test_ids: set[str], seed: int) -> list[Task]:
+    """Returns the tasks with at most `max_pairs` of their pairs (tasks of the test set keep theirs); prints what each
+    subset contributes."""
+
+    def pairs_to_train_on(of: list[Task], subset: str) -> int:
+        mine = [task for task in of if task.subset == subset]
+        return sum(len(task.train if task.id in test_ids else task.pairs) for task in mine)
+
+    capped = [t if t.id in test_ids else draw_pairs(t, source_of[t.subset].max_pairs, seed) for t in tasks]
+    visits = sum(source_of[task.subset].weight for task in capped)
+    for subset in sorted({task.subset for task in capped}):
+        ids = {task.id for task in capped if task.subset == subset}
+        pairs, before = pairs_to_train_on(capped, subset), pairs_to_train_on(tasks, subset)
+        weight = source_of[subset].weight
+        print(
+            f"{subset}: {count_of(len(ids), 'task', 'tasks')}{' (the test set)' if ids & test_ids else ''}, "
+            f"{count_of(pairs, 'pair', 'pairs')} to train on"
+            + (f" of {before:,}" if pairs < before else "")
+            + f", weight {weight:g}: {weight * len(ids) / visits:.1%} of visits"
+        )
+    return capped
+
+
+def draw_pairs(task: Task, max_pairs: int, seed: int) -> Task:
+    """Returns the task with at most `max_pairs` of its pairs (0: all), drawn by the seed and left in their order.
+
+    Demonstrations are taken before test pairs, so that a task never ends without any.
+    """
+    if not max_pairs or len(task.pairs) <= max_pairs:
+        return task
+
+    def draw(pairs: tuple[Pair, ...], count: int, side: str) -> tuple[Pair, ...]:
+        order = sorted(range(len(pairs)), key=lambda i: (task_seed(seed, f"{side} {i} of {task.id}"), i))
+        return tuple(pairs[i] for i in sorted(order[:count]))
+
+    train = draw(task.train, max_pairs, "demonstration")
+    return replace(task, train=train, test=draw(task.test, max_pairs - len(train), "test pair"))

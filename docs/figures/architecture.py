@@ -1,0 +1,16 @@
+"""Draws the layers of the project and, below them, the data's path through them."""
+
+from __future__ import annotations
+
+from docs.figures.data_path import draw_path
+from docs.figures.imports import Layer
+from docs.figures.layers import draw_layers
+from docs.figures.style import WIDTH
+from docs.figures.svg import Drawing
+
+
+def draw(layers: dict[str, Layer]) -> str:
+    """Returns the drawing as SVG."""
+    drawing = Drawing(WIDTH)
+    bottom = draw_path(drawing, draw_layers(drawing, layers, 44) + 56)
+    return drawing.to_svg(bottom + 26, "The layers of the project and the path of the data")

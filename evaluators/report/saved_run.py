@@ -1,0 +1,60 @@
+"""Reads a finished run's evaluation from its files, for a page or a picture that another process makes later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dataset.storage import open_catalog, open_test_tasks
+from evaluators.inference.predictions import PREDICTIONS, TRACE, Predictions, Trace
+from evaluators.report.task_values import describe_tasks, describe_traces
+from evaluators.scores import SCORES, list_evaluations
+from evaluators.voting import count_votes
+from utils.errors import DataError
+from utils.metrics_log import read_metrics
+from utils.plot import select_curves
+
+
+def read_saved_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, Any]]:
+    """Returns title and content (see `render_page`) of the page of a run's latest evaluation.
+
+    Args:
+        data: its data set, if that is not where the run found it.
+
+    Raises:
+        DataError: if the folder has no evaluation, or the data set cannot be found.
+    """
+    folders = list_evaluations(run)
+    if not folders:
+        raise DataError(f"{run} has no evaluation: name the folder of a run of eval_arc_k10.py")
+    folder = folders[-1]
+    scores, conditions = _read_scores(folder)
+    data = data or Path(conditions.get("data_path") or "")
+    catalog, tasks = open_catalog(data), open_test_tasks(data)
+    chosen = conditions.get("tasks") or list(tasks)
+    parts = [run / name for name in conditions.get("pooled", [])] + [folder]
+    predictions = Predictions.joined([Predictions.load(part / PREDICTIONS) for part in parts])
+    trace = Trace.load(folder / TRACE) if (folder / TRACE).exists() else None
+    log = run / "metrics.jsonl"
+    content = {
+        "tasks": describe_tasks(
+            {name: task for name, task in tasks.items() if name in chosen},
+            count_votes(predictions, catalog, conditions.get("ranking", "votes")),
+            describe_traces(trace, catalog),
+            int(conditions.get("attempts", 10)),
+        ),
+        "scores": scores,
+        "conditions": conditions,
+        "curves": select_curves(read_metrics(log) if log.exists() else []),
+    }
+    return f"{run.name}, step {conditions.get('step', '?')}", content
+
+
+def _read_scores(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the scores of an evaluation, and the conditions that they depend on."""
+    try:
+        scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+        return scores, scores.pop("conditions", {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{folder / SCORES} cannot be read ({error}): evaluate again") from None

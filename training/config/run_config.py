@@ -1,0 +1,150 @@
+"""The settings of a training run: the sections put together, and contradictions between settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import field_validator, model_validator
+
+from training.config.sections import (
+    AverageSettings,
+    CheckpointSettings,
+    DataSettings,
+    EvaluatorSettings,
+    FreezeSettings,
+    HardwareSettings,
+    LengthSettings,
+    LogSettings,
+    NetworkSettings,
+    OptimizerConfig,
+    PuzzleRowSettings,
+    StartSettings,
+    StepSettings,
+)
+from training.prepare.compile import not_compiled_because
+from utils.errors import SettingError
+
+
+class TrainConfig(
+    # pydantic lists the fields of the last base first
+    HardwareSettings,
+    LogSettings,
+    CheckpointSettings,
+    AverageSettings,
+    FreezeSettings,
+    PuzzleRowSettings,
+    StepSettings,
+    OptimizerConfig,
+    LengthSettings,
+    NetworkSettings,
+):
+    """The settings of the train state, its steps and the loop: all but those of data, start and evaluation."""
+
+    @model_validator(mode="after")
+    def _check_intervals_divide_epochs(self) -> TrainConfig:
+        if self.epochs % self.epochs_per_interval:
+            raise SettingError(
+                f"epochs={self.epochs} is not a multiple of eval_interval={self.eval_interval}: change one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_something_learns(self) -> TrainConfig:
+        if self.ema_puzzle_rows and not self.ema:
+            raise SettingError("ema_puzzle_rows=true needs ema=true: set both or none")
+        if self.freeze_weights and not self.arch.puzzle_emb_ndim:
+            raise SettingError(
+                "freeze_weights=true and arch.puzzle_emb_ndim=0 leave nothing to train: change one of them"
+            )
+        return self
+
+    @property
+    def epochs_per_interval(self) -> int:
+        return interval_length(self.epochs, self.eval_interval)
+
+    @property
+    def num_intervals(self) -> int:
+        return self.epochs // self.epochs_per_interval
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """The settings of the optimizer, which is built from these alone."""
+        return self
+
+    def should_compile(self, device: torch.device) -> bool:
+        """Whether to compile the step: as set, else if everything that the compiler needs is installed."""
+        return self.compile if self.compile is not None else not self.not_compiled_because(device)
+
+    def not_compiled_because(self, device: torch.device) -> str:
+        """What is missing for compilation if `compile` leaves the decision to us; empty if nothing is."""
+        return "" if self.compile is not None else not_compiled_because(device)
+
+
+class RunConfig(EvaluatorSettings, StartSettings, TrainConfig, DataSettings):
+    """What pretraining and test-time fine-tuning have in common."""
+
+    @field_validator("data_paths", mode="before")
+    @classmethod
+    def _check_data_paths(cls, value: Any) -> Any:
+        if value in (None, "???"):
+            raise SettingError(
+                'data_paths is empty: name at least one data set folder, such as data_paths="[data/arc-agi-2]"'
+            )
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("canvases", mode="before")
+    @classmethod
+    def _check_canvas_sizes(cls, value: Any) -> Any:
+        pairs = isinstance(value, list) and all(isinstance(size, list | tuple) and len(size) == 2 for size in value)
+        if value not in (None, "fitted") and not (pairs and value):
+            raise SettingError(f"write fitted, null or a list of sizes such as [[11,11],[30,30]], not {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _check_canvases_have_positions(self) -> RunConfig:
+        if self.canvases is not None and self.arch.mlp_t:
+            raise SettingError(
+                f"canvases={self.canvases} and arch.mlp_t=true contradict: the weights of arch.mlp_t mix the positions "
+                "of the whole canvas; set canvases=null or arch.mlp_t=false"
+            )
+        return self
+
+    @property
+    def load_averaged(self) -> bool:
+        """Whether to load the averaged weights of `load_checkpoint`, if it has any."""
+        return True
+
+    @property
+    def rows_from(self) -> str:
+        """What the puzzle rows start from with `load_checkpoint`: keep, mean, noise or zero."""
+        return self.puzzle_rows or "keep"
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the run continues from a checkpoint in its folder, if there is one."""
+        return self.resume == "auto" and self.epochs > 0
+
+
+def interval_length(epochs: int, eval_interval: int | None) -> int:
+    """Returns how many epochs an interval has; a run that is shorter than an interval has one of its own length."""
+    return min(eval_interval or epochs, epochs) or 1
+
+
+class PretrainConfig(RunConfig):
+    """`pretrain_no_eval.py`: no evaluation, a checkpoint at the end of every interval."""
+
+    @field_validator("evaluators")
+    @classmethod
+    def _check_no_evaluators(cls, value: list[str]) -> list[str]:
+        if value:
+            raise SettingError(
+                f"pretraining does not evaluate: set evaluators=[] (not {value}) and use eval_arc_k10.py"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check_trains(self) -> PretrainConfig:
+        if self.epochs == 0:
+            raise SettingError("epochs=0 leaves nothing to train: set epochs to a multiple of eval_interval")
+        return self

@@ -1,0 +1,80 @@
+"""Writes the lines of a run's log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from dataset.sampling.joined import Batch
+from training import cost_model
+from training.buckets.data import StepBatch
+from training.checkpoint import CheckpointWriter
+from training.cost_model import Workload
+from training.metrics.throughput import Throughput, peak_memory_gb
+from training.state import TrainState
+from utils import distributed
+from utils.metrics_log import MetricsLog
+from utils.progress import Progress, print0
+
+
+class MetricsReporter:
+    """Writes a line of metrics every `log_every` steps and after the last one: `metrics.jsonl`, trackers, progress.
+
+    Args:
+        log: gets the metrics.
+        progress: shows the most important ones.
+        total_steps: the steps of the run.
+    """
+
+    def __init__(self, state: TrainState, log: MetricsLog, progress: Progress, total_steps: int) -> None:
+        self._state, self._log, self._progress, self._total_steps = state, log, progress, total_steps
+        self._throughput = Throughput()
+        # Rank 0 writes the log.
+        self._peak = cost_model.peak_flops(state.device, state.config.arch.dtype) if distributed.is_main() else None
+        cells = [Workload(bucket.canvas.cells, 1) for bucket in state.carries]
+        vocab = state.shape.vocab_size
+        self._flop = [cost_model.step_flop(state.config.arch, [example], vocab=vocab) for example in cells]
+
+    def restart(self) -> None:
+        """Measures speeds from now on."""
+        self._throughput.restart()
+
+    def timed(self, batches: Iterable[StepBatch]) -> Iterator[StepBatch]:
+        """Yields the batches and counts the time spent waiting for them."""
+        return self._throughput.timed(batches)
+
+    def end_step(self, batch: StepBatch, writer: CheckpointWriter) -> None:
+        """Counts a step and writes a line where it is due.  Collective.
+
+        Raises:
+            NonFiniteError: if the run has to stop, after the checkpoint before is on the disk.
+        """
+        state = self._state
+        micro_batches = [(0, batch)] if isinstance(batch, Batch) else [(each.bucket, each.batch) for each in batch]
+        flop = sum(self._flop[bucket] * len(examples) for bucket, examples in micro_batches)
+        self._throughput.add(state.config.global_batch_size, flop)
+        self._progress.update(1)
+        if state.step % state.config.log_every and state.step != self._total_steps:
+            return
+        metrics = state.sums.reduce()  # waits for the device
+        if state.guard.is_bad():
+            writer.wait()
+            state.guard.raise_if_bad()
+        self._write(metrics)
+        self._throughput.restart()
+
+    def _write(self, metrics: dict[str, float]) -> None:
+        state = self._state
+        speed = self._throughput.measure(self._peak)
+        memory = peak_memory_gb(state.device)
+        lr = state.optimizer.lr if state.optimizer is not None else 0.0
+        self._log.write(state.step, {**metrics, "lr": lr, **speed, "peak_memory_gb": memory})
+        words = [f"loss {metrics['lm_loss']:.3f}", f"exact {metrics['exact_accuracy']:.1%}"]
+        words.append(f"grad norm {metrics['grad_norm']:.3g}")
+        words += [f"MFU {speed['mfu']:.0%}"] if "mfu" in speed else []
+        words += [f"{memory:.1f} GB", f"{speed['data_wait_fraction']:.0%} waiting for data"]
+        self._progress.show(", ".join(words))
+        if skipped := round(metrics["skipped_steps"]):
+            print0(
+                f"warning: {skipped} step(s) up to step {state.step} had a gradient that is not finite and were "
+                "skipped (on_nonfinite=skip): lower lr if there are many"
+            )
