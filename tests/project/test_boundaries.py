@@ -55,9 +55,6 @@ LAYERS = (
 )
 """The order of the parts, from the lowest up: a part imports none of a later line.  The longest prefix counts."""
 
-DOUBLES = {"Canvas", "Part", "Run", "Source"}
-"""Class names that still stand for two things."""
-
 MAX_LINES = 350
 MAX_NAMES = 12
 """Files and folders in one folder, without `__init__.py` and `__main__.py`."""
@@ -185,7 +182,7 @@ def test_every_class_has_a_name_of_its_own() -> None:
             if isinstance(node, ast.ClassDef):
                 where.setdefault(node.name, []).append(source)
     doubles = {name: files for name, files in where.items() if len(files) > 1}
-    assert doubles.keys() <= DOUBLES, doubles
+    assert doubles == {}
 
 
 @pytest.mark.parametrize("source", TESTS)
