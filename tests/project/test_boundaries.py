@@ -55,7 +55,7 @@ LAYERS = (
 )
 """The order of the parts, from the lowest up: a part imports none of a later line.  The longest prefix counts."""
 
-DOUBLES = {"Canvas", "Part", "Run", "Source"}
+DOUBLES: set[str] = set()
 """Class names that still stand for two things."""
 
 MAX_LINES = 350
