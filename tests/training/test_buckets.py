@@ -197,6 +197,7 @@ def bucketed(data: Path, steps: int = 0, resumed: TrainState | None = None, old:
         epochs=400,
         compile=False,
         lr=1e-12,
+        micro_batch_size=2,
         canvases=[(4, 4), (5, 5), (6, 6)],
     )
     opened = open_training_data(config, [open_split(data, "train")])
@@ -216,19 +217,19 @@ def bucketed(data: Path, steps: int = 0, resumed: TrainState | None = None, old:
 
 
 def test_what_buckets_take_in_a_real_run_is_their_fraction(small_data: Path) -> None:
-    state = bucketed(small_data, 160)
+    state = bucketed(small_data, 100)
     saved = state.carries.state_dict()
     taken = saved["taken"].numpy()
-    assert taken.sum() > 160 * 8 / 6
+    assert taken.sum() > 100 * 8 / 6
     assert np.abs(taken - np.array(state.shape.fractions) * taken.sum()).max() <= 3 * 8
-    assert int(saved["advanced"].sum() + saved["created"].sum()) == 160 * 8
+    assert int(saved["advanced"].sum() + saved["created"].sum()) == 100 * 8
 
 
 @pytest.mark.parametrize("old", [False, True])
 def test_buckets_go_on_from_a_saved_state(small_data: Path, old: bool) -> None:
     """Also from the part and the names that older checkpoints have."""
-    straight = bucketed(small_data, 40)
-    resumed = bucketed(small_data, 20, resumed=bucketed(small_data, 20), old=old)
+    straight = bucketed(small_data, 30)
+    resumed = bucketed(small_data, 10, resumed=bucketed(small_data, 20), old=old)
     if old:  # what it did not know of the first steps
         wanted, found = straight.sums.reduce(), resumed.sums.reduce()
         assert wanted.pop("grad_norm") > found.pop("grad_norm") > 0
