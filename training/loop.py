@@ -15,19 +15,20 @@ from training.optim.schedule import StepPlan
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed
+from utils.cli import StoppedBySignal
 from utils.consensus import FlagConsensus, StopSignals
 from utils.metrics_log import MetricsLog
 from utils.progress import Progress
 from utils.timers import CheckpointTimer, StepTimer
 
 
-class Interrupted(Exception):
+class Interrupted(StoppedBySignal):
     """Training was asked to stop by a signal; its checkpoint is on the disk."""
 
     def __init__(self, number: int, step: int, path: Path) -> None:
-        self.signal = signal.Signals(number)
+        name = signal.Signals(number).name
         super().__init__(
-            f"stopped by {self.signal.name} after step {step}, checkpoint {path}: the same command goes on from there"
+            number, f"stopped by {name} after step {step}, checkpoint {path}: the same command goes on from there"
         )
 
 
