@@ -83,7 +83,7 @@ def main() -> None:
     if {"-h", "--help"} & set(words):
         print(f"{(__doc__ or '').strip()}\n")
     with raising_on_sigterm("error: terminated; nothing is left behind"):
-        parser_of(kind)(words)
+        parser_of(kind)(words)  # type: ignore[arg-type]  # argdantic means a list of words
 
 
 if __name__ == "__main__":

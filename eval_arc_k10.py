@@ -8,7 +8,7 @@ Trains and scores Sudoku and mazes too: evaluators=[exact].
 
 `epochs=0` evaluates the checkpoint as it is.  `time_budget=MINUTES` fine-tunes for as long as prediction and writing
 allow, and always ends in time.  Plain `python eval_arc_k10.py ...` runs the same lines on one device.
-Settings: config/cfg_eval.yaml.
+Settings: docs/settings.md.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from training.optim.schedule import StepPlan
 from training.prepare.prepare import prepare
 from training.state import TrainState
 from utils.cli import exit_with
+from utils.progress import print0
 from utils.timers import Deadline
 
 
@@ -36,17 +37,17 @@ def main(config: EvalConfig) -> None:
         evaluation.submit_inputs()  # before anything that takes long, or fails
     data = open_data(run, [evaluation.training_split()])
     plan = StepPlan.from_settings(config, data)
-    run.say(f"{plan.total_steps} steps of fine-tuning, {evaluation.num_examples} test examples to predict")
+    print0(f"{plan.total_steps} steps of fine-tuning, {evaluation.num_examples} test examples to predict")
 
     state = TrainState(config, data.shape, run.device)
     prepare(state, config.should_compile(run.device))
     if config.dry_run:
-        run.say(describe_dry_run(run, state, plan, evaluation.num_examples))
+        print0(describe_dry_run(run, state, plan, evaluation.num_examples))
         return
-    run.say(start_run(run, state))
-    run.say(plan.summary(state.step))
+    print0(start_run(run, state))
+    print0(plan.summary(state.step))
     for sentence in evaluation.describe_seen_tasks():
-        run.say(sentence)
+        print0(sentence)
     evaluation.submit_inputs()
 
     if deadline is None:
@@ -62,7 +63,7 @@ def evaluate_every_interval(
     if plan.ends_interval(state.step):
         evaluate(run, evaluation, state)
     for step in train(state, data, plan, run.metrics, run.directory, run.record):
-        run.say(f"checkpoint {run.directory / f'step_{step}'}")
+        print0(f"checkpoint {run.directory / f'step_{step}'}")
         evaluate(run, evaluation, state)
 
 
@@ -71,10 +72,10 @@ def evaluate_in_time(
 ) -> None:
     """Fine-tunes for as long as there is time, then evaluates once."""
     split = evaluation.split_time(state, deadline)
-    run.say(split.summary(deadline))
+    print0(split.summary(deadline))
     if split.training is not None:
         for step in train(state, data, plan, run.metrics, run.directory, run.record, split.training):
-            run.say(f"checkpoint {run.directory / f'step_{step}'}")
+            print0(f"checkpoint {run.directory / f'step_{step}'}")
     evaluate(run, evaluation, state, until=split.prediction)
 
 
@@ -82,9 +83,9 @@ def evaluate(run: Run, evaluation: Evaluation, state: TrainState, until: float |
     """Evaluates the state; rank 0 prints the scores, shows them on a page and logs them."""
     result = evaluation.run(state, until)
     if result is not None:
-        run.say(result.summary(evaluation_folder(run.directory, state.step)))
+        print0(result.summary(evaluation_folder(run.directory, state.step)))
         if (page := result.write_page(run.directory)) is not None:
-            run.say(f"to look at: {page}")
+            print0(f"to look at: {page}")
         run.metrics.write(state.step, result.metrics)
 
 

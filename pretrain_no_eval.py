@@ -20,25 +20,26 @@ from training.optim.schedule import StepPlan
 from training.prepare.prepare import prepare
 from training.state import TrainState
 from utils.cli import exit_with
+from utils.progress import print0
 
 
 def main(config: PretrainConfig) -> None:
     run = open_run(config)
     data = open_data(run, [open_split(path, "train") for path in config.data_paths])
     plan = StepPlan.from_settings(config, data)
-    run.say(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} interval(s)")
+    print0(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} interval(s)")
 
     state = TrainState(config, data.shape, run.device)  # all that a checkpoint stores, with fresh weights
     prepare(state, config.should_compile(run.device))  # kernel, compilation, data parallelism
     if config.dry_run:
-        run.say(describe_dry_run(run, state, plan))
+        print0(describe_dry_run(run, state, plan))
         return
-    run.say(start_run(run, state))  # resumes, or loads other weights
-    run.say(plan.summary(state.step))
+    print0(start_run(run, state))  # resumes, or loads other weights
+    print0(plan.summary(state.step))
 
     # `train` saves a checkpoint at the end of each interval, then yields.
     for step in train(state, data, plan, run.metrics, run.directory, run.record):
-        run.say(f"checkpoint {run.directory / f'step_{step}'}")
+        print0(f"checkpoint {run.directory / f'step_{step}'}")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def config_of(width: int, batch: int, compiled: bool, canvases: Any) -> Pretrain
     )
 
 
-class Run:
+class TimedRun:
     """Training on some canvases, a few steps at a time."""
 
     def __init__(self, config: PretrainConfig, data: Path, device: torch.device) -> None:
@@ -97,7 +97,7 @@ class Run:
                 computed[bucket] += 1
 
 
-def padding_left(run: Run) -> tuple[float, float]:
+def padding_left(run: TimedRun) -> tuple[float, float]:
     """Returns the fraction of cells that no example needs with its EOS frame, on the whole canvas and on the run's."""
     assert isinstance(run.data, BucketedData)
     extents, visits = measure_demand(run.data.streams.data)
@@ -108,8 +108,8 @@ def padding_left(run: Run) -> tuple[float, float]:
 
 
 def measure(data: Path, width: int, batch: int, compiled: bool, device: torch.device) -> dict[str, Any]:
-    whole = Run(config_of(width, batch, compiled, None), data, device)
-    fitted = Run(config_of(width, batch, compiled, "fitted"), data, device)
+    whole = TimedRun(config_of(width, batch, compiled, None), data, device)
+    fitted = TimedRun(config_of(width, batch, compiled, "fitted"), data, device)
     times: dict[str, list[float]] = {"whole": [], "fitted": []}
     with closing(whole.batches()) as one, closing(fitted.batches()) as several:
         whole.warm_up(one)

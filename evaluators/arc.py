@@ -21,7 +21,7 @@ from evaluators.voting import Votes, count_votes
 from utils.files import write_atomically
 from utils.metrics_log import read_metrics
 from utils.plot import select_curves
-from utils.text import count_of
+from utils.progress import count_of
 
 
 class ArcScorer:

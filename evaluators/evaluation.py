@@ -21,7 +21,7 @@ from dataset.tasks import Task
 from evaluators.arc import ArcScorer
 from evaluators.exact import ExactScorer
 from evaluators.inference.canvas_choice import CanvasFallback, suggest_sizes
-from evaluators.inference.engine import PredictionSettings
+from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.predict import measure_prediction, predict_in_rounds
 from evaluators.inference.predictions import PREDICTIONS, Predictions, PredictionSnapshot
 from evaluators.scores import evaluated_step, evaluation_folder, is_evaluated, list_evaluations, read_conditions
@@ -127,7 +127,7 @@ class Evaluation:
         self._config, self._directory, self._identity = config, directory, identity
         self._test = open_test_set(config)
         traces = self._test.scorer is not None and self._test.scorer.keeps_trace
-        self._settings = PredictionSettings.from_config(config, traces)
+        self._options = PredictionOptions.from_config(config, traces)
         self._submit_seconds = self._longest_batch = 0.0
 
     @property
@@ -175,7 +175,7 @@ class Evaluation:
 
     def split_time(self, state: TrainState, deadline: Deadline) -> TimeSplit:
         """Splits the time that is left, as rank 0 measures it on batches of prediction.  Collective."""
-        took = measure_prediction(state, self._test.split, self._settings, self._choose_canvases(state))
+        took = measure_prediction(state, self._test.split, self._options, self._choose_canvases(state))
         self._longest_batch = took.longest_batch
         split = split_time(
             deadline,
@@ -210,7 +210,7 @@ class Evaluation:
         for snapshot in predict_in_rounds(
             state,
             self._test.split,
-            self._settings,
+            self._options,
             self._choose_canvases(state),
             until=until,
             longest_batch=self._longest_batch,

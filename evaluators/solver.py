@@ -27,7 +27,7 @@ from dataset.encoding import VOCAB_SIZE
 from dataset.storage import PuzzleCatalog, Split
 from dataset.tasks import Task, parse_task
 from evaluators.inference.canvas_choice import CanvasFallback, suggest_sizes
-from evaluators.inference.engine import PredictionSettings
+from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.predict import predict_all
 from evaluators.report.task_values import describe_tasks, describe_traces
 from evaluators.voting import Candidate, Votes, count_votes
@@ -226,7 +226,7 @@ def _predict(state: TrainState, config: EvalConfig, task: Task, split: Split, ca
     canvases, fallback = state.shape.canvases, None
     if len(canvases) > 1:
         fallback = CanvasFallback.from_sizes(canvases, suggest_sizes(split, catalog, {task.id: task}))
-    snapshot = predict_all(state, split, PredictionSettings.from_config(config, trace=True), fallback)
+    snapshot = predict_all(state, split, PredictionOptions.from_config(config, trace=True), fallback)
     assert snapshot is not None, "a puzzle is solved by one process"
     votes = count_votes(snapshot.predictions, catalog, config.ranking)
     return Solution(task, votes, describe_traces(snapshot.trace, catalog))

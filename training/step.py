@@ -55,26 +55,26 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
 
     # finite?
     norms = tensor_norms(gradients + row_gradients)
-    ok = state.guard.is_finite(state.step, norms)
+    is_finite = state.guard.is_finite(state.step, norms)
     for micro_batch, result in zip(micro_batches, results, strict=True):
-        after = result.after._replace(halted=result.after.halted | ~ok)
+        after = result.after._replace(halted=result.after.halted | ~is_finite)
         state.carries.put_back(micro_batch, result.before, after)
 
     # rates, update, average
     if state.table is not None:
         identifiers = collectives.all_gather_rows(torch.cat([result.identifiers for result in results]))
         rate = config.puzzle_emb_lr * factor
-        state.table.apply_gradients(identifiers, row_gradients[0], rate, config.puzzle_emb_weight_decay, ok)
+        state.table.apply_gradients(identifiers, row_gradients[0], rate, config.puzzle_emb_weight_decay, is_finite)
     if state.optimizer is not None and network_trains:
-        state.optimizer.step(config.lr * factor, ok)
+        state.optimizer.step(config.lr * factor, is_finite)
         if state.ema is not None:
-            state.ema.update(ok)
+            state.ema.update(is_finite)
     elif state.optimizer is not None:
         state.optimizer.zero_grad()
 
     # log
     metrics = functools.reduce(torch.add, (result.metrics for result in results))
-    state.sums.add(metrics, norms[: len(gradients)], ok)
+    state.sums.add(metrics, norms[: len(gradients)], is_finite)
     state.carries.end_step(state.step)
     # --------------------------------------------------------------------------------------------------------------
 

@@ -188,3 +188,8 @@ def print0(text: str) -> None:
     if launched_rank() == 0:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
+
+
+def count_of(number: int, singular: str, plural: str) -> str:
+    """Returns the number and the form that fits it: `1 task is`, `1,200 tasks are`."""
+    return f"{number:,} {singular if number == 1 else plural}"

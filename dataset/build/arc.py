@@ -13,7 +13,7 @@ from dataset.build.distinct_augmentations import plan_augmentations
 from dataset.build.load_tasks import load_tasks
 from dataset.build.select_tasks import select_tasks
 from dataset.build.settings import ArcSettings
-from dataset.storage import AugmentedTasks, Manifest, Provenance, write_data_set
+from dataset.storage import AugmentedTasks, DataOrigin, Manifest, write_data_set
 
 
 def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Manifest:
@@ -37,7 +37,7 @@ def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Ma
         identifiers_start=settings.puzzle_identifiers_start,
         weights=selection.weights,
     )
-    provenance = Provenance(
+    origin = DataOrigin(
         sources=selection.sources,
         settings=selection.recorded | settings.recorded(),
         counts=selection.counts,
@@ -46,7 +46,7 @@ def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Ma
     return write_data_set(
         Path(settings.output_dir),
         content,
-        provenance,
+        origin,
         fmt=settings.format,
         seed=settings.seed,
         progress=progress,

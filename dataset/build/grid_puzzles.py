@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from dataset.augmentation import NUM_DIHEDRAL, dihedral
 from dataset.build import maze, sudoku
 from dataset.build.puzzle_files import GridPuzzles, find_files, join_puzzles, read_csv_rows, stack_puzzles
-from dataset.storage import Manifest, PlainExamples, Provenance, write_examples
+from dataset.storage import DataOrigin, Manifest, PlainExamples, write_examples
 from utils.errors import DataError, SettingError
 
 Progress = Callable[[int, int], None]
@@ -106,7 +106,7 @@ def build_sudoku(settings: SudokuSettings, progress: Progress) -> Manifest:
             ),
         },
         sudoku.vocab_size(sudoku.side_of(questions.shape[1])),
-        Provenance(
+        DataOrigin(
             sources=[f"sudoku:{settings.source_repo}"],
             settings=settings.recorded(),
             counts={
@@ -169,7 +169,7 @@ def build_maze(settings: MazeSettings, progress: Progress) -> Manifest:
             "test": PlainExamples(test.questions, test.answers, np.ones(len(test.questions), dtype=np.int64)),
         },
         maze.VOCAB_SIZE,
-        Provenance(
+        DataOrigin(
             sources=[f"maze:{settings.source_repo}"],
             settings=settings.recorded() | {"min_way": min_steps},
             counts={"train_puzzles": len(train.questions)},

@@ -15,7 +15,7 @@ from dataset.encoding import MAX_GRID
 from dataset.hashing import task_seed
 from dataset.tasks import Pair, Task, merge_subsets
 from utils.errors import SettingError
-from utils.text import count_of
+from utils.progress import count_of
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dataset.statistics.measure import Statistics, measure_data_set
 from utils.cli import command
-from utils.text import count_of
+from utils.progress import count_of
 
 
 def describe_spread(values: np.ndarray) -> str:

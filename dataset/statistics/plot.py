@@ -10,7 +10,7 @@ import numpy as np
 from dataset.encoding import ARC_COLOURS
 from dataset.statistics.measure import Statistics, SubsetStatistics
 from utils.errors import SettingError
-from utils.text import count_of
+from utils.progress import count_of
 
 INK, FAINT, FILL, ACCENT = "#1f2933", "#9aa5b1", "#3e7cb1", "#e07a5f"
 MOST_SUBSETS = 8

@@ -3,7 +3,7 @@
 from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.checksums import fingerprints, puzzles_digest
 from dataset.storage.compact import splits_in_memory
-from dataset.storage.content import AugmentedTasks, PlainExamples, Provenance
+from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
 from dataset.storage.reader import open_catalog, open_manifest, open_split, open_tasks, open_test_tasks
 from dataset.storage.schema import (
     BLANK,
@@ -24,11 +24,11 @@ __all__ = [
     "SPLITS",
     "AugmentedTasks",
     "CompactSplit",
+    "DataOrigin",
     "ExpandedSplit",
     "Format",
     "Manifest",
     "PlainExamples",
-    "Provenance",
     "PuzzleCatalog",
     "RestrictedSplit",
     "Split",

@@ -97,7 +97,7 @@ class PlainExamples:
 
 
 @dataclass(frozen=True)
-class Provenance:
+class DataOrigin:
     """What the manifest records about how a data set was made.
 
     sources: names of the sources, without their paths.

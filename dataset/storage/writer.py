@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dataset.storage import checksums, compact, schema
-from dataset.storage.content import AugmentedTasks, PlainExamples, Provenance
+from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
 from dataset.storage.expanded_writer import expand_compact_files
 from dataset.storage.install import install_data_set
 from dataset.storage.schema import Manifest
@@ -22,7 +22,7 @@ Format = Literal["compact", "expanded"]
 def write_data_set(
     target: Path,
     content: AugmentedTasks,
-    provenance: Provenance,
+    origin: DataOrigin,
     *,
     fmt: Format,
     seed: int,
@@ -46,9 +46,9 @@ def write_data_set(
     task_ids = [task.id for task in content.tasks]
     identity = {
         "format": fmt,
-        "sources": provenance.sources,
-        "settings": provenance.settings,
-        "task_keys": provenance.task_keys,
+        "sources": origin.sources,
+        "settings": origin.settings,
+        "task_keys": origin.task_keys,
         "puzzles": checksums.puzzles_digest(task_ids, content.augmentations, content.identifiers_start),
     }
 
@@ -60,13 +60,11 @@ def write_data_set(
         _write_compact(folder, content)
         return expand_compact_files(folder, content, seed, progress, workers) if fmt == "expanded" else {}
 
-    counts = content.counts() | provenance.counts
+    counts = content.counts() | origin.counts
     return install_data_set(target, identity, counts, _bytes_needed(content, fmt), write_files)
 
 
-def write_examples(
-    target: Path, splits: Mapping[str, PlainExamples], vocab_size: int, provenance: Provenance
-) -> Manifest:
+def write_examples(target: Path, splits: Mapping[str, PlainExamples], vocab_size: int, origin: DataOrigin) -> Manifest:
     """Writes examples that share the blank identifier, in the expanded format, and returns the manifest.
 
     Raises:
@@ -74,8 +72,8 @@ def write_examples(
     """
     identity = {
         "format": "expanded",
-        "sources": provenance.sources,
-        "settings": provenance.settings,
+        "sources": origin.sources,
+        "settings": origin.settings,
         "puzzles": checksums.puzzles_digest([schema.BLANK], [np.empty((1, 0), dtype=np.uint8)], 0),
     }
 
@@ -92,7 +90,7 @@ def write_examples(
         _write_json(folder / schema.IDENTIFIERS, [schema.BLANK])
         return {}
 
-    counts = {f"{split}_examples": len(splits[split].inputs) for split in schema.SPLITS} | provenance.counts
+    counts = {f"{split}_examples": len(splits[split].inputs) for split in schema.SPLITS} | origin.counts
     bytes_needed = sum(examples.inputs.nbytes + examples.labels.nbytes for examples in splits.values()) + 1_000_000
     return install_data_set(target, identity, counts, bytes_needed, write_files)
 

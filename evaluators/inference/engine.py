@@ -24,7 +24,7 @@ equal answers in a row."""
 
 
 @dataclass(frozen=True)
-class PredictionSettings:
+class PredictionOptions:
     """How a split is predicted.
 
     batch_size: examples per step over all ranks.
@@ -43,7 +43,7 @@ class PredictionSettings:
     trace: bool = False
 
     @classmethod
-    def from_config(cls, config: EvalConfig, trace: bool = False) -> PredictionSettings:
+    def from_config(cls, config: EvalConfig, trace: bool = False) -> PredictionOptions:
         """Returns how a run's settings ask for predictions."""
         return cls(
             batch_size=config.eval_batch_size or config.global_batch_size,
@@ -96,20 +96,20 @@ class Batching(Protocol):
         """Returns the answers that are still missing, if there are any."""
 
 
-def open_batching(state: TrainState, canvas: Canvas, settings: PredictionSettings, trace: bool = False) -> Batching:
+def open_batching(state: TrainState, canvas: Canvas, options: PredictionOptions, trace: bool = False) -> Batching:
     """Returns what predicts batches on a canvas: continuous batching if examples may exit early.
 
     Args:
         trace: keep the answers after each step; ignored if examples may exit early.
     """
     positions = state.network.positions_of(*canvas, device=state.device)
-    if settings.early_exit:
-        return ContinuousBatching(state, positions, settings)
-    return StaticBatching(state, positions, settings, trace)
+    if options.early_exit:
+        return ContinuousBatching(state, positions, options)
+    return StaticBatching(state, positions, options, trace)
 
 
-def _max_steps(state: TrainState, settings: PredictionSettings) -> int:
-    return settings.max_steps or state.config.arch.halt_max_steps
+def _max_steps(state: TrainState, options: PredictionOptions) -> int:
+    return options.max_steps or state.config.arch.halt_max_steps
 
 
 def _initial_latents(state: TrainState, slots: int, cells: int) -> Latents:
@@ -126,17 +126,17 @@ def _puzzle_rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tenso
 class StaticBatching:
     """Gives every example of a batch every step; nothing is fetched from the device before the last step."""
 
-    def __init__(self, state: TrainState, positions: Tensor, settings: PredictionSettings, trace: bool) -> None:
-        self.state, self.positions, self.settings, self.trace = state, positions, settings, trace
-        self.steps = _max_steps(state, settings)
+    def __init__(self, state: TrainState, positions: Tensor, options: PredictionOptions, trace: bool) -> None:
+        self.state, self.positions, self.options, self.trace = state, positions, options, trace
+        self.steps = _max_steps(state, options)
         self.traces: list[TraceBatch] = []
 
     def predict(self, examples: np.ndarray, batch: Batch) -> PredictionBatch:
         slots = to_slots(batch, self.state.device)
         latents = _initial_latents(self.state, *slots.inputs.shape)
-        rows = _puzzle_rows(self.state, slots.puzzle_identifiers, self.settings.use_ema)
+        rows = _puzzle_rows(self.state, slots.puzzle_identifiers, self.options.use_ema)
         every_step: list[Tensor] = []
-        last_steps: LastSteps = deque(maxlen=self.settings.vote_steps)
+        last_steps: LastSteps = deque(maxlen=self.options.vote_steps)
         for _ in range(self.steps):
             latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows, self.positions)
             last_steps.append((tokens.clone(), q_halt.clone()))
@@ -155,11 +155,11 @@ class StaticBatching:
 class ContinuousBatching:
     """Gives the slot of an example that exits to the next example, so that the batch stays full."""
 
-    def __init__(self, state: TrainState, positions: Tensor, settings: PredictionSettings) -> None:
-        self.state, self.positions, self.settings = state, positions, settings
-        self.steps = _max_steps(state, settings)
+    def __init__(self, state: TrainState, positions: Tensor, options: PredictionOptions) -> None:
+        self.state, self.positions, self.options = state, positions, options
+        self.steps = _max_steps(state, options)
         self.traces: list[TraceBatch] = []
-        self._last_steps: LastSteps = deque(maxlen=settings.vote_steps)
+        self._last_steps: LastSteps = deque(maxlen=options.vote_steps)
         self._examples = np.empty(0, dtype=np.int64)  # of each slot, -1 where it is free
 
     def predict(self, examples: np.ndarray, batch: Batch) -> PredictionBatch | None:
@@ -207,12 +207,12 @@ class ContinuousBatching:
 
     def _step(self) -> PredictionBatch:
         """Advances all slots by one step; returns the answers of the examples that exit."""
-        rows = _puzzle_rows(self.state, self._identifiers, self.settings.use_ema)
+        rows = _puzzle_rows(self.state, self._identifiers, self.options.use_ema)
         latents, tokens, q_halt, halts = self.state.predict_step(self._latents, self._inputs, rows, self.positions)
         self._latents = tuple(z.clone() for z in latents)
         self._taken += 1
         self._last_steps.append((tokens.clone(), q_halt.clone()))
-        exit_at = self.settings.early_exit
+        exit_at = self.options.early_exit
         exits = (halts if exit_at == "halt" else self._count_equal(tokens) >= exit_at).cpu().numpy()
         leaving = np.flatnonzero((self._examples >= 0) & (exits | (self._taken >= self.steps)))
         answers = _read_answers(self._last_steps, leaving, self._examples, self._taken)

@@ -15,7 +15,7 @@ from dataset.sampling.eval_batches import EvalBatches
 from dataset.sampling.prefetch import prefetch
 from dataset.storage import Split
 from evaluators.inference.canvas_choice import CanvasFallback
-from evaluators.inference.engine import PredictionSettings, open_batching
+from evaluators.inference.engine import PredictionOptions, open_batching
 from evaluators.inference.gather import PredictionCollector, order_in_rounds
 from evaluators.inference.predictions import PredictionSnapshot
 from training.state import TrainState
@@ -29,17 +29,17 @@ PORTIONS = 10
 
 
 def predict_all(
-    state: TrainState, split: Split, settings: PredictionSettings, fallback: CanvasFallback | None = None
+    state: TrainState, split: Split, options: PredictionOptions, fallback: CanvasFallback | None = None
 ) -> PredictionSnapshot | None:
     """Returns the predictions of all examples of a split on rank 0, None elsewhere.  Collective."""
-    return deque(predict_in_rounds(state, split, settings, fallback), maxlen=1)[0]
+    return deque(predict_in_rounds(state, split, options, fallback), maxlen=1)[0]
 
 
 @torch.inference_mode()
 def predict_in_rounds(
     state: TrainState,
     split: Split,
-    settings: PredictionSettings,
+    options: PredictionOptions,
     fallback: CanvasFallback | None = None,
     *,
     until: float | None = None,
@@ -58,9 +58,9 @@ def predict_in_rounds(
     """
     order, first_round = order_in_rounds(split)
     portions = [order[:first_round], *np.array_split(order[first_round:], PORTIONS)]
-    averaged = state.ema.apply() if settings.use_ema and state.ema is not None else nullcontext()
+    averaged = state.ema.apply() if options.use_ema and state.ema is not None else nullcontext()
     with averaged, Progress(len(order), "predict", unit="example") as progress:
-        predictor = _Predictor(state, split, settings, fallback or CanvasFallback((split.metadata.canvas,)), progress)
+        predictor = _Predictor(state, split, options, fallback or CanvasFallback((split.metadata.canvas,)), progress)
         timer = BatchTimer(until, longest_batch)
         for number, portion in enumerate(portions):
             is_last = number == PORTIONS
@@ -84,15 +84,15 @@ class _Predictor:
         self,
         state: TrainState,
         split: Split,
-        settings: PredictionSettings,
+        options: PredictionOptions,
         fallback: CanvasFallback,
         progress: Progress,
     ) -> None:
-        self._state, self._split, self._settings, self._fallback = state, split, settings, fallback
+        self._state, self._split, self._options, self._fallback = state, split, options, fallback
         self._progress = progress
         self._collector = PredictionCollector(split, fallback)
         self._waiting = [np.empty(0, dtype=np.int64) for _ in fallback.canvases]
-        self._stride = EvalBatches([split], settings.batch_size, world_size=distributed.world_size()).stride
+        self._stride = EvalBatches([split], options.batch_size, world_size=distributed.world_size()).stride
         self._consensus = FlagConsensus(every=1)
         self._repeated = 0
         self.is_stopped = False
@@ -103,7 +103,7 @@ class _Predictor:
         Args:
             portion: int64 [N], examples.
             is_flushed: leave no example waiting.  Otherwise only full batches are predicted.
-            traces: keep the traces, if the settings ask for them.
+            traces: keep the traces, if the options ask for them.
         """
         levels = self._fallback.first_levels(portion)
         for level in range(len(self._fallback.canvases)):
@@ -117,11 +117,11 @@ class _Predictor:
 
     def _predict_on(self, level: int, examples: np.ndarray, timer: BatchTimer, traces: bool) -> None:
         """Predicts examples on one canvas; those that it cuts off wait for the next one."""
-        canvas, settings = self._fallback.canvases[level], self._settings
+        canvas, options = self._fallback.canvases[level], self._options
         self._repeated += int((self._fallback.first_levels(examples) < level).sum())
         ranks = distributed.rank(), distributed.world_size()
-        batches = EvalBatches([self._split], settings.batch_size, *ranks, examples, canvas)
-        batching = open_batching(self._state, canvas, settings, trace=traces and settings.trace)
+        batches = EvalBatches([self._split], options.batch_size, *ranks, examples, canvas)
+        batching = open_batching(self._state, canvas, options, trace=traces and options.trace)
         left = len(examples)
         for numbers, batch in prefetch(iter(batches)):
             self._collector.add(level, batching.predict(numbers, batch))
@@ -165,14 +165,14 @@ class PredictionTime(NamedTuple):
 
 @torch.inference_mode()
 def measure_prediction(
-    state: TrainState, split: Split, settings: PredictionSettings, fallback: CanvasFallback
+    state: TrainState, split: Split, options: PredictionOptions, fallback: CanvasFallback
 ) -> PredictionTime:
     """Estimates how long a split takes, from two batches of each canvas whose answers are dropped.  Collective.
 
     The share of answers that these canvases cut off stands for all their examples.
     """
     order, first_round = order_in_rounds(split)
-    settings = PredictionSettings(settings.batch_size, use_ema=False, max_steps=settings.max_steps)
+    options = PredictionOptions(options.batch_size, use_ema=False, max_steps=options.max_steps)
     first_levels = fallback.first_levels(order)
     everything = first = compiling = longest = 0.0
     repeated = np.zeros((len(fallback.canvases), 2))  # probably on each canvas: of all examples, of the first round
@@ -180,12 +180,12 @@ def measure_prediction(
         # A canvas on which no example starts is measured, and compiled, too: examples may be repeated on it.
         fits = np.array([canvas.holds(smaller) for smaller in fallback.canvases])[first_levels]
         ranks = distributed.rank(), distributed.world_size()
-        batches = EvalBatches([split], settings.batch_size, *ranks, order[fits][: settings.batch_size], canvas)
+        batches = EvalBatches([split], options.batch_size, *ranks, order[fits][: options.batch_size], canvas)
         for examples, batch in batches:
             seconds = []
             for _ in range(2):
                 started = time.monotonic()
-                answers = open_batching(state, canvas, settings).predict(examples, batch)
+                answers = open_batching(state, canvas, options).predict(examples, batch)
                 seconds.append(time.monotonic() - started)
             starting = [(first_levels == level).sum(), (first_levels[:first_round] == level).sum()]
             counts = repeated[level] + starting

@@ -23,7 +23,7 @@ DTYPES = {
 }
 
 
-class _ArrayFile:
+class _SavedArrays:
     """A dataclass of arrays that is stored as a compressed .npz."""
 
     def save(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class _ArrayFile:
 
 
 @dataclass
-class Predictions(_ArrayFile):
+class Predictions(_SavedArrays):
     """One row per predicted test example; several if the answers after several ACT steps are kept.
 
     tokens: uint8 [N, canvas cells].  q_halt: float32 [N], halting logits.  puzzle_identifiers: int32 [N].
@@ -95,7 +95,7 @@ class Predictions(_ArrayFile):
 
 
 @dataclass
-class Trace(_ArrayFile):
+class Trace(_SavedArrays):
     """What un-augmented test inputs look like after each ACT step.
 
     tokens: uint8 [N, steps, canvas cells].  puzzle_identifiers, test_index: as of predictions.

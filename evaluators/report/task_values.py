@@ -13,7 +13,7 @@ from dataset.tasks import Task
 from evaluators.inference.predictions import Trace
 from evaluators.scores import rank_of
 from evaluators.voting import Candidate, Votes
-from utils.text import count_of
+from utils.progress import count_of
 
 SOLVED, WRONG_CELLS, WRONG_SHAPE, UNKNOWN = "solved", "wrong cells", "wrong shape", "unknown"
 

@@ -16,7 +16,7 @@ from dataset.build.distinct_augmentations import sample_augmentations
 from dataset.build.settings import ArcSettings
 from dataset.storage import (
     AugmentedTasks,
-    Provenance,
+    DataOrigin,
     open_catalog,
     open_manifest,
     open_split,
@@ -96,7 +96,7 @@ def test_splits_in_memory_are_those_of_the_disk(tmp_path: Path) -> None:
     write_data_set(
         tmp_path / "set",
         content,
-        Provenance(sources=["made"], settings={}),
+        DataOrigin(sources=["made"], settings={}),
         fmt="compact",
         seed=0,
         progress=lambda done, total: None,

@@ -20,7 +20,7 @@ from evaluators.inference.canvas_choice import (
     suggest_size,
     suggest_sizes,
 )
-from evaluators.inference.engine import PredictionBatch, PredictionSettings
+from evaluators.inference.engine import PredictionBatch, PredictionOptions
 from evaluators.inference.gather import PredictionCollector
 from evaluators.inference.predict import measure_prediction, predict_all, predict_in_rounds
 from tests.builders.grids import encode_grid
@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_predicted_again_on_the_next_canvas(small_data: Pat
     state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     stand_in = Grids(size, state.network)
     state.predict_step = stand_in  # type: ignore[assignment]
-    found = predict_all(state, split, PredictionSettings(batch_size=4, trace=True), all_small(split))
+    found = predict_all(state, split, PredictionOptions(batch_size=4, trace=True), all_small(split))
     assert found is not None and found.is_final
     assert found.repeated == repeats * split.num_examples
     assert set(stand_in.canvases) == {c.height for c in CANVASES[: repeats + 1]}
@@ -134,8 +134,8 @@ def test_what_does_not_fit_is_predicted_again_on_the_next_canvas(small_data: Pat
 def test_on_the_whole_canvas_alone_nothing_is_repeated(small_data: Path) -> None:
     """A canvas that all examples start on is predicted as one that is not chosen."""
     state, split = predicting_state(small_data), storage.open_split(small_data, "test")
-    plain = predict_all(state, split, PredictionSettings(batch_size=8))
-    chosen = predict_all(state, split, PredictionSettings(batch_size=3), CanvasFallback(CANVASES))
+    plain = predict_all(state, split, PredictionOptions(batch_size=8))
+    chosen = predict_all(state, split, PredictionOptions(batch_size=3), CanvasFallback(CANVASES))
     assert plain is not None and chosen is not None
     assert np.array_equal(plain.predictions.tokens, chosen.predictions.tokens)
     assert (plain.repeated, chosen.repeated) == (None, 0)
@@ -144,7 +144,7 @@ def test_on_the_whole_canvas_alone_nothing_is_repeated(small_data: Path) -> None
 def test_time_that_runs_out_leaves_the_best_answer_so_far(small_data: Path) -> None:
     state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     state.predict_step = Grids(5, state.network)  # type: ignore[assignment]
-    settings = PredictionSettings(batch_size=1000)
+    settings = PredictionOptions(batch_size=1000)
     (*_, found) = predict_in_rounds(state, split, settings, all_small(split), until=0.0)
     assert found is not None and len(found.predictions) > 0 and found.is_final
     shown = found.predictions.tokens.reshape(-1, 6, 6)[:, :3, :3]
@@ -186,7 +186,7 @@ def test_the_time_of_repeats_is_counted(
     stand_in = Grids(size, state.network)
     state.predict_step = predict  # type: ignore[assignment]
     monkeypatch.setattr("evaluators.inference.predict.time.monotonic", lambda: now)
-    took = measure_prediction(state, split, PredictionSettings(batch_size=4), all_small(split))
+    took = measure_prediction(state, split, PredictionOptions(batch_size=4), all_small(split))
     assert took.everything == pytest.approx(canvases_used * split.num_examples / 4)
     assert took.first_round == pytest.approx(canvases_used * 4 / 4)
     assert took.compiling == pytest.approx(2 * len(CANVASES)), "also of canvases on which no example starts"

@@ -19,7 +19,7 @@ from dataset.storage import open_catalog, open_split, open_test_tasks
 from evaluators import scores, tools
 from evaluators.evaluation import Evaluation
 from evaluators.exact import ExactScorer
-from evaluators.inference.engine import PredictionSettings
+from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.gather import order_in_rounds
 from evaluators.inference.predict import predict_all, predict_in_rounds
 from evaluators.inference.predictions import Predictions, PredictionSnapshot
@@ -68,7 +68,7 @@ def step_by_step(state: TrainState, data: Path, steps: int = STEPS) -> tuple[np.
 
 
 def predict(state: TrainState, small_data: Path, batch_size: int, **settings: Any) -> Predictions:
-    found = predict_all(state, open_split(small_data, "test"), PredictionSettings(batch_size, **settings))
+    found = predict_all(state, open_split(small_data, "test"), PredictionOptions(batch_size, **settings))
     assert found is not None
     return found.predictions
 
@@ -191,7 +191,7 @@ def test_rounds_begin_with_the_tasks_themselves(small_data: Path) -> None:
 
 def test_stopped_at_once_every_input_has_the_first_votes(state: TrainState, small_data: Path) -> None:
     split, catalog = open_split(small_data, "test"), open_catalog(small_data)
-    settings = PredictionSettings(batch_size=4)
+    settings = PredictionOptions(batch_size=4)
     (*_, stopped) = predict_in_rounds(state, split, settings, until=time.monotonic() - 1)
     assert stopped is not None and stopped.is_final and len(stopped.predictions) < split.num_examples
     rows = stopped.predictions
@@ -205,7 +205,7 @@ def test_stopped_at_once_every_input_has_the_first_votes(state: TrainState, smal
 
 def test_snapshots_grow_and_the_last_is_final(state: TrainState, small_data: Path) -> None:
     split = open_split(small_data, "test")
-    snapshots = [s for s in predict_in_rounds(state, split, PredictionSettings(batch_size=4)) if s is not None]
+    snapshots = [s for s in predict_in_rounds(state, split, PredictionOptions(batch_size=4)) if s is not None]
     sizes = [len(snapshot.predictions) for snapshot in snapshots]
     assert sizes == sorted(sizes) and sizes[0] == 4 and sizes[-1] == split.num_examples
     assert [snapshot.is_final for snapshot in snapshots] == [False] * (len(snapshots) - 1) + [True]
@@ -408,7 +408,7 @@ def test_right_answers_are_counted_where_time_cut_prediction(
     state: TrainState, small_data: Path, tmp_path: Path, batch_size: int
 ) -> None:
     split = open_split(small_data, "test")
-    (*_, found) = predict_in_rounds(state, split, PredictionSettings(batch_size), until=time.monotonic() - 1)
+    (*_, found) = predict_in_rounds(state, split, PredictionOptions(batch_size), until=time.monotonic() - 1)
     assert found is not None and found.examples is not None
     found.predictions.tokens = split.read(found.examples)[1]  # as if all were right
     result = ExactScorer(split).score(found)

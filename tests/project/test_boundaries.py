@@ -41,16 +41,17 @@ LAYERS = (
     ("dataset/storage/",),
     ("dataset/sampling/", "dataset/build/"),
     ("dataset/statistics/",),
-    ("training/config", "training/cost_model.py", "training/optim/", "training/prepare/", "training/metrics"),
-    ("training/buckets/",),
+    ("training/config", "training/cost_model.py", "training/optim/", "training/prepare/", "training/metrics/"),
+    ("training/buckets/", "training/optim/schedule.py"),
     ("training/state.py", "training/step.py"),
-    ("training/checkpoint/",),
-    ("training/loop.py",),
+    ("training/prepare/prepare.py", "training/checkpoint/"),
+    ("training/loop.py", "training/metrics/reporter.py"),
     ("training/launch/", "training/export/"),
     ("evaluators/inference/",),
     ("evaluators/",),
-    ("evaluators/report/", "evaluators/picture.py"),
-    ("evaluators/evaluation.py", "evaluators/solver.py"),
+    ("evaluators/report/",),
+    ("evaluators/arc.py", "evaluators/exact.py", "evaluators/picture.py"),
+    ("evaluators/tools.py", "evaluators/evaluation.py", "evaluators/solver.py"),
 )
 """The order of the parts, from the lowest up: a part imports none of a later line.  The longest prefix counts."""
 

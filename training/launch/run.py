@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from training.buckets.data import TrainingData, open_training_data
 from training.checkpoint import CheckpointRecord
 from training.config import RunConfig
 from training.state import TrainState
-from utils import distributed, metrics_log, progress, run_directory, trackers
+from utils import distributed, metrics_log, run_directory, trackers
 from utils.errors import SettingError
-from utils.progress import progress_callback
+from utils.progress import print0, progress_callback
 
 
 @dataclass
@@ -30,7 +30,6 @@ class Run:
         identifier stands for.
     task_keys: the tasks of the data sets by content, and whether each is trained on whole or by demonstrations alone.
     data: what each data set is made of.
-    say: prints one line on rank 0.
     metrics: the log; it writes nothing before `start_run` has opened it.
     record: what each checkpoint says of the run; `start_run` makes it.
     """
@@ -43,7 +42,6 @@ class Run:
     identity: dict[str, Any]
     task_keys: dict[str, str]
     data: list[dict[str, Any]]
-    say: Callable[[str], None] = progress.print0
     metrics: metrics_log.MetricsLog = field(default_factory=lambda: metrics_log.MetricsLog(None))
     record: CheckpointRecord = field(default_factory=CheckpointRecord)
 
@@ -80,7 +78,7 @@ def open_run(config: RunConfig) -> Run:
         data=[describe_data_set(path, each) for path, each in zip(config.data_paths, manifests, strict=True)],
     )
     why = config.not_compiled_because(device)
-    run.say(f"run {name} in {folder} on {ranks} x {device.type}" + (why and f"; {why}"))
+    print0(f"run {name} in {folder} on {ranks} x {device.type}" + (why and f"; {why}"))
     return run
 
 
@@ -117,7 +115,7 @@ def open_data(run: Run, splits: Sequence[Split]) -> TrainingData:
     """Opens what the run trains on, and says which canvases it uses."""
     data = open_training_data(run.config, splits)
     if canvases := str(data):
-        run.say(canvases)
+        print0(canvases)
     return data
 
 
@@ -150,4 +148,4 @@ def track(run: Run, step: int) -> None:
     settings = config.model_dump(mode="json", exclude={"tracker"})
     project = config.project_name or "trm"
     run.metrics.tracker = trackers.open_tracker(config.tracker, run.directory, run.name, project, settings, step)
-    run.say(f"tracked by {config.tracker.name}, {config.tracker.mode}")
+    print0(f"tracked by {config.tracker.name}, {config.tracker.mode}")
