@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from utils.errors import InputError
@@ -29,8 +28,6 @@ SECONDS_FOR_RANK_0 = 5.0
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """The environment variables that torchrun sets for every rank."""
-
-_ROOT = Path(__file__).resolve().parents[1]
 
 
 class StoppedBySignal(Exception):
@@ -59,9 +56,7 @@ def run_command(main: Callable[[], object]) -> int:
             return end.code or 0
         print_once(str(end.code))
         return 1
-    except (ValueError, OSError) as error:
-        if isinstance(error, ValueError) and not _caused_by_the_user(error):
-            raise
+    except (InputError, OSError) as error:
         print_once(f"error: {_sentence_of(error)}")
         return EXIT_BAD_INPUT
     except StoppedBySignal as stop:
@@ -138,19 +133,3 @@ def _sentence_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'the disk'}: {error.strerror}: check permissions and the free space on the disk"
     return str(error)
-
-
-def _caused_by_the_user(error: ValueError) -> bool:
-    """Returns whether the error is about the user's input.
-
-    A plain ValueError that this project raises counts too, as long as not all of them are `InputError`s.
-    """
-    if isinstance(error, InputError):
-        return True
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if frame is None:
-        return False
-    raised_in = Path(frame.tb_frame.f_code.co_filename)
-    return raised_in.is_relative_to(_ROOT) and "site-packages" not in raised_in.parts  # .venv is in the repository

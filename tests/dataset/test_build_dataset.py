@@ -21,7 +21,7 @@ from dataset.build.duplicate_tasks import find_duplicates
 from dataset.build.settings import ArcSettings
 from dataset.storage import CompactSplit, open_catalog, open_manifest, open_split, open_test_tasks, schema, writer
 from dataset.tasks import Task, load_kaggle
-from tests.builders.data_sets import Finished, run_builder
+from tests.builders.programs import Finished, run_here
 from tests.conftest import ROOT, random_task, write_kaggle
 from utils.errors import DataError, SettingError
 
@@ -46,7 +46,7 @@ def words_of(prefix: str, output: Path, *more: str) -> list[str]:
 
 
 def build(prefix: str, output: Path, *more: str) -> Finished:
-    return run_builder(*words_of(prefix, output, *more))
+    return run_here(["build_dataset.py", *words_of(prefix, output, *more)])
 
 
 @pytest.fixture(scope="module")
@@ -566,8 +566,16 @@ def test_a_hub_name_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_kinds_of_data_sets_are_words_of_the_command_line(tmp_path: Path) -> None:
-    done = run_builder("maze", "--size", "9", "--subsample-size", "4", "--output-dir", str(tmp_path / "m"))
+    done = run_here(["build_dataset.py", "maze", "--size=9", "--subsample-size=4", f"--output-dir={tmp_path / 'm'}"])
     assert done.returncode == 0, done.stderr
     assert "steps from start to goal" in done.stdout
-    done = run_builder("sudok")
+    done = run_here(["build_dataset.py", "sudok"])
     assert done.returncode == 2 and "there is no data set 'sudok'" in done.stderr
+
+
+def test_building_needs_no_torch() -> None:
+    """Its import takes longer than most data sets."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, build_dataset; sys.exit('torch' in sys.modules)"], cwd=ROOT, check=False
+    )
+    assert done.returncode == 0

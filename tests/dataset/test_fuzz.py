@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataset import storage
+from dataset.build.arc import build_arc
+from dataset.build.settings import ArcSettings
 from dataset.sampling.joined import JoinedSplits
 from dataset.storage import open_catalog, open_split, open_test_tasks, schema
 from dataset.tasks import load_kaggle
 from evaluators.inference.predictions import Predictions
-from tests.builders.data_sets import run_builder
 from tests.builders.states import state_of, trained
 from tests.conftest import SMALL, random_task, run_script, write_kaggle
 from training import checkpoint
@@ -89,11 +90,16 @@ def expanded(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("hostile")
     rng = np.random.default_rng(0)
     prefix = write_kaggle(folder, "e", [random_task("t", rng)])
-    done = run_builder(
-        *("--input-file-prefix", prefix, "--subsets", "e", "--test-set-name", "e"),
-        *("--num-aug", "2", "--max-grid-size", "5", "--format", "expanded", "--output-dir", str(folder / "set")),
+    settings = ArcSettings(
+        input_file_prefix=prefix,
+        output_dir=str(folder / "set"),
+        subsets=["e"],
+        test_set_name="e",
+        num_aug=2,
+        max_grid_size=5,
+        format="expanded",
     )
-    assert done.returncode == 0, done.stderr
+    build_arc(settings, lambda done, total: None)
     return folder / "set"
 
 
@@ -217,11 +223,15 @@ def test_hostile_task_ids_are_only_names(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     prefix = write_kaggle(tmp_path, "e", [random_task(name, rng) for name in HOSTILE])
     inside = tmp_path / "inside"
-    done = run_builder(
-        *("--input-file-prefix", prefix, "--subsets", "e", "--test-set-name", "e"),
-        *("--num-aug", "1", "--max-grid-size", "5", "--output-dir", str(inside / "set")),
+    settings = ArcSettings(
+        input_file_prefix=prefix,
+        output_dir=str(inside / "set"),
+        subsets=["e"],
+        test_set_name="e",
+        num_aug=1,
+        max_grid_size=5,
     )
-    assert done.returncode == 0, done.stderr
+    build_arc(settings, lambda done, total: None)
     done = run_script(
         *("eval_arc_k10.py", f"data_paths=[{inside / 'set'}]", "epochs=1", "puzzle_rows=zero"),
         *(f"checkpoint_path={inside / 'run'}", *SMALL),

@@ -141,7 +141,12 @@ def restore_state(state: TrainState, path: Path) -> CheckpointRecord:
     if "carry" in names:
         with safe_open(path / "carry.safetensors", framework="pt") as carry:
             parts["carry"] = {key: _local_rows(carry.get_slice(key)) for key in carry.keys()}  # noqa: SIM118
-    state.load_state_dict(parts, record.step)
+    try:
+        state.load_state_dict(parts, record.step)
+    except CheckpointError:
+        raise
+    except ValueError as error:  # models/ knows no errors of users
+        raise CheckpointError(f"{path}: {error}") from None
     return record
 
 

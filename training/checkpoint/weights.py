@@ -103,7 +103,10 @@ def _load_checkpoint(path: Path, averaged: bool) -> Weights:
     rows = table.get("weights")
     if rows is not None and averaged and "average" in table:
         average = RowAverage(rows, record.ema_rate)
-        average.load_state_dict(table)
+        try:
+            average.load_state_dict(table)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from None
         rows = average.gather(torch.arange(len(rows)))  # the average at the checkpoint's step
     return Weights(str(path), network, rows, record)
 

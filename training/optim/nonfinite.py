@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from utils.errors import SettingError
 
-class NonFiniteError(ValueError):
+
+class NonFiniteError(SettingError):
     """A gradient was infinite or not a number."""
 
 
