@@ -20,7 +20,7 @@ from dataset.sampling.joined import JoinedSplits
 from dataset.sampling.sampler import BatchSampler
 from models.arch import ArchConfig
 from tests.builders.splits import FakeSplit, examples_of
-from training.cost_model import example_cost
+from training.metrics.cost_model import example_cost
 from utils.errors import SettingError
 
 WHOLE = Canvas(6, 6)
