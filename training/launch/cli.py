@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import version
-from hydra._internal.utils import _run_hydra, get_args_parser
+import hydra
 from omegaconf import DictConfig
 
 from training.config import Config
@@ -68,21 +68,25 @@ def compose_configs(config_name: str, words: Sequence[str]) -> list[DictConfig]:
     """
     composed: list[DictConfig] = []
 
+    @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name=config_name)
     def keep(config: DictConfig) -> None:
         composed.append(config)
 
-    # What `hydra.main` does, with the words as an argument.  Hydra prints what `keep` raises in its own way, so that
-    # the script's `main` is called outside.
-    version.setbase("1.3")
-    parser = get_args_parser()
-    _run_hydra(
-        args=parser.parse_args(for_hydra(words)),
-        args_parser=parser,
-        task_function=keep,
-        config_path=CONFIG_DIR,
-        config_name=config_name,
-    )
+    # Hydra prints what `keep` raises in its own way, so that the script's `main` is called outside.
+    with _command_line(for_hydra(words)):
+        keep()
     return composed
+
+
+@contextmanager
+def _command_line(words: Sequence[str]) -> Iterator[None]:
+    """Replaces this process's command line within the block: `hydra.main` reads it there and nowhere else."""
+    before = sys.argv
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def for_hydra(overrides: Sequence[str]) -> list[str]:
