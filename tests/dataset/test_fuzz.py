@@ -28,7 +28,7 @@ from training import checkpoint
 from training.config import EvalConfig, PretrainConfig
 from training.launch.cli import GROUPS
 from training.launch.overrides import check_overrides, validate
-from utils.errors import InputError
+from utils.errors import DataError, InputError, SubmissionError
 
 MANY = 2000 if os.environ.get("TRM_LONG_TESTS", "0") == "1" else 60
 _many = settings(max_examples=MANY, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -56,11 +56,13 @@ task_like = st.fixed_dictionaries(
 
 def ends_well(read: Callable[[], Any]) -> Any:
     """The result, or None after an InputError that is a sentence.  Any other error fails the test."""
+    refusal: InputError
     try:
         return read()
-    except InputError as refusal:
-        assert len(str(refusal)) > 20, repr(refusal)
-        return None
+    except InputError as error:
+        refusal = error
+    assert len(str(refusal)) > 20, repr(refusal)
+    return None
 
 
 @many
@@ -136,7 +138,7 @@ def test_any_damage_to_a_data_set(
     else:
         content = bytearray(json.dumps(data.draw(anything)).encode())
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is damaged|does not have the size"):
+    with pytest.raises(DataError, match=r"is damaged|does not have the size"):
         storage.fingerprints(folder)
     (folder / schema.MANIFEST).unlink()
     ends_well(lambda: read_all(folder))
@@ -189,14 +191,14 @@ def test_pickled_code_in_data_does_not_run(small_data: Path, tmp_path: Path) -> 
     for name in (schema.GRIDS, schema.PAIRS, schema.AUGMENTATIONS):
         whole = (folder / name).read_bytes()
         np.save(folder / name, np.array([Canary(sung)], dtype=object), allow_pickle=True)
-        with pytest.raises(ValueError, match="is not a plain array"):
+        with pytest.raises(DataError, match="is not a plain array"):
             open_split(folder, "train")
         (folder / name).write_bytes(pickle.dumps(Canary(sung)))
-        with pytest.raises(ValueError, match="is not a plain array"):
+        with pytest.raises(DataError, match="is not a plain array"):
             open_split(folder, "train")
         (folder / name).write_bytes(whole)
     np.savez(tmp_path / "p.npz", tokens=np.array([Canary(sung)], dtype=object))
-    with pytest.raises(ValueError, match="is not a file of predictions"):
+    with pytest.raises(SubmissionError, match="is not a file of predictions"):
         Predictions.load(tmp_path / "p.npz")
     assert not sung.exists()
 
@@ -208,7 +210,7 @@ def test_set_names_lead_nowhere(expanded: Path, tmp_path: Path) -> None:
     metadata = json.loads(path.read_text())
     for name in ("../test/all", "/etc/passwd", "", ".."):
         path.write_text(json.dumps(metadata | {"sets": [name]}))
-        with pytest.raises(ValueError, match="dataset.json: sets"):
+        with pytest.raises(DataError, match="dataset.json: sets"):
             open_split(folder, "train")
 
 
