@@ -15,12 +15,14 @@ import contextlib
 import errno
 import functools
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
 from utils.errors import InputError
 
@@ -167,15 +169,27 @@ def _silence_broken_streams() -> bool:
     """
     found = False
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
+        if _is_broken(stream):
             found = True
             with contextlib.suppress(OSError):  # a stream without a file has nothing to redirect
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, stream.fileno())
                 os.close(nowhere)
     return found
+
+
+def _is_broken(stream: TextIO) -> bool:
+    """Returns whether a stream cannot be written, or is a pipe that nothing reads."""
+    try:
+        stream.flush()
+    except OSError:
+        return True
+    try:
+        poll = select.poll()  # an unbuffered stream has nothing left to flush
+        poll.register(stream.fileno(), 0)
+        return any(events & select.POLLERR for _, events in poll.poll(0))
+    except OSError:  # a stream without a file
+        return False
 
 
 def _sentence_of(error: OSError) -> str:

@@ -28,7 +28,7 @@ from training import checkpoint
 from training.config import EvalConfig, PretrainConfig
 from training.launch.cli import GROUPS
 from training.launch.overrides import check_overrides, validate
-from utils.errors import DataError, InputError, SubmissionError
+from utils.errors import CheckpointError, DataError, InputError, SubmissionError
 
 MANY = 2000 if os.environ.get("TRM_LONG_TESTS", "0") == "1" else 60
 _many = settings(max_examples=MANY, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -212,6 +212,45 @@ def test_set_names_lead_nowhere(expanded: Path, tmp_path: Path) -> None:
         path.write_text(json.dumps(metadata | {"sets": [name]}))
         with pytest.raises(DataError, match="dataset.json: sets"):
             open_split(folder, "train")
+
+
+def test_a_name_that_is_no_augmentation_is_refused_with_its_file(expanded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(expanded, folder)
+    names = json.loads((folder / schema.IDENTIFIERS).read_text())
+    (folder / schema.IDENTIFIERS).write_text(json.dumps([*names[:-1], "x|||t1|||0123456799"]))
+    with pytest.raises(DataError, match=r"identifiers\.json.*0123456799"):
+        open_catalog(folder)
+
+
+def test_augmentations_that_move_colour_0_are_refused(small_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(small_data, folder)
+    rows = np.load(folder / schema.AUGMENTATIONS)
+    rows[-1, 1:] = np.roll(np.arange(10), 1)
+    np.save(folder / schema.AUGMENTATIONS, rows)
+    for read in (lambda: open_catalog(folder), lambda: open_split(folder, "train")):
+        with pytest.raises(DataError, match=r"augmentations\.npy has colours"):
+            read()
+
+
+@pytest.mark.parametrize("number", ["1" * 5000, "[" * 100_000])
+def test_json_that_python_cannot_hold_is_refused(small_data: Path, tmp_path: Path, number: str) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(small_data, folder)
+    (folder / schema.TASKS).write_text(number)
+    with pytest.raises(DataError, match=r"tasks\.json"):
+        open_catalog(folder)
+
+
+@pytest.mark.parametrize("config", [{"arch": "trm"}, {"arch": [1]}, {"ema_rate": "fast"}])
+def test_settings_of_a_record_have_their_types(tmp_path: Path, config: dict[str, Any]) -> None:
+    folder = tmp_path / "step_3"
+    folder.mkdir()
+    record = {"format": 1, "step": 3, "files": {}, "config": config}
+    (folder / checkpoint.RECORD).write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=next(iter(config))):
+        checkpoint.read_record(folder)
 
 
 HOSTILE = ("../../escape", "/absolute", "<script>alert(1)</script>", "a" * 5000, "nul\x00byte", "%2e%2e", "-rf", "日本")
