@@ -17,6 +17,7 @@ from training.config import Config
 from training.launch.overrides import check_overrides, settings_of, validate
 from utils import distributed, trackers
 from utils.cli import StoppedBySignal, run_command
+from utils.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG_DIR = str(ROOT / "config")
@@ -65,6 +66,9 @@ def compose_configs(config_name: str, words: Sequence[str]) -> list[DictConfig]:
 
     This is one configuration; several with `--multirun`; none where an option of Hydra's own only prints something
     (`--cfg`, `--info`, `--hydra-help`).
+
+    Raises:
+        SettingError: if options of Hydra's own do not go together.
     """
     composed: list[DictConfig] = []
 
@@ -74,7 +78,11 @@ def compose_configs(config_name: str, words: Sequence[str]) -> list[DictConfig]:
 
     # Hydra prints what `keep` raises in its own way, so that the script's `main` is called outside.
     with _command_line(for_hydra(words)):
-        keep()
+        try:
+            keep()
+        except ValueError as error:  # options of Hydra's own that do not go together
+            problem = " ".join(str(error).split())
+            raise SettingError(f"Hydra refuses the options of the command line ({problem}): correct them") from None
     return composed
 
 
