@@ -254,7 +254,7 @@ def test_damage_is_found_and_the_checkpoint_before_it_used(damage: str, tmp_path
     else:
         file.write_bytes(whole[:-7])
     state = state_of()
-    said = checkpoint.start_state(state, tmp_path, {"data": ["one"], "puzzles": None})
+    said = str(checkpoint.start_state(state, tmp_path, {"data": ["one"], "puzzles": None}))
     assert said.startswith("warning: ") and str(file.parent) in said
     assert "resumed from" in said and state.step == 1
     assert_equal(state, first)
