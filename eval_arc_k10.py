@@ -79,13 +79,13 @@ def evaluate_in_time(
 
 
 def evaluate(run: Run, evaluation: Evaluation, state: TrainState, until: float | None = None) -> None:
-    """Evaluates the state; rank 0 prints the scores, shows them on a page and logs them."""
+    """Evaluates the state; rank 0 logs the scores, prints them and shows them on a page."""
     result = evaluation.run(state, until)
     if result is not None:
+        run.metrics.write(state.step, result.metrics)  # first: an evaluation is not repeated to log its scores
         print0(result.summary(evaluation_folder(run.directory, state.step)))
         if (page := result.write_page(run.directory)) is not None:
             print0(f"to look at: {page}")
-        run.metrics.write(state.step, result.metrics)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from evaluators.inference.predictions import PREDICTIONS, Predictions, Predictio
 from evaluators.report.page import REPORT, render_page
 from evaluators.report.task_values import describe_tasks, describe_traces
 from evaluators.scores import KS, SCORES, copy_baseline, pass_at_k, write_scores
-from evaluators.submission import KAGGLE_SUBMISSION, SUBMISSION, list_unanswered, write_submissions
+from evaluators.submission import KAGGLE_SUBMISSION, SUBMISSION, format_submissions, list_unanswered
 from evaluators.voting import Votes, count_votes
 from utils.files import write_atomically
 from utils.metrics_log import read_metrics
@@ -54,8 +54,8 @@ class ArcScorer:
         predictions = Predictions.joined([*earlier, snapshot.predictions])
         return ArcResult(
             tasks=self.tasks,
+            catalog=self.catalog,
             votes=count_votes(predictions, self.catalog, self.ranking),
-            traces=describe_traces(snapshot.trace, self.catalog),
             attempts=self.attempts,
             snapshot=snapshot,
             conditions=dict(conditions or {}),
@@ -69,15 +69,14 @@ class ArcScorer:
 class ArcResult:
     """The votes of an evaluation, for its submissions, its scores and its page.
 
-    traces: the grid of each un-augmented test input after each ACT step, as text.
     attempts: per test input in `submission.json`.
     checkpoints: whose votes count.  num_predictions, mean_steps: the number of their predictions, and the mean number
     of ACT steps behind one.
     """
 
     tasks: Mapping[str, Task]
+    catalog: PuzzleCatalog
     votes: Votes
-    traces: Mapping[tuple[str, int], list[str]]
     attempts: int
     snapshot: PredictionSnapshot
     conditions: dict[str, Any]
@@ -105,9 +104,16 @@ class ArcResult:
             metrics |= known | {"ARC/copy_input": copy_baseline(self.tasks)}
         return metrics
 
+    @cached_property
+    def submissions(self) -> dict[str, str]:
+        """The text of each submission by the name of its file."""
+        return format_submissions(self.votes, self.tasks, self.attempts)
+
     def write_submissions(self, folder: Path) -> None:
         """Replaces the submissions in a folder."""
-        write_submissions(self.votes, self.tasks, folder, self.attempts)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in self.submissions.items():
+            write_atomically(folder / name, text)
 
     def write(self, folder: Path) -> None:
         """Writes the submissions, then `scores.json`."""
@@ -117,17 +123,17 @@ class ArcResult:
     def write_page(self, run: Path) -> Path:
         """Replaces a run's page by that of this evaluation; returns its path.
 
-        Its curves are those of the run's log until now, and this evaluation's scores.
+        Its curves are those of the run's log, so the scores must be in the log first.
         """
-        log, step = run / "metrics.jsonl", self.conditions["step"]
-        lines = read_metrics(log) if log.exists() else []
+        log = run / "metrics.jsonl"
+        traces = describe_traces(self.snapshot.trace, self.catalog)
         content = {
-            "tasks": describe_tasks(self.tasks, self.votes, self.traces, self.attempts),
+            "tasks": describe_tasks(self.tasks, self.votes, traces, self.attempts),
             "scores": self.metrics,
             "conditions": self.conditions,
-            "curves": select_curves([*lines, {"step": step, **self.metrics}]),
+            "curves": select_curves(read_metrics(log) if log.exists() else []),
         }
-        write_atomically(run / REPORT, render_page(f"{run.name}, step {step}", content))
+        write_atomically(run / REPORT, render_page(f"{run.name}, step {self.conditions['step']}", content))
         return run / REPORT
 
     def summary(self, folder: Path) -> str:

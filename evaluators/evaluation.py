@@ -2,7 +2,7 @@
 
     train state -> PredictionSnapshot -> ArcResult or ExactResult -> submissions, scores, page
 
-A result passes on what the next stage needs: nothing is written to be read again.
+A result passes on what the next stage needs.  The predictions are on the disk before anything is made of them.
 """
 
 from __future__ import annotations
@@ -41,10 +41,6 @@ class EvaluationResult(Protocol):
     @property
     def metrics(self) -> dict[str, Any]:
         """The scores by name, as they are logged."""
-
-    @property
-    def snapshot(self) -> PredictionSnapshot:
-        """The predictions that were scored."""
 
     def write_submissions(self, folder: Path) -> None:
         """Replaces the submissions in a folder, for puzzles that are submitted."""
@@ -189,7 +185,7 @@ class Evaluation:
         return distributed.broadcast_object(split)
 
     def run(self, state: TrainState, until: float | None = None) -> EvaluationResult | None:
-        """Predicts, scores, and writes the evaluation's folder.  Collective.
+        """Predicts, saves the predictions, scores them, and writes the evaluation's folder.  Collective.
 
         With a time limit, a submission with the predictions so far is written after each round.
 
@@ -215,11 +211,13 @@ class Evaluation:
             until=until,
             longest_batch=self._longest_batch,
         ):
-            if snapshot is not None and (snapshot.is_final or until is not None):
-                result = scorer.score(snapshot, conditions, earlier)
-                result.write_submissions(self._directory)
+            if snapshot is None or not (snapshot.is_final or until is not None):
+                continue
+            if snapshot.is_final:
+                snapshot.save(folder)  # first: `evaluators.tools` can count their votes again if what follows fails
+            result = scorer.score(snapshot, conditions, earlier)
+            result.write_submissions(self._directory)
         if result is not None:
-            result.snapshot.save(folder)
             result.write(folder)
         return result
 

@@ -73,15 +73,25 @@ def check_submission(submission: Any, tasks: Mapping[str, Task], attempts: int) 
                 parse_grid(grid, f"{where}, {name}")
 
 
+def format_submission(submission: Submission) -> str:
+    """Returns a submission as the text of its file."""
+    return json.dumps(submission, separators=(",", ":"))
+
+
 def write_submission(submission: Submission, path: Path) -> None:
     """Replaces the file by the complete submission, or leaves it as it is."""
-    write_atomically(path, json.dumps(submission, separators=(",", ":")))
+    write_atomically(path, format_submission(submission))
 
 
-def write_submissions(votes: Votes, tasks: Mapping[str, Task], folder: Path, attempts: int) -> None:
-    """Replaces `submission.json` (`attempts` per test input) and `submission_kaggle.json` (2) in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+def format_submissions(votes: Votes, tasks: Mapping[str, Task], attempts: int) -> dict[str, str]:
+    """Returns the text of `submission.json` (`attempts` per test input) and of `submission_kaggle.json` (2), by name.
+
+    Raises:
+        SubmissionError, DataError: see `check_submission`.
+    """
+    texts = {}
     for name, k in ((SUBMISSION, attempts), (KAGGLE_SUBMISSION, KAGGLE_ATTEMPTS)):
         submission = build_submission(votes, tasks, k)
         check_submission(submission, tasks, k)
-        write_submission(submission, folder / name)
+        texts[name] = format_submission(submission)
+    return texts

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import eval_arc_k10
 from dataset.sampling.joined import Batch
 from dataset.storage import open_catalog, open_split, open_test_tasks
 from evaluators import scores, tools
+from evaluators.arc import ArcScorer
 from evaluators.evaluation import Evaluation
 from evaluators.exact import ExactScorer
 from evaluators.inference.engine import PredictionOptions
@@ -24,7 +27,7 @@ from evaluators.inference.gather import order_in_rounds
 from evaluators.inference.predict import predict_all, predict_in_rounds
 from evaluators.inference.predictions import Predictions, PredictionSnapshot
 from evaluators.report.saved_run import read_saved_run
-from evaluators.submission import check_submission
+from evaluators.submission import check_submission, format_submissions
 from evaluators.time_split import split_time
 from evaluators.voting import Votes, count_votes
 from models.act import ACTStep, initial_carry, refill
@@ -35,6 +38,7 @@ from tests.conftest import SMALL, run_script
 from training.config import EvalConfig
 from training.state import TrainState
 from training.step import to_slots
+from utils.metrics_log import MetricsLog, read_metrics
 from utils.timers import Deadline
 
 
@@ -351,14 +355,51 @@ def test_with_a_time_limit_every_round_is_submitted(
     )
     submitted = []
 
-    def record(votes: Votes, *_: Any) -> None:
+    def record(votes: Votes, *given: Any) -> dict[str, str]:
         submitted.append(sum(candidate.votes for candidates in votes.values() for candidate in candidates))
+        return format_submissions(votes, *given)
 
-    monkeypatch.setattr("evaluators.arc.write_submissions", record)
+    def refuse(*_: Any) -> None:
+        raise AssertionError("only the page shows traces")
+
+    monkeypatch.setattr("evaluators.arc.format_submissions", record)
+    monkeypatch.setattr("evaluators.arc.describe_traces", refuse)
     result = evaluation.run(state, until=time.monotonic() + 1000)
-    assert result is not None and len(submitted) > 3
+    rounds = len(list(predict_in_rounds(state, open_split(small_data, "test"), PredictionOptions(batch_size=8))))
+    assert result is not None and len(submitted) == rounds > 3, "each round's submissions are built once"
     assert submitted == sorted(submitted), "each round has the votes of those before"
-    assert submitted[-2:] == [submitted[-1]] * 2, "the last one is kept in the evaluation's folder too"
+    for name in ("submission.json", "submission_kaggle.json"):
+        assert (tmp_path / name).read_text() == (tmp_path / "evaluation_step_0" / name).read_text()
+
+
+def test_predictions_are_saved_before_they_are_scored(
+    state: TrainState, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no scores")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArcScorer, "score", fail)
+        with pytest.raises(RuntimeError, match="no scores"):
+            evaluation_with(small_data, tmp_path).run(state)
+    folder = tmp_path / "evaluation_step_0"
+    assert {path.name for path in folder.iterdir()} == {"predictions.npz", "trace.npz"}
+    assert len(Predictions.load(folder / "predictions.npz")) == 20
+    assert evaluation_with(small_data, tmp_path).run(state) is not None, "the evaluation is not complete"
+
+
+def test_scores_are_logged_before_the_page_is_written(
+    state: TrainState, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no page")
+
+    monkeypatch.setattr("evaluators.arc.render_page", fail)
+    with MetricsLog(tmp_path / "metrics.jsonl") as log, pytest.raises(RuntimeError, match="no page"):
+        run: Any = SimpleNamespace(directory=tmp_path, metrics=log)
+        eval_arc_k10.evaluate(run, evaluation_with(small_data, tmp_path), state)
+    (line,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert line["step"] == 0 and line["ARC/predictions"] == 20
 
 
 def test_without_an_evaluator_nothing_is_predicted(state: TrainState, small_data: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from evaluators.voting import Candidate
 from tests.builders.states import STEPS, TINY, predicting_state
 from tests.conftest import SMALL, run_script
 from training.config import EvalConfig
+from utils.metrics_log import MetricsLog
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -265,10 +266,14 @@ def test_the_page_made_from_a_result_is_the_page_made_from_its_files(small_data:
     )
     result = Evaluation(config, tmp_path, {"data": ["a"], "puzzles": "b"}).run(predicting_state(small_data))
     assert result is not None
+    with MetricsLog(tmp_path / "metrics.jsonl") as log:
+        for step in (0, 5):
+            log.write(step, result.metrics)
     assert result.write_page(tmp_path) == tmp_path / "report.html"
     title, content = read_saved_run(tmp_path)
     assert data_in((tmp_path / "report.html").read_text()) == {"title": title, **content}
     assert len(content["tasks"][0]["test"][0]["steps"]) == STEPS
+    assert [step for step, _ in content["curves"]["ARC/pass@1_inputs"]] == [0, 5], "the log's points, each once"
 
 
 @pytest.mark.slow
