@@ -10,7 +10,7 @@ from torch import nn
 from training.data import StepPlan
 from training.optim.nonfinite import NonFiniteError, NonFiniteGuard, tensor_norms
 from training.optim.optimizers import AdamAtan2, OptimizerConfig, build_optimizer
-from training.optim.schedule import StepPlan, lr_factor
+from training.optim.schedule import lr_factor
 from utils.errors import CheckpointError, SettingError
 
 YES, NO = torch.tensor(True), torch.tensor(False)
