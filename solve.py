@@ -95,7 +95,7 @@ def to_json(solution: Solution, conditions: dict[str, Any]) -> str:
         [{"grid": c.grid.tolist(), "votes": c.votes, "halt": round(c.mean_halt, 4)} for c in candidates]
         for candidates in solution.attempts
     ]
-    return json.dumps({"puzzle": solution.task.id, "attempts": tests, "conditions": conditions}) + "\n"
+    return json.dumps({"puzzle": solution.puzzle.id, "attempts": tests, "conditions": conditions}) + "\n"
 
 
 def solve_puzzle(given: argparse.Namespace) -> str:
@@ -121,13 +121,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("puzzle", type=Path, help="a JSON file with demonstrations and test inputs")
     parser.add_argument("--weights", type=Path, required=True, help="an exported network, a checkpoint or a run")
-    parser.add_argument("--out", type=Path, default=Path("answer.png"), help="the picture (answer.png)")
+    parser.add_argument("--out", type=Path, default=Path("answer.png"), help="the picture (%(default)s)")
     parser.add_argument("--task", help="which task, if the file has several")
     parser.add_argument(
-        "--augmentations", type=int, default=solver.AUGMENTATIONS, help="besides the puzzle itself (64)"
+        "--augmentations", type=int, default=solver.AUGMENTATIONS, help="besides the puzzle itself (%(default)s)"
     )
-    parser.add_argument("--steps", type=int, default=solver.STEPS, help="of fine-tuning (200)")
-    parser.add_argument("--attempts", type=int, default=3, help="in the picture (3)")
+    parser.add_argument("--steps", type=int, default=solver.STEPS, help="of fine-tuning (%(default)s)")
+    parser.add_argument("--attempts", type=int, default=3, help="in the picture (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--settings", nargs="+", default=[], help="key=value .., as of eval_arc_k10.py")
     print(solve_puzzle(parser.parse_args()))

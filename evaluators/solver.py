@@ -62,22 +62,42 @@ SETTINGS = frozenset(name for name, roles in ROLES.items() if roles.solver != "r
 class Solution:
     """What was found for one puzzle.
 
+    puzzle: the task that was solved, with the test outputs that were given.
     votes: ranked candidates per (task id, test input).
     traces: the un-augmented answer to each after each ACT step, as text (`evaluators.report.task_values`).
     """
 
-    task: Task
+    puzzle: Task
     votes: Votes
     traces: Mapping[tuple[str, int], list[str]]
 
     @property
     def attempts(self) -> list[list[Candidate]]:
         """Per test input, in order, the candidates, best first; none if no prediction showed a grid."""
-        return [self.votes.get((self.task.id, index), []) for index in range(len(self.task.test))]
+        return [self.votes.get((self.puzzle.id, index), []) for index in range(len(self.puzzle.test))]
 
     def describe(self, attempts: int) -> dict[str, Any]:
         """Returns what the report's page, and a picture, show of the puzzle."""
-        return describe_tasks({self.task.id: self.task}, self.votes, self.traces, attempts)[0]
+        return describe_tasks({self.puzzle.id: self.puzzle}, self.votes, self.traces, attempts)[0]
+
+    @property
+    def name(self) -> str:
+        """Older name of `puzzle.id`."""
+        return self.puzzle.id
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """Older name of `puzzle.to_json()`: the puzzle in Kaggle's layout."""
+        return self.puzzle.to_json()
+
+    @property
+    def steps(self) -> Mapping[tuple[str, int], list[str]]:
+        """Older name of `traces`."""
+        return self.traces
+
+    def described(self, attempts: int) -> dict[str, Any]:
+        """Older name of `describe`."""
+        return self.describe(attempts)
 
 
 class Solver:
@@ -143,13 +163,27 @@ class Solver:
         Raises:
             DataError: naming what is wrong with the task, or that it is larger than the network's canvas.
         """
-        parsed = parse_task("puzzle", "own", dict(task), "puzzle")
-        return self.solve(parsed, augmentations=augmentations, finetune_steps=finetune_steps, seed=seed).attempts
+        return self.solve(task, augmentations=augmentations, finetune_steps=finetune_steps, seed=seed).attempts
 
     def solve(
-        self, task: Task, *, augmentations: int = AUGMENTATIONS, finetune_steps: int = STEPS, seed: int = 0
+        self,
+        task: Task | Mapping[str, Any],
+        *,
+        name: str = "puzzle",
+        augmentations: int = AUGMENTATIONS,
+        finetune_steps: int = STEPS,
+        seed: int = 0,
     ) -> Solution:
-        """Returns the attempts at a task, and all that there is to show of them.  The arguments are `predict`'s."""
+        """Returns the attempts at a task, and all that there is to show of them.
+
+        The other arguments, and what is raised, are `predict`'s.
+
+        Args:
+            task: a `Task`, or a dictionary as `predict` takes it.
+            name: the id of a task that is given as a dictionary, which has none.
+        """
+        if not isinstance(task, Task):
+            task = parse_task(name, "own", dict(task), name)
         unsolved = replace(task, test=tuple((grid, None) for grid, _ in task.test))
         if unsolved.max_side > self._side:
             raise DataError(

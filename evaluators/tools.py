@@ -212,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run_tool(given: argparse.Namespace) -> str:
-    """Runs a command; returns what it has to say."""
+    """Runs a command; returns what to print."""
     if given.command == "recount":
         return recount(given.data, given.predictions, given.out, given.attempts, given.ranking, given.steps)
     if given.command == "compare":

@@ -83,7 +83,7 @@ class Batching(Protocol):
     """Predicts batches of one canvas."""
 
     traces: list[TraceBatch]
-    """The traces of all batches until now; always empty unless they are asked for."""
+    """The traces of all batches until now; always empty unless the options ask for them."""
 
     def predict(self, examples: np.ndarray, batch: Batch) -> PredictionBatch | None:
         """Returns the answers that are now known, of this batch or of earlier ones; None if there are none yet.
@@ -96,16 +96,12 @@ class Batching(Protocol):
         """Returns the answers that are still missing, if there are any."""
 
 
-def open_batching(state: TrainState, canvas: Canvas, options: PredictionOptions, trace: bool = False) -> Batching:
-    """Returns what predicts batches on a canvas: continuous batching if examples may exit early.
-
-    Args:
-        trace: keep the answers after each step; ignored if examples may exit early.
-    """
+def open_batching(state: TrainState, canvas: Canvas, options: PredictionOptions) -> Batching:
+    """Returns what predicts batches on a canvas: continuous batching if examples may exit early."""
     positions = state.network.positions_of(*canvas, device=state.device)
     if options.early_exit:
         return ContinuousBatching(state, positions, options)
-    return StaticBatching(state, positions, options, trace)
+    return StaticBatching(state, positions, options)
 
 
 def _max_steps(state: TrainState, options: PredictionOptions) -> int:
@@ -126,8 +122,8 @@ def _puzzle_rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tenso
 class StaticBatching:
     """Gives every example of a batch every step; nothing is fetched from the device before the last step."""
 
-    def __init__(self, state: TrainState, positions: Tensor, options: PredictionOptions, trace: bool) -> None:
-        self.state, self.positions, self.options, self.trace = state, positions, options, trace
+    def __init__(self, state: TrainState, positions: Tensor, options: PredictionOptions) -> None:
+        self.state, self.positions, self.options = state, positions, options
         self.steps = _max_steps(state, options)
         self.traces: list[TraceBatch] = []
 
@@ -140,10 +136,10 @@ class StaticBatching:
         for _ in range(self.steps):
             latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows, self.positions)
             last_steps.append((tokens.clone(), q_halt.clone()))
-            if self.trace:
+            if self.options.trace:
                 every_step.append(last_steps[-1][0])
         is_used = examples >= 0
-        if self.trace:
+        if self.options.trace:
             self.traces.append(TraceBatch(examples[is_used], torch.stack(every_step, 1).cpu().numpy()[is_used]))
         taken = np.full(len(examples), self.steps, dtype=np.int32)
         return _read_answers(last_steps, np.flatnonzero(is_used), examples, taken)

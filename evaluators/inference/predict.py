@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -105,23 +106,30 @@ class _Predictor:
             is_flushed: leave no example waiting.  Otherwise only full batches are predicted.
             traces: keep the traces, if the options ask for them.
         """
+        options = self._options if traces else replace(self._options, trace=False)
         levels = self._fallback.first_levels(portion)
         for level in range(len(self._fallback.canvases)):
             waiting = np.concatenate((self._waiting[level], portion[levels == level]))
             count = len(waiting) if is_flushed else len(waiting) // self._stride * self._stride
             self._waiting[level] = waiting[count:]
             if count:
-                self._predict_on(level, waiting[:count], timer, traces)
+                self._predict_on(level, waiting[:count], timer, options)
             if self.is_stopped:
                 break
 
-    def _predict_on(self, level: int, examples: np.ndarray, timer: BatchTimer, traces: bool) -> None:
+    def _predict_on(self, level: int, examples: np.ndarray, timer: BatchTimer, options: PredictionOptions) -> None:
         """Predicts examples on one canvas; those that it cuts off wait for the next one."""
-        canvas, options = self._fallback.canvases[level], self._options
+        canvas = self._fallback.canvases[level]
         self._repeated += int((self._fallback.first_levels(examples) < level).sum())
-        ranks = distributed.rank(), distributed.world_size()
-        batches = EvalBatches([self._split], options.batch_size, *ranks, examples, canvas)
-        batching = open_batching(self._state, canvas, options, trace=traces and options.trace)
+        batches = EvalBatches(
+            [self._split],
+            options.batch_size,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            examples=examples,
+            canvas=canvas,
+        )
+        batching = open_batching(self._state, canvas, options)
         left = len(examples)
         for numbers, batch in prefetch(iter(batches)):
             self._collector.add(level, batching.predict(numbers, batch))
@@ -169,7 +177,7 @@ def measure_prediction(
 ) -> PredictionTime:
     """Estimates how long a split takes, from two batches of each canvas whose answers are dropped.  Collective.
 
-    The share of answers that these canvases cut off stands for all their examples.
+    The fraction of a canvas's answers that are cut off here stands for all examples on that canvas.
     """
     order, first_round = order_in_rounds(split)
     options = PredictionOptions(options.batch_size, use_ema=False, max_steps=options.max_steps)
@@ -179,8 +187,14 @@ def measure_prediction(
     for level, canvas in enumerate(fallback.canvases):
         # A canvas on which no example starts is measured, and compiled, too: examples may be repeated on it.
         fits = np.array([canvas.holds(smaller) for smaller in fallback.canvases])[first_levels]
-        ranks = distributed.rank(), distributed.world_size()
-        batches = EvalBatches([split], options.batch_size, *ranks, order[fits][: options.batch_size], canvas)
+        batches = EvalBatches(
+            [split],
+            options.batch_size,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            examples=order[fits][: options.batch_size],
+            canvas=canvas,
+        )
         for examples, batch in batches:
             seconds = []
             for _ in range(2):

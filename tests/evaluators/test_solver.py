@@ -106,6 +106,18 @@ def test_what_is_shown_of_a_puzzle(small_run: Path) -> None:
     assert len(known["steps"]) == 3  # halt_max_steps
 
 
+def test_older_names_of_a_solution_and_its_arguments(small_run: Path) -> None:
+    solver, task = Solver.load(small_run, **RATE), copying()
+    found = solver.solve(task, name="mine", **QUICK)
+    assert (found.name, found.puzzle.id) == ("mine", "mine")
+    assert found.task == task
+    assert found.steps == found.traces and set(found.steps) == set(found.votes) == {("mine", 0), ("mine", 1)}
+    assert found.described(2) == found.describe(attempts=2)
+    again = solver.solve(parse_task("other", "own", task, "other"), **QUICK)
+    assert again.name == "other" and plain(again.attempts) == plain(found.attempts)
+    assert solver.solve(task, augmentations=0, finetune_steps=0).name == "puzzle"
+
+
 def test_what_cannot_be_solved_is_refused_in_a_sentence(small_run: Path) -> None:
     solver = Solver.load(small_run)
     large = copying(side=7)
