@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from evaluators.evaluation import Evaluation
 from evaluators.scores import evaluation_folder
-from training.buckets.data import TrainingData
 from training.config import EvalConfig
+from training.data import StepPlan, TrainingData
 from training.launch.cli import run_script
 from training.launch.dry_run import describe_dry_run
 from training.launch.run import Run, open_data, open_run, start_run
 from training.loop import train
-from training.optim.schedule import StepPlan
 from training.prepare.prepare import prepare
 from training.state import TrainState
 from utils.cli import exit_with

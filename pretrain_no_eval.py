@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from dataset.storage import open_split
 from training.config import PretrainConfig
+from training.data import StepPlan
 from training.launch.cli import run_script
 from training.launch.dry_run import describe_dry_run
 from training.launch.run import open_data, open_run, start_run
 from training.loop import train
-from training.optim.schedule import StepPlan
 from training.prepare.prepare import prepare
 from training.state import TrainState
 from utils.cli import exit_with

@@ -56,7 +56,7 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
         raise SettingError(f"{wrong[0]!r} is not a setting: write it as key=value, such as lr=1e-4")
     try:
         return {key: yaml.safe_load(value) for key, value in (item.split("=", 1) for item in given)}
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # a ValueError: a date that does not exist
         raise SettingError(
             f"--settings {' '.join(given)} cannot be read: quote lists, as in 'canvases=[[11,11]]'"
         ) from None

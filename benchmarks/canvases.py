@@ -27,10 +27,12 @@ from dataset.canvas import Canvas, assign_canvases
 from dataset.sampling.bucket_streams import measure_demand
 from dataset.storage import open_split
 from models.arch import ArchConfig
-from training.buckets.data import BucketedData, StepBatch, open_training_data
 from training.config import PretrainConfig
-from training.cost_model import example_cost
+from training.data import open_training_data
+from training.metrics.cost_model import example_cost
 from training.prepare.prepare import prepare
+from training.slots.bucketed_data import BucketedData
+from training.slots.micro_batches import StepBatch
 from training.state import TrainState
 from training.step import train_step
 

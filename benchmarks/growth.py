@@ -1,4 +1,4 @@
-"""Measures how time and memory of a step grow with canvas, batch, puzzles and ranks, beside `training.cost_model`.
+"""Measures how time and memory of a step grow with canvas, batch, puzzles and ranks, beside the cost model.
 
     python -m benchmarks.growth RESULT.json [--plot docs/figures/growth.png]   # measures, or draws again (--only-plot)
 
@@ -24,8 +24,8 @@ import torch
 from benchmarks.sections.steps import SMALL, Size, arch_of, batch_of, ours, state_of
 from benchmarks.timing import best
 from models.puzzle_table import PuzzleTable
-from training import cost_model
-from training.cost_model import Machine, Workload
+from training.metrics import cost_model
+from training.metrics.cost_model import Machine, Workload
 from training.step import train_step
 from utils import distributed
 

@@ -38,20 +38,14 @@ def dihedral(grid: np.ndarray, transform: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """`dihedral` in 0..7; `colours[c]` is the colour that c becomes.  Colour 0 stays 0.
-
-    Raises:
-        ValueError: if the transform or the permutation does not exist.
-    """
+    """`dihedral` in 0..7; `colours[c]` is the colour that c becomes.  Colour 0 stays 0."""
 
     dihedral: int = 0
     colours: tuple[int, ...] = tuple(range(NUM_COLOURS))
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dihedral < NUM_DIHEDRAL:
-            raise ValueError(f"dihedral transform {self.dihedral} is not in 0..7")
-        if self.colours[:1] != (0,) or sorted(self.colours) != list(range(NUM_COLOURS)):
-            raise ValueError(f"colours {self.colours} are not a permutation of 0..9 that keeps 0")
+        assert 0 <= self.dihedral < NUM_DIHEDRAL, f"dihedral transform {self.dihedral} is not in 0..7"
+        assert _keeps_0(self.colours), f"colours {self.colours} are not a permutation of 0..9 that keeps 0"
 
     @property
     def is_identity(self) -> bool:
@@ -81,14 +75,24 @@ class Augmentation:
         """Returns the task's id and the augmentation that a puzzle's name tells.
 
         Raises:
-            DataError: if it contains the separator, but is not a name that `name` returns.
+            DataError: if it contains the separator, but is not a puzzle's name.
         """
         if SEPARATOR not in name:
             return name, cls()
         match = _NAME.fullmatch(name)
         if match is None:
             raise DataError(f"{name!r} is not a puzzle's name: use TASK or TASK|||t(0..7)|||(ten digits)")
-        return match["task"], cls(int(match["dihedral"]), tuple(int(digit) for digit in match["colours"]))
+        colours = tuple(int(digit) for digit in match["colours"])
+        if not _keeps_0(colours):
+            raise DataError(
+                f"{name!r} is not a puzzle's name: its digits {match['colours']} must be 0, then 1 to 9 in any order"
+            )
+        return match["task"], cls(int(match["dihedral"]), colours)
+
+
+def _keeps_0(colours: tuple[int, ...]) -> bool:
+    """Returns whether the colours are a permutation of 0..9 that keeps 0."""
+    return colours[:1] == (0,) and sorted(colours) == list(range(NUM_COLOURS))
 
 
 @njit(cache=True, nogil=True)

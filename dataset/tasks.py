@@ -111,7 +111,7 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
     except _RepeatedKeyError as error:
         raise DataError(f"{path}: {error}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or a number of too many digits
         raise DataError(f"{path} is not JSON ({error}): fetch it again") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,11 @@ def evaluated_step(folder: Path) -> int:
 
 def list_evaluations(run: Path) -> list[Path]:
     """Returns the folders of a run's complete evaluations, the latest last."""
-    folders = [path for path in run.glob("evaluation_step_*") if (path / SCORES).is_file()]
+    folders = [
+        path
+        for path in run.glob("evaluation_step_*")
+        if re.fullmatch(r"evaluation_step_[0-9]+", path.name) and (path / SCORES).is_file()
+    ]
     return sorted(folders, key=evaluated_step)
 
 

@@ -31,7 +31,6 @@ from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.predict import predict_all
 from evaluators.report.task_values import describe_tasks, describe_traces
 from evaluators.voting import Candidate, Votes, count_votes
-from training.buckets.data import open_training_data
 from training.checkpoint import (
     NetworkConfig,
     Weights,
@@ -41,6 +40,7 @@ from training.checkpoint import (
     network_config,
 )
 from training.config import EvalConfig, roles_of
+from training.data import open_training_data
 from training.launch.overrides import validate
 from training.prepare.prepare import prepare
 from training.state import TrainState

@@ -59,6 +59,11 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Sets the averages to what `state_dict` returned.
+
+        Raises:
+            ValueError: if `state` has other names than the network's trainable weights.
+        """
         if missing := self.shadow.keys() ^ state.keys():
             raise ValueError(f"the checkpoint's averaged weights do not match the network at {sorted(missing)[:3]}")
         for name, value in state.items():

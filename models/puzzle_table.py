@@ -73,6 +73,11 @@ class PuzzleTable:
         return {"weights": self.weights} | ({} if self.average is None else self.average.state_dict())
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Sets the rows, and their average if there is one, to what `state_dict` returned.
+
+        Raises:
+            ValueError: if the rows have another shape, or an average is needed and `state` has none.
+        """
         if state["weights"].shape != self.weights.shape:
             raise ValueError(
                 f"the checkpoint's puzzle table has shape {tuple(state['weights'].shape)}, this data set needs "
@@ -129,6 +134,11 @@ class RowAverage:
         return {"average": self.shadow, "average_seen": self.seen, "average_step": self.step}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Sets the averages to what `state_dict` returned; other entries of `state` are not looked at.
+
+        Raises:
+            ValueError: if an entry is missing.
+        """
         if missing := self.state_dict().keys() - state.keys():
             raise ValueError(
                 f"the checkpoint has no {sorted(missing)[0]} of the puzzle rows: set ema_puzzle_rows=false"

@@ -8,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from training.buckets.data import StepBatch, TrainingData
 from training.checkpoint import CheckpointRecord, CheckpointWriter
+from training.data import StepPlan, TrainingData
 from training.metrics.reporter import MetricsReporter
-from training.optim.schedule import StepPlan
+from training.slots.micro_batches import StepBatch
 from training.state import TrainState
 from training.step import train_step
 from utils import distributed

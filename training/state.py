@@ -11,11 +11,11 @@ from models.ema import EMA
 from models.losses import IGNORE
 from models.network import Network
 from models.puzzle_table import PuzzleTable
-from training.buckets.carries import Carries
 from training.config import TrainConfig
 from training.metrics.sums import MetricSums
 from training.optim.nonfinite import NonFiniteGuard
 from training.optim.optimizers import build_optimizer
+from training.slots.carries import Carries
 from utils import distributed
 
 Parts = dict[str, dict[str, Tensor]]
@@ -42,7 +42,7 @@ class TrainState:
         self.module: nn.Module = self.act_step  # what training calls: `act_step`, data parallel once it is prepared
 
         averages = config.ema and not config.freeze_weights
-        self.optimizer = build_optimizer(dict(self.network.named_parameters()), config.optimizer)
+        self.optimizer = build_optimizer(dict(self.network.named_parameters()), config)
         self.ema = EMA(self.network, config.ema_rate) if averages else None
         self.table: PuzzleTable | None = None
         if width := config.arch.puzzle_emb_ndim:

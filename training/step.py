@@ -13,9 +13,9 @@ from torch import Tensor
 
 from dataset.sampling.joined import Batch
 from models.act import Carry, Slots, refill
-from training.buckets.micro_batches import MicroBatch
 from training.optim.nonfinite import tensor_norms
 from training.optim.schedule import lr_factor
+from training.slots.micro_batches import MicroBatch
 from training.state import TrainState
 from utils import collectives, distributed
 

@@ -1,0 +1,1 @@
+"""Small helpers that could stand alone: ranks, files, progress, timers, logs, command lines."""

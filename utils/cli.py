@@ -3,6 +3,7 @@
     0      The program has done what was asked.
     2      The input cannot be used.  One sentence on standard error names the thing, its value and the remedy.
     130    SIGINT (Ctrl-C) has stopped the program.
+    141    Nothing reads what the program prints any more, as after `| head`.  It ends and says nothing.
     143    SIGTERM has stopped the program.
 
 Any other exception is a fault of this program: it keeps its traceback, and the status is 1.
@@ -10,19 +11,36 @@ Any other exception is a fault of this program: it keeps its traceback, and the 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
 from utils.errors import InputError
 
 EXIT_BAD_INPUT = 2
 """The exit status where settings, data or a checkpoint cannot be used as given."""
+
+EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
+"""The exit status where the pipe that the program prints to is closed: that of a program which SIGPIPE ends."""
+
+REMEDIES = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room, or ask for a larger quota",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "name a place that can be written",
+    errno.ENOENT: "check the path",
+}
+"""What a user can do about an error of the operating system; about others there is nothing to say in general."""
 
 SECONDS_FOR_RANK_0 = 5.0
 
@@ -50,14 +68,28 @@ def run_command(main: Callable[[], object]) -> int:
         Exception: whatever `main` raises that is a fault of this program.
     """
     try:
+        status = _run(main)
+        sys.stdout.flush()
+        return status
+    except OSError as error:
+        is_closed_pipe = _silence_broken_streams() and isinstance(error, BrokenPipeError)
+        if is_closed_pipe:
+            return EXIT_CLOSED_PIPE
+        print_once(f"error: {_sentence_of(error)}")
+        return EXIT_BAD_INPUT
+
+
+def _run(main: Callable[[], object]) -> int:
+    """Runs `main` and returns the exit status; an error of the operating system is raised."""
+    try:
         main()
     except SystemExit as end:  # from argparse, or from Hydra
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
         print_once(str(end.code))
         return 1
-    except (InputError, OSError) as error:
-        print_once(f"error: {_sentence_of(error)}")
+    except InputError as error:
+        print_once(f"error: {error}")
         return EXIT_BAD_INPUT
     except StoppedBySignal as stop:
         print_once(str(stop))
@@ -129,7 +161,40 @@ def print_once(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def _sentence_of(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'the disk'}: {error.strerror}: check permissions and the free space on the disk"
-    return str(error)
+def _silence_broken_streams() -> bool:
+    """Lets the streams that cannot be written lead nowhere, so that the interpreter's own last flush does not fail.
+
+    Returns:
+        whether there was one.
+    """
+    found = False
+    for stream in (sys.stdout, sys.stderr):
+        if _is_broken(stream):
+            found = True
+            with contextlib.suppress(OSError):  # a stream without a file has nothing to redirect
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+    return found
+
+
+def _is_broken(stream: TextIO) -> bool:
+    """Returns whether a stream cannot be written, or is a pipe that nothing reads."""
+    try:
+        stream.flush()
+    except OSError:
+        return True
+    try:
+        poll = select.poll()  # an unbuffered stream has nothing left to flush
+        poll.register(stream.fileno(), 0)
+        return any(events & select.POLLERR for _, events in poll.poll(0))
+    except OSError:  # a stream without a file
+        return False
+
+
+def _sentence_of(error: OSError) -> str:
+    """Returns the file, the error, and the remedy if there is one."""
+    if not error.strerror:  # of a library, which has its own sentence
+        return str(error) or type(error).__name__
+    place = error.filename if error.filename is not None else {errno.ENOSPC: "the disk"}.get(error.errno or 0)
+    return ": ".join(str(part) for part in (place, error.strerror, REMEDIES.get(error.errno or 0)) if part is not None)

@@ -99,7 +99,7 @@ def to_plain(value: Any) -> Any:
 def _parse_line(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError):  # not JSON, or not UTF-8
         return None
     return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 

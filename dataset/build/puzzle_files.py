@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.errors import DataError, SettingError
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")  # of no more digits than int64 has room for
 
 
 class GridPuzzles(NamedTuple):
@@ -103,7 +106,7 @@ def read_csv_rows(path: Path) -> Iterator[CsvRow]:
             for number, row in enumerate(rows, start=2):
                 where = f"{path}, line {number}"
                 rating = row.get("rating") or "0"
-                if not row["question"] or not row["answer"] or not rating.lstrip("-").isdigit():
+                if not row["question"] or not row["answer"] or not _WHOLE_NUMBER.fullmatch(rating):
                     raise DataError(f"{where} has no question, no answer or no whole rating: correct the file")
                 yield CsvRow(row["question"], row["answer"], int(rating), where)
     except FileNotFoundError:

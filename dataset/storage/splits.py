@@ -44,6 +44,10 @@ class Split:
                 are shifted at random; the shifts depend on the seed alone.  None means no shifts.  Expanded data are
                 stored with their shifts and ignore the seeds.
             canvas: the top-left part of the whole canvas to return.  It must hold the examples (`canvas_sizes`).
+
+        Raises:
+            SettingError: if the data set's format has the whole canvas alone, and `canvas` is another.
+            IndexError: if an example does not exist.
         """
         raise NotImplementedError
 
@@ -52,6 +56,7 @@ class Split:
 
         Raises:
             SettingError: if the data set's format has the whole canvas alone.
+            IndexError: if an example does not exist.
         """
         raise NotImplementedError
 
@@ -114,12 +119,14 @@ class CompactSplit(Split):
     def read(
         self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Encodes the examples; `Split.read` lists arguments, shapes and errors."""
         examples = _check_bounds(examples, self.num_examples)
         whole = self.metadata.canvas
         if canvas is None:
             canvas = whole
-        elif len(examples) and (self.canvas_sizes(examples) > canvas).any():
-            raise ValueError(f"an example does not fit a canvas of {canvas}: choose a larger one")
+        else:  # the kernel writes without bounds checks
+            fits = not len(examples) or bool((self.canvas_sizes(examples) <= canvas).all())
+            assert fits, f"an example does not fit a canvas of {canvas}"
         inputs = np.empty((len(examples), canvas.height, canvas.width), dtype=np.uint8)
         labels = np.empty_like(inputs)
         seeds = visit_seeds if self.shifted and visit_seeds is not None else np.empty(0, dtype=np.uint64)
@@ -128,6 +135,7 @@ class CompactSplit(Split):
         return inputs.reshape(-1, canvas.cells), labels.reshape(-1, canvas.cells)
 
     def canvas_sizes(self, examples: np.ndarray) -> np.ndarray:
+        """Returns the canvas that each example needs under its augmentation, as `Split.canvas_sizes`."""
         sizes = np.empty((len(examples), 2), dtype=np.int16)
         encoding.measure_examples(
             self.index, _check_bounds(examples, self.num_examples), self.metadata.canvas.height, sizes
@@ -150,6 +158,7 @@ class ExpandedSplit(Split):
     def read(
         self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Copies the examples; `Split.read` lists arguments, shapes and errors."""
         if canvas not in (None, self.metadata.canvas):
             raise SettingError(EXPANDED_HAS_ONE_CANVAS)
         examples = _check_bounds(examples, self.num_examples)
@@ -163,6 +172,7 @@ class ExpandedSplit(Split):
         return inputs, labels
 
     def canvas_sizes(self, examples: np.ndarray) -> np.ndarray:
+        """Raises SettingError: this format has the whole canvas alone."""
         raise SettingError(EXPANDED_HAS_ONE_CANVAS)
 
 

@@ -55,13 +55,30 @@ def check_task_list(directory: Path, listed: TaskList) -> None:
             )
 
 
-def check_augmentation_count(directory: Path, listed: TaskList, augmentations: np.ndarray) -> None:
-    """Raises DataError if there is not one row of ten colours and a transform for each puzzle."""
+def check_augmentations(directory: Path, listed: TaskList, augmentations: np.ndarray) -> None:
+    """Checks that there is one row for each puzzle, and that each row is an augmentation.
+
+    Raises:
+        DataError: naming the file.
+    """
     puzzles, shape = int(listed.numbers()[:, 2].sum()), augmentations.shape
     if shape != (puzzles, 1 + NUM_COLOURS):
         raise DataError(
             f"{directory}: {AUGMENTATIONS} has the shape {shape}, but {TASKS} counts {puzzles} puzzles: {REMEDY}"
         )
+    colours = np.sort(augmentations[:, 1:], axis=1)
+    _refuse_first(
+        [
+            (
+                bool((augmentations[:, 0] < NUM_DIHEDRAL).all()),
+                f"{directory / AUGMENTATIONS} has a dihedral transform that is not in 0..{NUM_DIHEDRAL - 1}",
+            ),
+            (
+                bool((colours == np.arange(NUM_COLOURS)).all() and (augmentations[:, 1] == 0).all()),
+                f"{directory / AUGMENTATIONS} has colours that are not a permutation of 0..9 that keeps 0",
+            ),
+        ]
+    )
 
 
 def check_compact(directory: Path, arrays: CompactArrays, listed: TaskList, metadata: SplitMetadata) -> None:
@@ -70,7 +87,7 @@ def check_compact(directory: Path, arrays: CompactArrays, listed: TaskList, meta
     Raises:
         DataError: naming the files that do not fit together.
     """
-    check_augmentation_count(directory, listed, arrays.augmentations)
+    check_augmentations(directory, listed, arrays.augmentations)
     pairs = int(listed.numbers()[:, 1].sum())
     if arrays.pairs.shape != (pairs, 6):
         raise DataError(
@@ -80,7 +97,6 @@ def check_compact(directory: Path, arrays: CompactArrays, listed: TaskList, meta
     side = math.isqrt(metadata.seq_len)
     identifiers = listed.puzzle_identifiers_start + len(arrays.augmentations)
     ends = rows[:, [0, 3]] + rows[:, [1, 4]] * rows[:, [2, 5]]
-    colours = np.sort(arrays.augmentations[:, 1:], axis=1)
     _refuse_first(
         [
             (
@@ -100,14 +116,6 @@ def check_compact(directory: Path, arrays: CompactArrays, listed: TaskList, meta
             (
                 int(ends.max(initial=0)) <= len(arrays.grids),
                 f"{directory}: {PAIRS} points behind the {len(arrays.grids)} cells of {GRIDS}",
-            ),
-            (
-                bool((arrays.augmentations[:, 0] < NUM_DIHEDRAL).all()),
-                f"{directory / AUGMENTATIONS} has a dihedral transform that is not in 0..{NUM_DIHEDRAL - 1}",
-            ),
-            (
-                bool((colours == np.arange(NUM_COLOURS)).all()),
-                f"{directory / AUGMENTATIONS} has colours that are not a permutation of 0..9",
             ),
             (
                 bool((np.asarray(arrays.grids) < NUM_COLOURS).all()),

@@ -1,0 +1,1 @@
+"""Runs the network on test examples and collects its predictions."""

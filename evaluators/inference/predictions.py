@@ -22,6 +22,9 @@ DTYPES = {
     "steps": np.int32,
 }
 
+TOKEN_AXES = {"Predictions": 2, "Trace": 3}
+"""The number of axes of `tokens` in each file; every other array has one axis."""
+
 
 class _SavedArrays:
     """A dataclass of arrays that is stored as a compressed .npz."""
@@ -38,7 +41,7 @@ class _SavedArrays:
         Raises:
             SubmissionError: if it is another file.
         """
-        return cls(**_load_arrays(path, {name: DTYPES[name] for name in cls.__annotations__}))
+        return cls(**_load_arrays(path, {name: DTYPES[name] for name in cls.__annotations__}, TOKEN_AXES[cls.__name__]))
 
 
 @dataclass
@@ -131,7 +134,7 @@ class PredictionSnapshot:
         self.predictions.save(folder / PREDICTIONS)
 
 
-def _load_arrays(path: Path, dtypes: Mapping[str, type]) -> dict[str, np.ndarray]:
+def _load_arrays(path: Path, dtypes: Mapping[str, type], token_axes: int) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             loaded = {name: arrays[name] for name in dtypes}
@@ -139,7 +142,8 @@ def _load_arrays(path: Path, dtypes: Mapping[str, type]) -> dict[str, np.ndarray
         raise SubmissionError(
             f"{path} is not a file of predictions ({error}): name RUN/evaluation_step_N/{PREDICTIONS}"
         ) from None
-    count = len(loaded["tokens"])
-    if any(loaded[name].dtype != dtype or len(loaded[name]) != count for name, dtype in dtypes.items()):
+    axes = {name: token_axes if name == "tokens" else 1 for name in dtypes}
+    fits = all(loaded[name].dtype == dtype and loaded[name].ndim == axes[name] for name, dtype in dtypes.items())
+    if not fits or len({len(array) for array in loaded.values()}) > 1:
         raise SubmissionError(f"{path} has arrays of other types or lengths than predictions have: predict again")
     return loaded

@@ -42,7 +42,7 @@ def read_saved_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, 
             {name: task for name, task in tasks.items() if name in chosen},
             count_votes(predictions, catalog, conditions.get("ranking", "votes")),
             describe_traces(trace, catalog),
-            int(conditions.get("attempts", 10)),
+            conditions["attempts"],
         ),
         "scores": scores,
         "conditions": conditions,
@@ -55,6 +55,8 @@ def _read_scores(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the scores of an evaluation, and the conditions that they depend on."""
     try:
         scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-        return scores, scores.pop("conditions", {})
-    except (OSError, ValueError, AttributeError) as error:
+        conditions = dict(scores.pop("conditions", {}))
+        conditions["attempts"] = int(conditions.get("attempts", 10))
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(f"{folder / SCORES} cannot be read ({error}): evaluate again") from None
+    return scores, conditions

@@ -18,6 +18,7 @@ from dataset.build.pair_hashes import canonical_key
 from dataset.storage import splits_in_memory
 from dataset.tasks import Pair, Task
 from tests.conftest import random_task
+from utils.errors import DataError
 
 GRID = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8)
 IDENTITY = np.array([[0, *range(10)]], dtype=np.uint8)
@@ -79,7 +80,7 @@ def test_names_are_the_published_ones() -> None:
     "name", ["a|||t8|||0123456789", "a|||t1|||012345678", "a|||t1|||1023456789", "|||t1|||0123456789"]
 )
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(DataError):
         Augmentation.parse(name)
 
 

@@ -23,7 +23,7 @@ from dataset.storage import CompactSplit, open_catalog, open_manifest, open_spli
 from dataset.tasks import Task, load_kaggle
 from tests.builders.programs import Finished, run_here
 from tests.conftest import ROOT, random_task, write_kaggle
-from utils.errors import DataError, SettingError
+from utils.errors import DataError, InputError, SettingError
 
 SIDE = 6
 TRAINED = ("t0", "t1", "t2")
@@ -552,7 +552,7 @@ def test_bad_csv_files_are_named(tmp_path: Path, rows: list[tuple[str, str, int]
     settings = grid_puzzles.SudokuSettings(
         source_repo=csv_folder(tmp_path / "csv", rows), output_dir=str(tmp_path / "s")
     )
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         grid_puzzles.build_sudoku(settings, lambda *_: None)
     assert said in str(error.value) and "train.csv" in str(error.value)
     assert not (tmp_path / "s").exists()

@@ -20,7 +20,7 @@ from dataset.sampling.joined import JoinedSplits
 from dataset.sampling.sampler import BatchSampler
 from models.arch import ArchConfig
 from tests.builders.splits import FakeSplit, examples_of
-from training.cost_model import example_cost
+from training.metrics.cost_model import example_cost
 from utils.errors import SettingError
 
 WHOLE = Canvas(6, 6)
@@ -111,7 +111,7 @@ def test_a_part_of_the_canvas_shows_what_the_whole_one_does(small_data: Path) ->
         for part, full in zip(split.read(examples[fits], None, canvas), whole, strict=True):
             assert np.array_equal(part.reshape(-1, *canvas), full[fits][:, : canvas.height, : canvas.width])
             assert (full[fits][:, canvas.height :] == PAD).all() and (full[fits][:, :, canvas.width :] == PAD).all()
-    with pytest.raises(ValueError, match="does not fit a canvas of 2x2"):
+    with pytest.raises(AssertionError, match="does not fit a canvas of 2x2"):
         split.read(examples, None, Canvas(2, 2))
 
 

@@ -28,7 +28,7 @@ from training import checkpoint
 from training.config import EvalConfig, PretrainConfig
 from training.launch.cli import GROUPS
 from training.launch.overrides import check_overrides, validate
-from utils.errors import InputError
+from utils.errors import CheckpointError, DataError, InputError, SubmissionError
 
 MANY = 2000 if os.environ.get("TRM_LONG_TESTS", "0") == "1" else 60
 _many = settings(max_examples=MANY, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -55,13 +55,12 @@ task_like = st.fixed_dictionaries(
 
 
 def ends_well(read: Callable[[], Any]) -> Any:
-    """The result, or None after a ValueError that is a sentence."""
-    refusal: ValueError
+    """The result, or None after an InputError that is a sentence.  Any other error fails the test."""
+    refusal: InputError
     try:
         return read()
-    except ValueError as error:
+    except InputError as error:
         refusal = error
-    assert type(refusal) is ValueError or isinstance(refusal, InputError), repr(refusal)
     assert len(str(refusal)) > 20, repr(refusal)
     return None
 
@@ -139,7 +138,7 @@ def test_any_damage_to_a_data_set(
     else:
         content = bytearray(json.dumps(data.draw(anything)).encode())
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is damaged|does not have the size"):
+    with pytest.raises(DataError, match=r"is damaged|does not have the size"):
         storage.fingerprints(folder)
     (folder / schema.MANIFEST).unlink()
     ends_well(lambda: read_all(folder))
@@ -192,14 +191,14 @@ def test_pickled_code_in_data_does_not_run(small_data: Path, tmp_path: Path) -> 
     for name in (schema.GRIDS, schema.PAIRS, schema.AUGMENTATIONS):
         whole = (folder / name).read_bytes()
         np.save(folder / name, np.array([Canary(sung)], dtype=object), allow_pickle=True)
-        with pytest.raises(ValueError, match="is not a plain array"):
+        with pytest.raises(DataError, match="is not a plain array"):
             open_split(folder, "train")
         (folder / name).write_bytes(pickle.dumps(Canary(sung)))
-        with pytest.raises(ValueError, match="is not a plain array"):
+        with pytest.raises(DataError, match="is not a plain array"):
             open_split(folder, "train")
         (folder / name).write_bytes(whole)
     np.savez(tmp_path / "p.npz", tokens=np.array([Canary(sung)], dtype=object))
-    with pytest.raises(ValueError, match="is not a file of predictions"):
+    with pytest.raises(SubmissionError, match="is not a file of predictions"):
         Predictions.load(tmp_path / "p.npz")
     assert not sung.exists()
 
@@ -211,8 +210,47 @@ def test_set_names_lead_nowhere(expanded: Path, tmp_path: Path) -> None:
     metadata = json.loads(path.read_text())
     for name in ("../test/all", "/etc/passwd", "", ".."):
         path.write_text(json.dumps(metadata | {"sets": [name]}))
-        with pytest.raises(ValueError, match="dataset.json: sets"):
+        with pytest.raises(DataError, match="dataset.json: sets"):
             open_split(folder, "train")
+
+
+def test_a_name_that_is_no_augmentation_is_refused_with_its_file(expanded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(expanded, folder)
+    names = json.loads((folder / schema.IDENTIFIERS).read_text())
+    (folder / schema.IDENTIFIERS).write_text(json.dumps([*names[:-1], "x|||t1|||0123456799"]))
+    with pytest.raises(DataError, match=r"identifiers\.json.*0123456799"):
+        open_catalog(folder)
+
+
+def test_augmentations_that_move_colour_0_are_refused(small_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(small_data, folder)
+    rows = np.load(folder / schema.AUGMENTATIONS)
+    rows[-1, 1:] = np.roll(np.arange(10), 1)
+    np.save(folder / schema.AUGMENTATIONS, rows)
+    for read in (lambda: open_catalog(folder), lambda: open_split(folder, "train")):
+        with pytest.raises(DataError, match=r"augmentations\.npy has colours"):
+            read()
+
+
+@pytest.mark.parametrize("number", ["1" * 5000, "[" * 100_000])
+def test_json_that_python_cannot_hold_is_refused(small_data: Path, tmp_path: Path, number: str) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(small_data, folder)
+    (folder / schema.TASKS).write_text(number)
+    with pytest.raises(DataError, match=r"tasks\.json"):
+        open_catalog(folder)
+
+
+@pytest.mark.parametrize("config", [{"arch": "trm"}, {"arch": [1]}, {"ema_rate": "fast"}])
+def test_settings_of_a_record_have_their_types(tmp_path: Path, config: dict[str, Any]) -> None:
+    folder = tmp_path / "step_3"
+    folder.mkdir()
+    record = {"format": 1, "step": 3, "files": {}, "config": config}
+    (folder / checkpoint.RECORD).write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=next(iter(config))):
+        checkpoint.read_record(folder)
 
 
 HOSTILE = ("../../escape", "/absolute", "<script>alert(1)</script>", "a" * 5000, "nul\x00byte", "%2e%2e", "-rf", "日本")

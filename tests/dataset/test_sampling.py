@@ -358,5 +358,5 @@ def test_eval_of_a_subset_and_of_several_splits() -> None:
     assert examples_of(batch.inputs).tolist() == [3, 0, 0, 0]
     assert batch.puzzle_identifiers.tolist() == [7, 1, 7, 0]
     assert len(EvalBatches(splits, 4, examples=np.array([], dtype=np.int64))) == 0
-    with pytest.raises(ValueError, match="example 9 does not exist"):
+    with pytest.raises(AssertionError, match="example 9 does not exist"):
         EvalBatches(splits, 4, examples=np.array([9]))

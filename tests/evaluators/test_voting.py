@@ -22,6 +22,7 @@ from evaluators.voting import RANKINGS, Candidate, Votes, count_votes
 from tests.builders.grids import encode_grid
 from tests.conftest import random_task, run_script, write_kaggle
 from training.config import EvalConfig
+from utils.errors import DataError, InputError, SettingError, SubmissionError
 
 SIDE = 6
 TURN = Augmentation(1, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9))
@@ -117,9 +118,9 @@ def test_canvases_that_show_nothing_have_no_vote() -> None:
 
 
 def test_predictions_of_another_data_set_are_refused() -> None:
-    with pytest.raises(ValueError, match="name puzzles up to 9"):
+    with pytest.raises(SubmissionError, match="name puzzles up to 9"):
         count_votes(predictions_of([(9, 0, [[1]], 0.0)]), CATALOG)
-    with pytest.raises(ValueError, match="blank puzzle"):
+    with pytest.raises(SubmissionError, match="blank puzzle"):
         count_votes(predictions_of([(0, 0, [[1]], 0.0)]), CATALOG)
 
 
@@ -190,7 +191,7 @@ def test_an_unanswered_input_keeps_its_place() -> None:
 def test_what_the_competition_would_refuse(break_it, said: str) -> None:  # type: ignore[no-untyped-def]
     built = submission.build_submission(votes_of(a0=[5], a1=[6], b0=[3]), TASKS, 2)
     break_it(built)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(InputError, match=said):
         submission.check_submission(built, TASKS, 2)
 
 
@@ -201,7 +202,7 @@ def test_predictions_survive_the_disk(tmp_path: Path) -> None:
     loaded = Predictions.load(path)
     assert np.array_equal(loaded.tokens, rows.tokens) and np.array_equal(loaded.q_halt, rows.q_halt)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ValueError, match="is not a file of predictions"):
+    with pytest.raises(SubmissionError, match="is not a file of predictions"):
         Predictions.load(path)
 
 
@@ -314,7 +315,7 @@ def test_merging_takes_attempts_in_turn(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(content))
     merged = tools.merge([tmp_path / "one", tmp_path / "two"], 4)
     assert [merged["a"][0][f"attempt_{n}"] for n in range(1, 5)] == [[[1]], [[2]], [[3]], [[1]]]
-    with pytest.raises(ValueError, match="not for the same test inputs"):
+    with pytest.raises(SubmissionError, match="not for the same test inputs"):
         tools.merge([tmp_path / "one", tmp_path / "other"], 2)
 
 
@@ -325,9 +326,9 @@ def test_any_submission_is_validated_against_challenges(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(json.dumps({"t": [{"attempt_1": [[1]], "attempt_2": [[1]]}] * 2}))
     assert "1 tasks, 2 test inputs, 2 attempts" in tools.validate(tmp_path / "s.json", challenges, None)
     (tmp_path / "s.json").write_text(json.dumps({"t": [{"attempt_1": [[1]], "attempt_2": [[1]]}]}))
-    with pytest.raises(ValueError, match="needs 2 entries"):
+    with pytest.raises(SubmissionError, match="needs 2 entries"):
         tools.validate(tmp_path / "s.json", challenges, None)
-    with pytest.raises(ValueError, match="challenges file"):
+    with pytest.raises(DataError, match="challenges file"):
         tools.validate(tmp_path / "s.json", tmp_path / "s.json", None)
 
 
@@ -344,12 +345,12 @@ def test_any_submission_is_validated_against_challenges(tmp_path: Path) -> None:
 )
 def test_what_is_no_submission_is_not_merged(tmp_path: Path, content: Any, said: str) -> None:
     (tmp_path / "one").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(InputError, match=said):
         tools.merge([tmp_path / "one", tmp_path / "one"], 2)
 
 
 @pytest.mark.parametrize("attempts", [0, -1])
 def test_submissions_are_not_merged_into_nothing(tmp_path: Path, attempts: int) -> None:
     (tmp_path / "one").write_text(json.dumps({"t": [{"attempt_1": [[1]]}]}))
-    with pytest.raises(ValueError, match=f"--attempts {attempts}"):
+    with pytest.raises(SettingError, match=f"--attempts {attempts}"):
         tools.merge([tmp_path / "one"], attempts)

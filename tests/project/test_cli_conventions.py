@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ import pytest
 from tests.builders.commands import PROJECT, execute
 from tests.builders.programs import ROOT, run_process
 from tests.conftest import SMALL
+from training.config import PretrainConfig
+from training.launch.cli import compose_configs
+from training.launch.overrides import validate
+from utils.errors import SettingError
 
 SCRIPTS = ("build_dataset.py", "pretrain_no_eval.py", "eval_arc_k10.py", "demo.py")
 MODULES = sorted(
@@ -46,6 +51,21 @@ def test_hydras_options_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "lr: 0.25" in execute(["python", "pretrain_no_eval.py", "+experiment=arc2", "lr=0.25", "--cfg", "job"])
     assert "hydra.cc" in execute(["python", "pretrain_no_eval.py", "--hydra-help"])
     assert not list(tmp_path.iterdir())
+
+
+def test_several_values_of_a_setting_are_several_runs(tmp_path: Path) -> None:
+    before = list(sys.argv)
+    words = ["--multirun", "lr=0.1,0.2", f"hydra.sweep.dir={tmp_path}"]
+    assert [config.lr for config in compose_configs("cfg_pretrain", words)] == [0.1, 0.2]
+    assert sys.argv == before
+    with pytest.raises(SettingError, match="--multirun"):
+        compose_configs("cfg_pretrain", [*words, "--cfg", "job"])
+
+
+def test_a_reference_that_leads_nowhere_is_named() -> None:
+    (config,) = compose_configs("cfg_pretrain", ["lr=${nope}"])
+    with pytest.raises(SettingError, match="nope"):
+        validate(config, PretrainConfig)
 
 
 ONE_AFTER_ANOTHER = """

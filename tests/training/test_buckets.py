@@ -1,4 +1,4 @@
-"""training/buckets/: the scheduler, micro-batches, and slots on several canvases."""
+"""training/slots/: the scheduler, micro-batches, and slots on several canvases."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from models.arch import ArchConfig
 from tests.builders.states import BATCH, assert_equal, batch_of, state_of, tensors
 from tests.conftest import SMALL, run_script
 from training import checkpoint
-from training.buckets.data import open_training_data
-from training.buckets.micro_batches import micro_batch_sizes
-from training.buckets.scheduler import OLD_NAMES, DeficitScheduler
 from training.config import PretrainConfig
+from training.data import open_training_data
+from training.slots.micro_batches import micro_batch_sizes
+from training.slots.scheduler import OLD_NAMES, DeficitScheduler
 from training.state import TrainState
 from training.step import train_step
 from utils.errors import CheckpointError, SettingError

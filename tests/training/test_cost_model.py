@@ -1,4 +1,4 @@
-"""training/cost_model.py: published figures, and what networks and steps really hold."""
+"""training/metrics/cost_model.py: published figures, and what networks and steps really hold."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.arch import ArchConfig
 from models.network import Network
 from tests.builders.states import kept_bytes, recurrent_state, tensors, train_on
-from training import cost_model
-from training.cost_model import Machine, Workload
+from training.metrics import cost_model
+from training.metrics.cost_model import Machine, Workload
 
 PUBLISHED = ArchConfig(H_cycles=3, L_cycles=4)
 

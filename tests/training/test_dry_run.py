@@ -15,10 +15,10 @@ from dataset.storage import open_split
 from tests.builders.states import RECURRENT, kept_bytes
 from tests.conftest import SMALL, run_script
 from training.config import PretrainConfig
+from training.data import StepPlan
 from training.launch.dry_run import REACHED, describe_dry_run
 from training.launch.run import Run, open_data, open_run, start_run
 from training.loop import train
-from training.optim.schedule import StepPlan
 from training.state import TrainState
 from training.step import train_step
 

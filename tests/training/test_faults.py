@@ -29,6 +29,7 @@ from training.metrics.throughput import MACHINE_METRICS
 from training.optim.nonfinite import NonFiniteError
 from training.step import train_step
 from utils import files
+from utils.errors import CheckpointError, DataError
 from utils.metrics_log import read_metrics
 
 RUN = ("ema=True", "eval_interval=8", "epochs=16", *SMALL)
@@ -253,7 +254,7 @@ def test_damage_is_found_and_the_checkpoint_before_it_used(damage: str, tmp_path
     else:
         file.write_bytes(whole[:-7])
     state = state_of()
-    said = checkpoint.start_state(state, tmp_path, {"data": ["one"], "puzzles": None})
+    said = str(checkpoint.start_state(state, tmp_path, {"data": ["one"], "puzzles": None}))
     assert said.startswith("warning: ") and str(file.parent) in said
     assert "resumed from" in said and state.step == 1
     assert_equal(state, first)
@@ -262,7 +263,7 @@ def test_damage_is_found_and_the_checkpoint_before_it_used(damage: str, tmp_path
 def test_a_run_never_begins_anew_by_itself(tmp_path: Path) -> None:
     path = checkpoint.save_checkpoint(trained(1), tmp_path, checkpoint.CheckpointRecord(data=["one"]))
     (path / "network.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
         checkpoint.start_state(state_of(), tmp_path, {"data": ["one"], "puzzles": None})
 
 
@@ -275,10 +276,10 @@ def test_a_damaged_data_file_is_found(small_data: Path, tmp_path: Path) -> None:
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ValueError, match=r"grids\.npy"):
+    with pytest.raises(DataError, match=r"grids\.npy"):
         storage.fingerprints(folder)
     file.write_bytes(data[:-1])
-    with pytest.raises(ValueError, match=r"grids\.npy"):
+    with pytest.raises(DataError, match=r"grids\.npy"):
         storage.fingerprints(folder, verify=False)
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tests.builders.states import BATCH, batch_of, state_of
-from training import cost_model
 from training.checkpoint import CheckpointWriter
-from training.cost_model import Workload
+from training.metrics import cost_model
+from training.metrics.cost_model import Workload
 from training.metrics.reporter import MetricsReporter
 from training.metrics.sums import MetricSums
 from training.metrics.throughput import MACHINE_METRICS, Throughput

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from training.data import StepPlan
 from training.optim.nonfinite import NonFiniteError, NonFiniteGuard, tensor_norms
 from training.optim.optimizers import AdamAtan2, OptimizerConfig, build_optimizer
-from training.optim.schedule import StepPlan, lr_factor
-from utils.errors import SettingError
+from training.optim.schedule import lr_factor
+from utils.errors import CheckpointError, SettingError
 
 YES, NO = torch.tensor(True), torch.tensor(False)
 
@@ -88,7 +89,7 @@ def test_its_state_survives() -> None:
         set_gradients(m, 1)
         optimizer.step(1e-2, YES)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    with pytest.raises(ValueError, match="does not match the network"):
+    with pytest.raises(CheckpointError, match="does not match the network"):
         optimizers[1].load_state_dict({"steps": torch.zeros(())})
 
 

@@ -14,7 +14,7 @@ from dataset.data_shape import DataShape
 from dataset.sampling.bucket_streams import Position
 from dataset.sampling.joined import Batch
 from tests.builders.states import RECURRENT_SHAPE, batch_of, kept_bytes, recurrent_state
-from training.buckets.micro_batches import MicroBatch
+from training.slots.micro_batches import MicroBatch
 from training.state import TrainState
 from training.step import train_step
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -36,8 +37,57 @@ def test_files_that_cannot_be_opened_are_named(capsys: pytest.CaptureFixture[str
     assert run_command(lambda: (tmp_path / "none").read_text()) == 2
     printed = capsys.readouterr().err
     assert printed.startswith(f"error: {tmp_path / 'none'}: No such file") and printed.count("\n") == 1
-    assert run_command(lambda: raising(OSError(28, "No space left on device"))) == 2
-    assert "the disk: No space left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk: No space left on device: make room on the disk"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.npy"), "a.npy: No space left on device: make room on the"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a.npy"), "a.npy: Disk quota exceeded: make room, or ask"),
+        (OSError(errno.EACCES, "Permission denied", "a.npy"), "a.npy: Permission denied: check its permissions"),
+        (OSError(errno.EROFS, "Read-only file system", "out"), "out: Read-only file system: name a place"),
+        (OSError(errno.ENOENT, "No such file or directory", "a"), "a: No such file or directory: check the path"),
+        (OSError(errno.EISDIR, "Is a directory", "a"), "a: Is a directory\n"),
+        (OSError(errno.ECONNREFUSED, "Connection refused"), "Connection refused\n"),
+        (OSError("the hub cannot be reached"), "the hub cannot be reached\n"),
+        (OSError(errno.EPIPE, "Broken pipe"), "Broken pipe\n"),  # of a connection: the output itself is whole
+    ],
+)
+def test_an_error_of_the_system_has_its_own_remedy(
+    error: OSError, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(lambda: raising(error)) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {sentence}") and printed.count("\n") == 1
+
+
+PRINTS = "from utils.cli import command; command(lambda: print('x' * {length}))()"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("length", [10, 10**6])  # the first is in the buffer until the program ends
+def test_a_closed_pipe_ends_the_program_quietly(length: int, unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    read, write = os.pipe()
+    os.close(read)
+    program = [sys.executable, "-c", PRINTS.format(length=length)]
+    try:
+        done = subprocess.run(program, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_on_a_full_disk_is_an_error(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    program = [sys.executable, "-c", PRINTS.format(length=10)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(program, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "error: the disk: No space left on device: make room on the disk\n"
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:

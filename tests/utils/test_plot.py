@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import run_script
 from utils import plot
+from utils.errors import InputError
 from utils.plot import CURVES, select_curves
 
 
@@ -75,7 +76,7 @@ def test_every_run_has_its_colour_in_every_panel(tmp_path: Path) -> None:
 def test_runs_are_named_by_the_shortest_ends_that_differ() -> None:
     assert plot.shortest_labels([Path("x/a"), Path("x/b")]) == ["a", "b"]
     assert plot.shortest_labels([Path("x/a/run"), Path("x/b/run"), Path("x/c")]) == ["a/run", "b/run", "x/c"]
-    with pytest.raises(ValueError, match="named twice"):
+    with pytest.raises(InputError, match="named twice"):
         plot.shortest_labels([Path("x"), Path("x/../x")])
 
 
@@ -109,6 +110,6 @@ def test_without_matplotlib_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     for loaded in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r'pip install -e "\.\[pictures\]"'):
+    with pytest.raises(InputError, match=r'pip install -e "\.\[pictures\]"'):
         plot.draw_curves({"one": log_of(1)}, tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from dataset import storage
@@ -32,7 +34,13 @@ def network_config(weights: Weights, arch: Sequence[str] = (), data: Path | None
     """
     if weights.record.network is not None:
         return weights.record.network
-    return NetworkConfig.from_metadata(_architecture(weights, arch), _metadata(weights, data))
+    architecture, metadata = _architecture(weights, arch), _metadata(weights, data)
+    try:
+        return NetworkConfig.from_metadata(architecture, metadata)
+    except (ValidationError, AttributeError, TypeError):  # the record's tokens are any dictionary
+        raise CheckpointError(
+            f"{weights.source} has an incomplete record of its tokens and canvas: add --data DATA_SET"
+        ) from None
 
 
 def _architecture(weights: Weights, given: Sequence[str]) -> ArchConfig:
@@ -60,8 +68,12 @@ def _parse_architecture(given: Sequence[str]) -> ArchConfig:
     if not path.is_file():
         known = ", ".join(sorted(path.stem for path in ARCHS.glob("*.yaml")))
         raise SettingError(f"--arch arch={path.stem} does not exist: choose one of {known}")
-    rest = OmegaConf.from_dotlist([item for item in given if not item.startswith("arch=")])
-    merged: Any = OmegaConf.to_container(OmegaConf.merge({"arch": OmegaConf.load(path)}, rest), resolve=True)
+    try:
+        rest = OmegaConf.from_dotlist([item for item in given if not item.startswith("arch=")])
+        merged: Any = OmegaConf.to_container(OmegaConf.merge({"arch": OmegaConf.load(path)}, rest), resolve=True)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise SettingError(f"--arch {' '.join(given)} cannot be read ({problem}): write arch.KEY=VALUE") from None
     arch = merged["arch"]
     if "hidden_size" in arch:
         arch.setdefault("puzzle_emb_ndim", arch["hidden_size"])  # as in config/cfg_pretrain.yaml

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -155,9 +156,18 @@ def read_exported(folder: Path) -> tuple[dict[str, Tensor], RowSummary | None, C
             )
     rows = None
     if (folder / ROWS).is_file():
-        stored = load_file(folder / ROWS)
+        stored = _read_tensors(folder / ROWS)
+        if missing := {"mean", "spread", "count"} - stored.keys():
+            raise CheckpointError(f"{folder / ROWS} has no {sorted(missing)[0]}: fetch the folder again")
         rows = RowSummary(stored["mean"], stored["spread"], int(stored["count"]))
-    return load_file(folder / MODEL), rows, record
+    return _read_tensors(folder / MODEL), rows, record
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): fetch it again") from None
 
 
 def _read_document(path: Path, model: type[Model]) -> Model:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -119,11 +119,18 @@ def verify_file(path: Path, file: str, record: CheckpointRecord) -> None:
 
 
 def read_part(path: Path, part: str, record: CheckpointRecord, verified: bool = False) -> dict[str, Tensor]:
-    """Returns the tensors of a file of a checkpoint, after comparing it with its checksum unless that has been done."""
+    """Returns the tensors of a file of a checkpoint, after comparing it with its checksum unless that has been done.
+
+    Raises:
+        CheckpointError: if it is damaged, or has no tensors.
+    """
     file = f"{part}.safetensors"
     if not verified:
         verify_file(path, file, record)
-    return load_file(path / file)
+    try:
+        return load_file(path / file)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path / file} has no tensors ({error}): use an earlier checkpoint") from None
 
 
 def restore_state(state: TrainState, path: Path) -> CheckpointRecord:
@@ -131,6 +138,9 @@ def restore_state(state: TrainState, path: Path) -> CheckpointRecord:
 
     Returns:
         the checkpoint's record.
+
+    Raises:
+        CheckpointError: if the checkpoint is not of a state like this one.
     """
     record = read_record(path)
     assert record.step is not None
@@ -138,15 +148,19 @@ def restore_state(state: TrainState, path: Path) -> CheckpointRecord:
         raise CheckpointError(f"{path} has no network: use another checkpoint")
     names = [name.removesuffix(".safetensors") for name in record.files]
     parts = {name: read_part(path, name, record, verified=True) for name in names if name != "carry"}
-    if "carry" in names:
-        with safe_open(path / "carry.safetensors", framework="pt") as carry:
-            parts["carry"] = {key: _local_rows(carry.get_slice(key)) for key in carry.keys()}  # noqa: SIM118
     try:
+        if "carry" in names:
+            with safe_open(path / "carry.safetensors", framework="pt") as carry:
+                parts["carry"] = {key: _local_rows(carry.get_slice(key)) for key in carry.keys()}  # noqa: SIM118
         state.load_state_dict(parts, record.step)
     except CheckpointError:
         raise
     except ValueError as error:  # models/ knows no errors of users
         raise CheckpointError(f"{path}: {error}") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path / 'carry.safetensors'} has no tensors ({error}): use another one") from None
+    except KeyError as error:
+        raise CheckpointError(f"{path} does not contain {error}, which these settings need: use another one") from None
     return record
 
 

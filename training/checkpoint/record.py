@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.arch import ArchConfig
 from training.checkpoint.network_config import NetworkConfig
@@ -72,6 +72,15 @@ class CheckpointRecord(BaseModel):
     weights: WeightsAre | None = None
     network: NetworkConfig | None = None
     scores: list[dict[str, Any]] = Field(default_factory=list)
+
+    @field_validator("config")
+    @classmethod
+    def _check_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(config.get("arch") or {}, dict):
+            raise ValueError("arch is not a dictionary")
+        if not isinstance(config.get("ema_rate", 0.0), int | float):
+            raise ValueError("ema_rate is not a number")
+        return config
 
     @property
     def is_empty(self) -> bool:

@@ -20,17 +20,17 @@ class FineTuningSettings(Section):
     finetune_on: Literal["train_split", "test_tasks"] = setting(
         "train_split",
         "all tasks of the train split, or only those that are in the test split too",
-        "fixed",
+        resume="fixed",
     )
     train_augmentations: int | None = setting(
         None,
         "fine-tune on so many puzzles of each task, the un-augmented one first; null: all",
-        "fixed",
+        resume="fixed",
         instead="the argument augmentations of predict, or --augmentations of solve.py",
         ge=1,
     )
     tasks: list[str] | None = setting(
-        None, "ids of the test tasks to evaluate; null: all", "fixed", condition=True, min_length=1
+        None, "ids of the test tasks to evaluate; null: all", resume="fixed", condition=True, min_length=1
     )
 
 
@@ -40,12 +40,12 @@ class PredictionSettings(Section):
     topic = "Prediction"
 
     eval_batch_size: int | None = setting(
-        None, "examples per prediction step; null: global_batch_size", "reported", solver="accepted", ge=1
+        None, "examples per prediction step; null: global_batch_size", resume="reported", solver="accepted", ge=1
     )
     eval_halt_max_steps: int | None = setting(
         None,
         "ACT steps of a prediction; null: arch.halt_max_steps",
-        "reported",
+        resume="reported",
         condition=True,
         solver="accepted",
         ge=1,
@@ -54,20 +54,24 @@ class PredictionSettings(Section):
         False,
         "when a prediction may end early. false: never, every example takes all steps. halt (or true): as soon as the "
         "network would halt. k: after k equal answers in a row",
-        "reported",
+        resume="reported",
         condition=True,
         solver="accepted",
     )
     vote_augmentations: int | None = setting(
         None,
         "predict so many puzzles of each task, the un-augmented one first; null: all",
-        "reported",
+        resume="reported",
         condition=True,
         instead="the argument augmentations of predict, or --augmentations of solve.py",
         ge=1,
     )
     eval_ema: bool = setting(
-        True, "predict with the averaged weights, if there are any", "reported", condition=True, solver="accepted"
+        True,
+        "predict with the averaged weights, if there are any",
+        resume="reported",
+        condition=True,
+        solver="accepted",
     )
 
 
@@ -79,14 +83,14 @@ class VoteSettings(Section):
     ranking: Literal["votes", "mean_halt", "sum_halt"] = setting(
         "votes",
         "what candidates are ranked by: their votes, or the mean or the sum of their halting probabilities",
-        "reported",
+        resume="reported",
         condition=True,
         solver="accepted",
     )
     vote_steps: int = setting(
         1,
         "the answers after each of the last so many ACT steps are votes",
-        "reported",
+        resume="reported",
         condition=True,
         solver="accepted",
         ge=1,
@@ -94,14 +98,14 @@ class VoteSettings(Section):
     pool_checkpoints: int | None = setting(
         None,
         "count the votes of the run's last so many evaluations together; null: of one evaluation alone",
-        "reported",
+        resume="reported",
         condition=True,
         ge=2,
     )
     attempts: int = setting(
         10,
         "attempts per test input in submission.json",
-        "reported",
+        resume="reported",
         condition=True,
         instead="as many as you want of those that predict returns, or --attempts of solve.py",
         ge=1,
@@ -114,10 +118,14 @@ class TimeSettings(Section):
     topic = "Time"
 
     time_budget: float | None = setting(
-        None, "minutes for the whole run, counted from the start of the command", "reported", condition=True, gt=0
+        None,
+        "minutes for the whole run, counted from the start of the command",
+        resume="reported",
+        condition=True,
+        gt=0,
     )
     deadline: str | None = setting(
-        None, "the same limit as a time of day: 17:30 or 2026-11-03T17:30", "reported", condition=True
+        None, "the same limit as a time of day: 17:30 or 2026-11-03T17:30", resume="reported", condition=True
     )
 
 
@@ -125,7 +133,7 @@ class EvalConfig(TimeSettings, VoteSettings, PredictionSettings, FineTuningSetti
     """`eval_arc_k10.py`: test-time fine-tuning, then prediction, votes, scores and submissions."""
 
     evaluators: list[str] = setting(
-        ["arc"], "arc (votes, submissions, pass@k), exact (one answer), or none", "reported", condition=True
+        ["arc"], "arc (votes, submissions, pass@k), exact (one answer), or none", resume="reported", condition=True
     )
 
     @field_validator("early_exit", mode="before")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pydantic import field_validator, model_validator
 
+from training.config.compiler import not_compiled_because
 from training.config.sections import (
     AverageSettings,
     CheckpointSettings,
@@ -22,7 +23,6 @@ from training.config.sections import (
     StartSettings,
     StepSettings,
 )
-from training.prepare.compile import not_compiled_because
 from utils.errors import SettingError
 
 
@@ -66,11 +66,6 @@ class TrainConfig(
     @property
     def num_intervals(self) -> int:
         return self.epochs // self.epochs_per_interval
-
-    @property
-    def optimizer(self) -> OptimizerConfig:
-        """The settings of the optimizer, which is built from these alone."""
-        return self
 
     def should_compile(self, device: torch.device) -> bool:
         """Whether to compile the step: as set, else if everything that the compiler needs is installed."""

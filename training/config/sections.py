@@ -33,7 +33,7 @@ class NetworkSettings(Section):
 
     topic = "Network"
 
-    arch: ArchConfig = setting(ArchConfig(), "architecture, recursion and halting", "fixed")
+    arch: ArchConfig = setting(ArchConfig(), "architecture, recursion and halting", resume="fixed")
 
 
 class DataSettings(Section):
@@ -42,16 +42,16 @@ class DataSettings(Section):
     topic = "Data"
 
     data_paths: list[str] = setting(
-        ["data/arc-agi-2"], "data set folders; the run trains on their train splits", "silent", min_length=1
+        ["data/arc-agi-2"], "data set folders; the run trains on their train splits", resume="silent", min_length=1
     )
     verify_data: bool = setting(
-        True, "compare every file of the data sets with its checksum before the run starts", "reported"
+        True, "compare every file of the data sets with its checksum before the run starts", resume="reported"
     )
     canvases: Literal["fitted"] | list[tuple[int, int]] | None = setting(
         None,
         "canvas sizes [[height,width],..]; each example is computed on the smallest one that it fits on. fitted: the "
         "sizes are chosen from the data. null: the whole canvas, as published",
-        "fixed",
+        resume="fixed",
         recipe=True,
         condition=True,
         solver="accepted",
@@ -66,7 +66,7 @@ class LengthSettings(Section):
     epochs: int = setting(
         100_000,
         "how often every task is visited",
-        "silent",
+        resume="silent",
         recipe=True,
         instead="the argument finetune_steps of predict, or --steps of solve.py",
         ge=0,
@@ -75,25 +75,25 @@ class LengthSettings(Section):
         10_000,
         "epochs per interval; a checkpoint, and in eval_arc_k10.py an evaluation, ends each interval. null: one "
         "interval",
-        "fixed",  # compared as `epochs_per_interval`: see `training.checkpoint.resume`
+        resume="fixed",  # compared as `epochs_per_interval`: see `training.checkpoint.resume`
         ge=1,
     )
     global_batch_size: int = setting(
-        768, "examples per optimizer step, over all ranks", "fixed", recipe=True, solver="accepted", ge=1
+        768, "examples per optimizer step, over all ranks", resume="fixed", recipe=True, solver="accepted", ge=1
     )
     micro_batch_size: int | None = setting(
         None,
         "examples per forward pass, over all ranks (gradient accumulation): fewer need less memory. With several "
         "canvases it counts examples on the largest one. null: the whole batch, or an eighth of it with several "
         "canvases",
-        "fixed",
+        resume="fixed",
         solver="accepted",
         ge=1,
     )
     seed: int = setting(
         0,
         "seed of the first weights, of the batches and of the exploration of halting",
-        "fixed",
+        resume="fixed",
         recipe=True,
         instead="the argument seed of predict, or --seed of solve.py",
         ge=0,
@@ -110,25 +110,25 @@ class OptimizerConfig(Section):
 
     topic = "Optimizer"
 
-    lr: float = setting(1e-4, "learning rate of the network", "reported", recipe=True, solver="inherited", gt=0)
+    lr: float = setting(1e-4, "learning rate of the network", resume="reported", recipe=True, solver="inherited", gt=0)
     weight_decay: float = setting(
         0.1,
         "weight decay of the network: each step multiplies its weights by 1 - lr * weight_decay",
-        "reported",
+        resume="reported",
         recipe=True,
         solver="inherited",
         ge=0,
     )
     beta1: float = setting(
-        0.9, "decay rate of AdamAtan2's first moment", "reported", recipe=True, solver="inherited", ge=0, lt=1
+        0.9, "decay rate of AdamAtan2's first moment", resume="reported", recipe=True, solver="inherited", ge=0, lt=1
     )
     beta2: float = setting(
-        0.95, "decay rate of AdamAtan2's second moment", "reported", recipe=True, solver="inherited", ge=0, lt=1
+        0.95, "decay rate of AdamAtan2's second moment", resume="reported", recipe=True, solver="inherited", ge=0, lt=1
     )
     atan2_scale: float = setting(
         1.27,
         "factor of AdamAtan2's step: 1.27 as in the package adam-atan2-pytorch, 1 as in adam-atan2",
-        "reported",
+        resume="reported",
         recipe=True,
         solver="inherited",
         gt=0,
@@ -143,19 +143,19 @@ class StepSettings(Section):
     lr_min_ratio: float = setting(
         1.0,
         "the cosine schedule ends at lr * lr_min_ratio; 1: the rate stays constant",
-        "reported",
+        resume="reported",
         recipe=True,
         solver="accepted",
         ge=0,
         le=1,
     )
     lr_warmup_steps: int = setting(
-        2000, "steps in which the learning rates rise from 0", "reported", recipe=True, solver="accepted", ge=0
+        2000, "steps in which the learning rates rise from 0", resume="reported", recipe=True, solver="accepted", ge=0
     )
     on_nonfinite: Literal["stop", "skip"] = setting(
         "stop",
         "what to do when a gradient is not finite: stop the run, or skip the step; nothing is updated either way",
-        "reported",
+        resume="reported",
         solver="accepted",
     )
 
@@ -166,12 +166,12 @@ class PuzzleRowSettings(Section):
     topic = "Puzzle rows"
 
     puzzle_emb_lr: float = setting(
-        1e-2, "learning rate of the puzzle rows", "reported", recipe=True, solver="inherited", ge=0
+        1e-2, "learning rate of the puzzle rows", resume="reported", recipe=True, solver="inherited", ge=0
     )
     puzzle_emb_weight_decay: float = setting(
         0.1,
         "weight decay of the puzzle rows; only rows in the batch decay",
-        "reported",
+        resume="reported",
         recipe=True,
         solver="inherited",
         ge=0,
@@ -185,12 +185,12 @@ class FreezeSettings(Section):
     topic = "Freezing the network"
 
     freeze_weights: bool = setting(
-        False, "freeze the network in all steps: only the puzzle rows learn", "fixed", solver="accepted"
+        False, "freeze the network in all steps: only the puzzle rows learn", resume="fixed", solver="accepted"
     )
     freeze_trunk: float = setting(
         0.0,
         "fraction of the steps, from the first one on, in which the network is frozen; after them it learns as usual",
-        "reported",
+        resume="reported",
         solver="accepted",
         ge=0,
         le=1,
@@ -205,21 +205,21 @@ class AverageSettings(Section):
     ema: bool = setting(
         False,
         "average the weights over the steps; evaluations, exports and runs that start from this one use the average",
-        "fixed",
+        resume="fixed",
         recipe=True,
         solver="accepted",
     )
     ema_rate: float = setting(
         0.999,
         "after each step average = ema_rate * average + (1 - ema_rate) * weight",
-        "reported",
+        resume="reported",
         recipe=True,
         solver="accepted",
         gt=0,
         lt=1,
     )
     ema_puzzle_rows: bool = setting(
-        False, "average the puzzle rows too, at the same rate; needs ema=true", "fixed", solver="accepted"
+        False, "average the puzzle rows too, at the same rate; needs ema=true", resume="fixed", solver="accepted"
     )
 
 
@@ -232,12 +232,12 @@ class StartSettings(Section):
         "auto",
         "auto: continue from the last checkpoint in the run's folder, if there is one. never: start a new run, and "
         "refuse a folder that has checkpoints",
-        "silent",
+        resume="silent",
     )
     load_checkpoint: str | None = setting(
         None,
         "start a new run from the weights of this checkpoint (a folder or a file); this does not resume its run",
-        "fixed",
+        resume="fixed",
         condition=True,
     )
     puzzle_rows: Literal["keep", "mean", "noise", "zero"] | None = setting(
@@ -245,11 +245,11 @@ class StartSettings(Section):
         "what the puzzle rows start from with load_checkpoint. keep: its rows, which must be of the same puzzles. "
         "mean: the mean of its trained rows. noise: that mean plus noise of their spread. zero: zero. null: mean when "
         "fine-tuning, else keep",
-        "fixed",
+        resume="fixed",
         solver="accepted",
     )
     dry_run: bool = setting(
-        False, "do everything up to the first step, then print a plan; nothing is written", "silent"
+        False, "do everything up to the first step, then print a plan; nothing is written", resume="silent"
     )
 
 
@@ -258,19 +258,27 @@ class CheckpointSettings(Section):
 
     topic = "Run folder and checkpoints"
 
-    project_name: str | None = setting(None, "folder between checkpoints/ and the run's own; null: trm", "silent")
-    run_name: str | None = setting(None, "name of the run; null: drawn at random, such as brisk-otter", "silent")
-    checkpoint_path: str | None = setting(None, "the run's folder; null: checkpoints/PROJECT/RUN", "silent")
+    project_name: str | None = setting(
+        None, "folder between checkpoints/ and the run's own; null: trm", resume="silent"
+    )
+    run_name: str | None = setting(None, "name of the run; null: drawn at random, such as brisk-otter", resume="silent")
+    checkpoint_path: str | None = setting(None, "the run's folder; null: checkpoints/PROJECT/RUN", resume="silent")
     checkpoint_steps: int | None = setting(
-        None, "write a checkpoint every so many steps too; null: only as the other settings say", "reported", ge=1
+        None,
+        "write a checkpoint every so many steps too; null: only as the other settings say",
+        resume="reported",
+        ge=1,
     )
     checkpoint_minutes: float | None = setting(
-        30.0, "write a checkpoint every so many minutes too; null: only as the other settings say", "reported", gt=0
+        30.0,
+        "write a checkpoint every so many minutes too; null: only as the other settings say",
+        resume="reported",
+        gt=0,
     )
     keep_last: int = setting(
         2,
         "how many checkpoints to keep of those within an interval; those that end an interval are all kept",
-        "reported",
+        resume="reported",
         ge=1,
     )
 
@@ -280,8 +288,8 @@ class LogSettings(Section):
 
     topic = "Log"
 
-    log_every: int = setting(50, "steps between two lines of metrics.jsonl", "silent", ge=1)
-    tracker: TrackerConfig | None = setting(None, "where metrics go besides metrics.jsonl", "silent")
+    log_every: int = setting(50, "steps between two lines of metrics.jsonl", resume="silent", ge=1)
+    tracker: TrackerConfig | None = setting(None, "where metrics go besides metrics.jsonl", resume="silent")
 
 
 class HardwareSettings(Section):
@@ -290,15 +298,15 @@ class HardwareSettings(Section):
     topic = "Hardware"
 
     device: Literal["auto", "cuda", "cpu"] = setting(
-        "auto", "auto: a GPU if there is one, else the CPU", "silent", solver="accepted"
+        "auto", "auto: a GPU if there is one, else the CPU", resume="silent", solver="accepted"
     )
     compile: bool | None = setting(
-        None, "whether to use torch.compile; null: if a compiler is installed", "silent", solver="accepted"
+        None, "whether to use torch.compile; null: if a compiler is installed", resume="silent", solver="accepted"
     )
     activation_checkpointing: bool = setting(
         False,
         "compute activations again in the backward pass instead of storing them: slower, for small GPUs",
-        "silent",
+        resume="silent",
         solver="accepted",
     )
 
@@ -311,6 +319,6 @@ class EvaluatorSettings(Section):
     evaluators: list[str] = setting(
         [],
         "arc (votes, submissions, pass@k), exact (one answer), or none; pretraining has none",
-        "reported",
+        resume="reported",
         condition=True,
     )

@@ -104,9 +104,9 @@ def _read_scores(path: Path) -> dict[str, Any]:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         conditions = metrics.pop("conditions")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        kept = {key: value for key, value in conditions.items() if key not in ("data", "puzzles")}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise SubmissionError(f"{path} is not the scores.json of an evaluation ({error}): name one") from None
-    kept = {key: value for key, value in conditions.items() if key not in ("data", "puzzles")}
     return {"metrics": metrics, "conditions": kept}
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import version
-from hydra._internal.utils import _run_hydra, get_args_parser
+import hydra
 from omegaconf import DictConfig
 
 from training.config import Config
 from training.launch.overrides import check_overrides, settings_of, validate
 from utils import distributed, trackers
 from utils.cli import StoppedBySignal, run_command
+from utils.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG_DIR = str(ROOT / "config")
@@ -65,24 +66,35 @@ def compose_configs(config_name: str, words: Sequence[str]) -> list[DictConfig]:
 
     This is one configuration; several with `--multirun`; none where an option of Hydra's own only prints something
     (`--cfg`, `--info`, `--hydra-help`).
+
+    Raises:
+        SettingError: if options of Hydra's own do not go together.
     """
     composed: list[DictConfig] = []
 
+    @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name=config_name)
     def keep(config: DictConfig) -> None:
         composed.append(config)
 
-    # What `hydra.main` does, with the words as an argument.  Hydra prints what `keep` raises in its own way, so that
-    # the script's `main` is called outside.
-    version.setbase("1.3")
-    parser = get_args_parser()
-    _run_hydra(
-        args=parser.parse_args(for_hydra(words)),
-        args_parser=parser,
-        task_function=keep,
-        config_path=CONFIG_DIR,
-        config_name=config_name,
-    )
+    # Hydra prints what `keep` raises in its own way, so that the script's `main` is called outside.
+    with _command_line(for_hydra(words)):
+        try:
+            keep()
+        except ValueError as error:  # options of Hydra's own that do not go together
+            problem = " ".join(str(error).split())
+            raise SettingError(f"Hydra refuses the options of the command line ({problem}): correct them") from None
     return composed
+
+
+@contextmanager
+def _command_line(words: Sequence[str]) -> Iterator[None]:
+    """Replaces this process's command line within the block: `hydra.main` reads it there and nowhere else."""
+    before = sys.argv
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def for_hydra(overrides: Sequence[str]) -> list[str]:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
-from training import checkpoint, cost_model
+from training import checkpoint
 from training.checkpoint import list_checkpoints
-from training.cost_model import Memory, Workload
+from training.data import StepPlan
 from training.launch.run import Run
-from training.optim.schedule import StepPlan
+from training.metrics import cost_model
+from training.metrics.cost_model import Memory, Workload
 from training.state import TrainState
 
 REACHED = (0.5, 0.2)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -102,7 +103,11 @@ def validate(config: DictConfig | dict[str, Any], model: type[Config]) -> Config
     Raises:
         SettingError: one line per problem, each naming the key.
     """
-    plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+    try:
+        plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+    except OmegaConfBaseException as error:
+        problem = " ".join(str(error).split())
+        raise SettingError(f"a reference ${{..}} in the settings cannot be resolved ({problem}): correct it") from None
     try:
         return model.model_validate(plain)
     except ValidationError as error:

@@ -12,9 +12,9 @@ import torch
 from dataset import storage
 from dataset.storage import Split
 from training import checkpoint
-from training.buckets.data import TrainingData, open_training_data
 from training.checkpoint import CheckpointRecord
 from training.config import RunConfig
+from training.data import TrainingData, open_training_data
 from training.state import TrainState
 from utils import distributed, metrics_log, run_directory, trackers
 from utils.errors import SettingError

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dataset.sampling.joined import Batch
-from training import cost_model
-from training.buckets.data import StepBatch
 from training.checkpoint import CheckpointWriter
-from training.cost_model import Workload
+from training.metrics import cost_model
+from training.metrics.cost_model import Workload
 from training.metrics.throughput import Throughput, peak_memory_gb
+from training.slots.micro_batches import StepBatch
 from training.state import TrainState
 from utils import distributed
 from utils.metrics_log import MetricsLog

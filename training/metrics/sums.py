@@ -27,17 +27,17 @@ class MetricSums:
         self.steps = 0
 
     @torch.no_grad()
-    def add(self, metrics: Tensor, norms: Tensor, ok: Tensor) -> None:
+    def add(self, metrics: Tensor, norms: Tensor, is_finite: Tensor) -> None:
         """Adds a step.
 
         Args:
             metrics: [metrics], this rank's sums (`models.losses.METRICS`).
             norms: [tensors], of the network's gradients; empty where the network is frozen.
-            ok: bool [], whether the step was made; the metrics of others do not count.
+            is_finite: bool [], whether the step was made; the metrics of others do not count.
         """
         norm = torch.linalg.vector_norm(norms, dtype=torch.float64)
-        wide = torch.where(ok, metrics, 0).to(torch.float64)
-        counts = torch.stack((torch.where(ok, norm, 0), (~ok).to(torch.float64)))
+        wide = torch.where(is_finite, metrics, 0).to(torch.float64)
+        counts = torch.stack((torch.where(is_finite, norm, 0), (~is_finite).to(torch.float64)))
         if self.sums is None or self.counts is None:
             self.sums, self.counts = wide, counts
         else:

@@ -41,11 +41,11 @@ class AdamAtan2:
         return [p.grad for p in self.parameters.values() if p.grad is not None]
 
     @torch.no_grad()
-    def step(self, lr: float, ok: Tensor) -> None:
-        """Makes one step at rate `lr` where `ok` (bool []) is true, and none where it is false; drops the gradients."""
+    def step(self, lr: float, is_finite: Tensor) -> None:
+        """Makes one step at rate `lr` if `is_finite` (bool []) is true, else none.  Drops the gradients."""
         self.lr = lr
         self._lr.fill_(lr)  # no copy from the host, no recompilation
-        self.steps += ok
+        self.steps += is_finite
         names = [name for name, p in self.parameters.items() if p.grad is not None]
         c = self.config
         self._update(
@@ -55,7 +55,7 @@ class AdamAtan2:
             [self.exp_avg_sq[name] for name in names],
             self.steps,
             self._lr,
-            ok,
+            is_finite,
             (c.beta1, c.beta2, c.weight_decay, c.atan2_scale),
         )
         self.zero_grad()
@@ -87,7 +87,7 @@ def _update(
     exp_avg_sq: list[Tensor],
     steps: Tensor,
     lr: Tensor,
-    ok: Tensor,
+    is_finite: Tensor,
     settings: tuple[float, float, float, float],
 ) -> None:
     """Updates all tensors in place; `steps` counts this step already."""
@@ -100,9 +100,9 @@ def _update(
         m_new = torch.lerp(m, g, 1 - beta1)
         v_new = torch.lerp(v, g * g, 1 - beta2)
         step = torch.atan2(m_new * correct1, (v_new * correct2).sqrt())
-        m.copy_(torch.where(ok, m_new, m))
-        v.copy_(torch.where(ok, v_new, v))
-        p.copy_(torch.where(ok, torch.addcmul(p * keep, step, rate), p))  # rounded once, as published
+        m.copy_(torch.where(is_finite, m_new, m))
+        v.copy_(torch.where(is_finite, v_new, v))
+        p.copy_(torch.where(is_finite, torch.addcmul(p * keep, step, rate), p))  # rounded once, as published
 
 
 def build_optimizer(parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> AdamAtan2 | None:

@@ -1,0 +1,1 @@
+"""Makes a plain network fast, from outside: CPU kernel, compilation, data parallelism."""

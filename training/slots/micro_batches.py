@@ -9,7 +9,7 @@ from dataset.canvas import Canvas
 from dataset.sampling.bucket_streams import Position
 from dataset.sampling.joined import Batch
 from models.arch import ArchConfig
-from training.cost_model import example_cost
+from training.metrics.cost_model import example_cost
 from utils.errors import SettingError
 
 MICRO_BATCHES_PER_STEP = 8
@@ -87,3 +87,7 @@ def _largest_power_of_two(number: int, at_most: int) -> int:
     while power > at_most:
         power //= 2
     return power
+
+
+StepBatch = Batch | list[MicroBatch]
+"""What one training step computes: a batch of the one canvas, or micro-batches of several."""

@@ -23,9 +23,9 @@ from dataset.sampling.bucket_streams import Position
 from dataset.sampling.joined import Batch
 from models.act import Carry, Slots, initial_carry
 from models.network import Network
-from training.buckets.micro_batches import MicroBatch, micro_batch_sizes, split_batch
-from training.buckets.scheduler import DeficitScheduler
-from training.buckets.taken import TakenCounter
+from training.slots.micro_batches import MicroBatch, micro_batch_sizes, split_batch
+from training.slots.scheduler import DeficitScheduler
+from training.slots.taken import TakenCounter
 from utils import distributed
 from utils.errors import CheckpointError, SettingError
 
@@ -95,6 +95,11 @@ class Carries:
 
     def __iter__(self) -> Iterator[Bucket]:
         return iter(self.buckets)
+
+    @property
+    def micro_batch_size(self) -> int:
+        """The slots that one canvas computes at once, counted over all ranks."""
+        return self.buckets[0].size
 
     @property
     def opened(self) -> int:

@@ -1,0 +1,159 @@
+"""What a run trains on: its batches, and the number of steps that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Protocol
+
+from dataset import canvas
+from dataset.canvas import Canvas
+from dataset.data_shape import DataShape
+from dataset.sampling.bucket_streams import BucketStreams, measure_demand
+from dataset.sampling.joined import JoinedSplits
+from dataset.sampling.sampler import BatchSampler
+from dataset.storage import Split
+from training.config import RunConfig
+from training.metrics.cost_model import example_cost
+from training.slots.bucketed_data import BucketedData
+from training.slots.carries import Carries
+from training.slots.micro_batches import StepBatch
+from utils import distributed
+from utils.errors import SettingError
+
+
+class TrainingData(Protocol):
+    """The batches of a run, as this rank sees them."""
+
+    @property
+    def shape(self) -> DataShape:
+        """What the train state must know of the data."""
+
+    def num_steps(self, interval: int) -> int:
+        """Returns the steps of an interval."""
+
+    def batches(self, carries: Carries, interval: int, position: int) -> Generator[StepBatch, None, None]:
+        """Yields what each step of an interval computes, from step `position` on."""
+
+    def __str__(self) -> str:
+        """Describes the canvases; empty with one."""
+
+
+def open_training_data(config: RunConfig, splits: Sequence[Split]) -> TrainingData:
+    """Opens `splits` as the settings ask.
+
+    Raises:
+        InputError: if they do not fit together.
+    """
+    sampler = BatchSampler(
+        splits,
+        config.global_batch_size,
+        config.epochs_per_interval,
+        config.seed,
+        distributed.rank(),
+        distributed.world_size(),
+    )
+    canvases = choose_canvases(config, sampler.data)
+    if len(canvases) == 1:
+        return WholeCanvasData(sampler, canvases[0])
+    return BucketedData(BucketStreams(sampler.data, canvases, config.seed), sampler.num_steps)
+
+
+def choose_canvases(config: RunConfig, data: JoinedSplits) -> tuple[Canvas, ...]:
+    """Returns the canvases that the settings ask for, small ones first.
+
+    Raises:
+        InputError: if a canvas does not fit the data set.
+    """
+    whole = data.metadata.canvas
+    if config.canvases is None:
+        return (whole,)
+    if config.canvases == "fitted":
+        extents, visits = measure_demand(data)
+        return canvas.fit_canvases(extents, visits, whole, partial(example_cost, config.arch))
+    return canvas.validate_canvases(config.canvases, whole)
+
+
+class WholeCanvasData:
+    """The batches of one canvas: those of the sampler."""
+
+    def __init__(self, sampler: BatchSampler, canvas: Canvas) -> None:
+        self.sampler, self.canvas = sampler, canvas
+
+    @property
+    def shape(self) -> DataShape:
+        data = self.sampler.data
+        return DataShape.from_metadata(data.metadata, data.num_puzzle_identifiers, (self.canvas,))
+
+    def num_steps(self, interval: int) -> int:
+        return self.sampler.num_steps(interval)
+
+    def batches(self, carries: Carries, interval: int, position: int) -> Generator[StepBatch, None, None]:
+        # The rows of a micro-batch over all ranks are neighbours in the global batch, whatever the number of ranks.
+        yield from self.sampler.stream(interval, position, micro_batch_size=carries.micro_batch_size)
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The steps of a run.  Settings count epochs; everything after this class counts steps.
+
+    interval_steps: the steps of each interval.
+    """
+
+    interval_steps: list[int]
+
+    @classmethod
+    def from_settings(cls, config: RunConfig, data: TrainingData) -> StepPlan:
+        """Counts the steps of all intervals.
+
+        Raises:
+            SettingError: if an interval has no step.
+        """
+        steps = [data.num_steps(interval) for interval in range(config.num_intervals)]
+        if steps and min(steps) == 0:
+            raise SettingError(
+                f"one interval of {config.epochs_per_interval} epochs has fewer examples than one batch of "
+                f"{config.global_batch_size}: lower global_batch_size or raise eval_interval"
+            )
+        return cls(steps)
+
+    @property
+    def total_steps(self) -> int:
+        return sum(self.interval_steps)
+
+    def end_of(self, interval: int) -> int:
+        """Returns how many steps are made when an interval ends."""
+        return sum(self.interval_steps[: interval + 1])
+
+    def ends_interval(self, step: int) -> bool:
+        """Returns whether an interval ends after `step` steps; a plan without intervals ends at step 0."""
+        return step in (list(accumulate(self.interval_steps)) or [0])
+
+    def summary(self, step: int) -> str:
+        """Says what is left after `step` steps."""
+        left = self.total_steps - step
+        if left > 0:
+            return f"{left} steps to make; the first, on each canvas, takes longer where it is compiled"
+        return f"nothing left to train: all {self.total_steps} steps are made"
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """Returns the interval, and the step within it, that follow after `step` steps.
+
+        Raises:
+            SettingError: if the plan has fewer steps.
+        """
+        if step > self.total_steps:
+            raise SettingError(
+                f"{step} steps are made, {self.total_steps} were asked for: "
+                "raise epochs, or choose another checkpoint_path"
+            )
+        for interval, length in enumerate(self.interval_steps):
+            if step < length:
+                return interval, step
+            step -= length
+        return len(self.interval_steps), 0
