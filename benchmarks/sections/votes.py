@@ -30,8 +30,11 @@ def measure(device: torch.device) -> dict[str, Any]:
         canvas[n, :side, :side] = 2 + (int(identifier) + n % 3) % 10
         canvas[n, side : side + 1, :side] = canvas[n, :side, side : side + 1] = 1
     predictions = Predictions(
-        *(tokens, rng.normal(size=len(tokens)).astype(np.float32), identifiers),
-        *(np.zeros(len(tokens), np.int32), np.ones(len(tokens), np.int32)),
+        tokens=tokens,
+        q_halt=rng.normal(size=len(tokens)).astype(np.float32),
+        puzzle_identifiers=identifiers,
+        test_index=np.zeros(len(tokens), np.int32),
+        steps=np.ones(len(tokens), np.int32),
     )
     best = float("inf")
     for _ in range(4):

@@ -36,6 +36,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 PROGRAMS = ("build_dataset", "pretrain_no_eval", "eval_arc_k10", "training.export.__main__", "torch.distributed.run")
+LATE = ("torch._dynamo", "torch._inductor.compile_fx", "torch.onnx")
+"""What PyTorch imports when a step is compiled or given to several ranks."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class Finished:
 def run_script(*arguments: str, ranks: int = 1, timeout: float = 240) -> Finished:
     """Runs a program: the words behind `python` of its command, such as `solve.py ..` or `-m utils.plot ..`."""
     if ranks > 1:
-        return _run_ranks(arguments, ranks, timeout)
+        process = RunningRanks(arguments, ranks)
+        out, err = process.communicate(timeout)
+        return Finished(process.returncode or 0, out, err)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -167,22 +171,43 @@ class Running:
         return out, err
 
 
-def _run_ranks(words: Sequence[str], ranks: int, timeout: float) -> Finished:
-    """Runs a program on several ranks.  When one fails the others are killed, as torchrun does."""
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
-    started = [
-        Running(words, common | {"LOCAL_WORLD_SIZE": str(ranks), "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(ranks)
-    ]
-    end = time.monotonic() + timeout
-    while any(process.poll() is None for process in started):
-        if any(process.poll() for process in started) or time.monotonic() > end:
-            for process in started:
-                process.kill()
-        time.sleep(0.02)
-    said = [process.communicate() for process in started]
-    status = next((process.returncode for process in started if process.returncode), 0)
-    return Finished(status, "".join(out for out, _ in said), "".join(err for _, err in said))
+class RunningRanks:
+    """The ranks of one program, each a `Running`.  When one fails the others are killed, as torchrun does."""
+
+    def __init__(self, words: Sequence[str], ranks: int) -> None:
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
+        self._ranks = [
+            Running(words, common | {"LOCAL_WORLD_SIZE": str(ranks), "RANK": str(rank), "LOCAL_RANK": str(rank)})
+            for rank in range(ranks)
+        ]
+        self._failed: int | None = None
+
+    @property
+    def returncode(self) -> int | None:
+        """The status of the rank that failed first, or 0, once all ranks have ended."""
+        statuses = [rank.poll() for rank in self._ranks]
+        return None if None in statuses else self._failed or 0
+
+    def poll(self) -> int | None:
+        failed = [status for rank in self._ranks if (status := rank.poll())]
+        if failed and self._failed is None:
+            self._failed = failed[0]
+            self.kill()
+        return self.returncode
+
+    def kill(self) -> None:
+        for rank in self._ranks:
+            rank.kill()
+
+    def communicate(self, timeout: float = 240) -> tuple[str, str]:
+        """Waits for the end, kills what runs longer, and returns standard output and standard error of all ranks."""
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > end:
+                self.kill()
+            time.sleep(0.02)
+        said = [rank.communicate() for rank in self._ranks]
+        return "".join(out for out, _ in said), "".join(err for _, err in said)
 
 
 def _server() -> Any:
@@ -213,7 +238,7 @@ def _in_copy(words: list[str], environment: dict[str, str], out: str, err: str) 
 
 def preload() -> None:
     """Imports what the programs need."""
-    for name in PROGRAMS:
+    for name in PROGRAMS + LATE:
         importlib.import_module(name)
 
 

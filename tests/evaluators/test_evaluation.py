@@ -32,7 +32,7 @@ from evaluators.submission import check_submission, format_submissions
 from evaluators.time_split import split_time
 from evaluators.voting import Votes, count_votes
 from models.act import ACTStep, initial_carry, refill
-from tests.builders.programs import run_process, start, wait_for
+from tests.builders.programs import Running, RunningRanks, run_process, start, wait_for
 from tests.builders.runs import LONG, last
 from tests.builders.states import STEPS, TINY, predicting_state
 from tests.conftest import SMALL, run_script
@@ -276,14 +276,14 @@ def evaluation_of(folder: Path) -> Path:
 def test_a_run_with_a_budget_ends_in_time_and_is_valid_at_every_moment(
     ranks: int, small_data: Path, tmp_path: Path
 ) -> None:
-    seconds = 20 if ranks == 1 else 35  # torchrun and two ranks start up within it
+    seconds = 12
     tasks = open_test_tasks(small_data)
     started = time.monotonic()
-    process = start(
+    words = (
         *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"checkpoint_path={tmp_path}", "epochs=100000"),
         *("eval_interval=100000", "puzzle_rows=zero", f"time_budget={seconds / 60}", *SMALL, "log_every=50"),
-        ranks=ranks,
     )
+    process = Running(words) if ranks == 1 else RunningRanks(words, ranks)
     wait_for((tmp_path / "submission.json").exists)
     looked = 0
     while process.poll() is None:
@@ -307,13 +307,13 @@ def test_a_run_with_a_budget_ends_in_time_and_is_valid_at_every_moment(
 @pytest.mark.long
 def test_killed_at_any_time_a_valid_submission_is_there(small_data: Path, tmp_path: Path) -> None:
     tasks = open_test_tasks(small_data)
-    delays = [0.0, *np.random.default_rng().uniform(0, 11, 30 if LONG else 3)]
+    delays = [0.0, *np.random.default_rng().uniform(0, 5, 30 if LONG else 3)]
     for i, delay in enumerate(delays):
         print(f"killed {delay:.2f} s after its first submission")
         folder = tmp_path / str(i)
         process = start(
             *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"checkpoint_path={folder}", "epochs=100000"),
-            *("eval_interval=100000", "puzzle_rows=zero", "time_budget=0.2", *SMALL),
+            *("eval_interval=100000", "puzzle_rows=zero", "time_budget=0.1", *SMALL),
         )
         wait_for((folder / "submission.json").exists)
         time.sleep(delay)

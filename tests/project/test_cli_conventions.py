@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders.commands import PROJECT, execute
-from tests.builders.programs import ROOT, run_process
+from tests.builders.programs import ROOT, run_process, run_script
 from tests.conftest import SMALL
 from training.config import PretrainConfig
 from training.launch.cli import compose_configs
@@ -92,12 +92,8 @@ def test_a_normal_run_is_quiet(small_data: Path, small_run: Path, tmp_path: Path
     compiled = ["pretrain_no_eval.py", *common, *small, *tiny, f"checkpoint_path={tmp_path / 'run'}", "compile=true"]
     words = json.dumps([[*build, "--output-dir", str(tmp_path / "maze")], compiled])
     alone = run_process("-c", ONE_AFTER_ANOTHER, words)
-    evaluated = run_process(
-        "eval_arc_k10.py",
-        f"load_checkpoint={small_run}",
-        f"checkpoint_path={tmp_path / 'eval'}",
-        *common,
-        *SMALL,
+    evaluated = run_script(
+        *("eval_arc_k10.py", f"load_checkpoint={small_run}", f"checkpoint_path={tmp_path / 'eval'}", *common, *SMALL),
         ranks=2,
     )
     for done in (alone, evaluated):

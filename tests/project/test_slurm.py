@@ -101,7 +101,7 @@ def test_every_pytorch_takes_the_options_and_the_ranks_have_time_to_save(tmp_pat
 @pytest.mark.slow
 def test_a_job_that_fails_is_not_requeued(tmp_path: Path) -> None:
     stand_ins(tmp_path / "bin")
-    job = start(tmp_path, tmp_path / "nowhere", 29473, RESTARTS="0")
+    job = start(tmp_path, tmp_path / "nowhere", 29473, RESTARTS="0", RANKS="1")
     said, _ = job.communicate(timeout=120)
     assert job.returncode not in (0, None)
     assert "nowhere is not a data set folder" in said

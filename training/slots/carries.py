@@ -231,8 +231,8 @@ class Carries:
         if not state:
             return
         self.scheduler.load_state_dict({name: value.numpy() for name, value in state.items()})
-        for bucket, (segment, chunk) in zip(self.buckets, state["positions"].tolist(), strict=True):
-            bucket.position = Position(segment, chunk)
+        for bucket, (segment, micro_batch) in zip(self.buckets, state["positions"].tolist(), strict=True):
+            bucket.position = Position(segment, micro_batch)
         self._taken.load_state_dict(state)
 
 
