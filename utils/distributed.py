@@ -22,6 +22,9 @@ from utils.errors import InputError, SettingError
 
 T = TypeVar("T")
 
+GLOO_REST = 0.1
+"""Seconds for Gloo's threads to free what the last exchanges used."""
+
 
 def setup(device: Literal["auto", "cuda", "cpu"] = "auto", timeout_minutes: float = 60.0) -> torch.device:
     """Joins the ranks that torchrun has started, if there are any, and returns this rank's device.
@@ -104,6 +107,9 @@ def teardown(together: bool = True) -> None:
     if dist.is_initialized():
         if together:
             barrier()
+        # Gloo's threads may not yet have freed the tensors of the last exchanges, for which they need the GIL.  The
+        # destructor of the group joins the threads and holds the GIL: both would wait for ever (PyTorch 2.13).
+        time.sleep(GLOO_REST)
         dist.destroy_process_group()
 
 
