@@ -132,7 +132,7 @@ def test_the_notebook_leaves_a_submission(
     assert prefix.parent == competition
     settings = {
         **{"TRM_COMPETITION": competition, "TRM_REPOSITORY": ROOT, "TRM_CHECKPOINT": small_run, "TRM_WORK": work},
-        **{"TRM_WHEELS": tmp_path / "none", "TRM_AUGMENTATIONS": 3, "TRM_MINUTES": 0.3, "TRM_DRY_MINUTES": 0.2},
+        **{"TRM_WHEELS": tmp_path / "none", "TRM_AUGMENTATIONS": 3, "TRM_MINUTES": 0.2, "TRM_DRY_MINUTES": 0.1},
         "TRM_MORE": " ".join((*SMALL, "epochs=100000", "eval_interval=100000", "puzzle_rows=mean")),
     }
     if scoring:  # as it runs on Kaggle, all processes and imports included
