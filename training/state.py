@@ -42,7 +42,7 @@ class TrainState:
         self.module: nn.Module = self.act_step  # what training calls: `act_step`, data parallel once it is prepared
 
         averages = config.ema and not config.freeze_weights
-        self.optimizer = build_optimizer(dict(self.network.named_parameters()), config)
+        self.optimizer = build_optimizer(dict(self.network.named_parameters()), config, config.arch.dtype)
         self.ema = EMA(self.network, config.ema_rate) if averages else None
         self.table: PuzzleTable | None = None
         if width := config.arch.puzzle_emb_ndim:

@@ -33,7 +33,10 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
     assert state.is_ready, "call training.prepare.prepare first: several ranks would train apart"
     config = state.config
     state.step += 1
-    factor = lr_factor(state.step, config.lr_warmup_steps, total_steps, config.lr_min_ratio)
+    factor = lr_factor(
+        *(state.step, config.lr_warmup_steps, total_steps, config.lr_min_ratio),
+        *(config.lr_schedule, config.lr_decay_fraction),
+    )
     network_trains = state.step > config.freeze_trunk * total_steps
 
     # ---- one training step ---------------------------------------------------------------------------------------

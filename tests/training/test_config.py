@@ -136,6 +136,8 @@ FIXED_ON_RESUME = {
     "ema",
     "ema_puzzle_rows",
     "freeze_weights",
+    "optimizer",
+    "muon_matrices",
     "finetune_on",
     "train_augmentations",
     "tasks",

@@ -9,7 +9,7 @@ from torch import nn
 
 from training.data import StepPlan
 from training.optim.nonfinite import NonFiniteError, NonFiniteGuard, tensor_norms
-from training.optim.optimizers import AdamAtan2, OptimizerConfig, build_optimizer
+from training.optim.optimizers import NetworkOptimizer, OptimizerConfig, build_optimizer
 from training.optim.schedule import lr_factor
 from utils.errors import CheckpointError, SettingError
 
@@ -35,7 +35,7 @@ def set_gradients(model: nn.Module, step: int) -> None:
 def test_it_is_the_package_to_the_bit(scale: float, decay: float) -> None:
     mine, theirs = model_of(), model_of()
     config = OptimizerConfig(weight_decay=decay, beta1=0.9, beta2=0.95, atan2_scale=scale)
-    optimizer = AdamAtan2(dict(mine.named_parameters()), config)
+    optimizer = NetworkOptimizer(dict(mine.named_parameters()), config)
     package = adam_atan2_pytorch.AdamAtan2(theirs.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=decay, a=scale)
     for step in range(30):
         lr = 1e-2 * (step + 1) / 30
@@ -52,7 +52,7 @@ def test_it_is_the_package_to_the_bit(scale: float, decay: float) -> None:
 
 def test_where_it_may_not_step_nothing_changes() -> None:
     model = model_of()
-    optimizer = AdamAtan2(dict(model.named_parameters()), OptimizerConfig())
+    optimizer = NetworkOptimizer(dict(model.named_parameters()), OptimizerConfig())
     set_gradients(model, 0)
     optimizer.step(1e-2, YES)
     before = {name: value.clone() for name, value in (*optimizer.state_dict().items(), *model.state_dict().items())}
@@ -67,7 +67,7 @@ def test_a_compiled_update_is_the_eager_one() -> None:
     results = []
     for compiled in (False, True):
         model = model_of()
-        optimizer = AdamAtan2(dict(model.named_parameters()), OptimizerConfig())
+        optimizer = NetworkOptimizer(dict(model.named_parameters()), OptimizerConfig())
         if compiled:
             optimizer.compile()
         for step in range(4):
@@ -80,7 +80,7 @@ def test_a_compiled_update_is_the_eager_one() -> None:
 
 def test_its_state_survives() -> None:
     model, again = model_of(), model_of()
-    optimizers = [AdamAtan2(dict(m.named_parameters()), OptimizerConfig()) for m in (model, again)]
+    optimizers = [NetworkOptimizer(dict(m.named_parameters()), OptimizerConfig()) for m in (model, again)]
     set_gradients(model, 0)
     optimizers[0].step(1e-2, YES)
     again.load_state_dict(model.state_dict())
@@ -139,3 +139,18 @@ def test_the_rate_rises_and_falls_as_it_is_set() -> None:
     rates = [lr_factor(step, warmup=4, total=8, min_ratio=0.5) for step in (1, 2, 4, 6, 8)]
     assert rates == pytest.approx([0.25, 0.5, 1.0, 0.75, 0.5])
     assert lr_factor(100, warmup=0, total=100, min_ratio=1.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "wanted"),
+    [
+        ("linear", [0.5, 1.0, 0.91, 0.55, 0.1]),
+        ("warmup_stable_decay", [0.5, 1.0, 1.0, 1.0, 0.1]),
+    ],
+)
+def test_other_schedules(schedule: str, wanted: list[float]) -> None:
+    """By hand: twelve steps, two of warm-up, the last sixth decays, down to a tenth."""
+    rates = [lr_factor(step, 2, 12, 0.1, schedule, 1 / 6) for step in (1, 2, 3, 7, 12)]
+    assert rates == pytest.approx(wanted)
+    halfway = lr_factor(11, 2, 12, 0.1, schedule, 1 / 6)
+    assert halfway == pytest.approx(0.19 if schedule == "linear" else 0.55)

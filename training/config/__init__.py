@@ -2,6 +2,7 @@
 
     roles.py          what the rest of the program may ask of a setting: fixed on resume, part of the recipe, ..
     sections.py       the settings of both training scripts by topic: type, bounds, default, meaning, roles
+    optimization.py   of them, those of the optimizer and its schedule
     run_config.py     TrainConfig, RunConfig and PretrainConfig: sections put together, contradictions between settings
     eval_config.py    EvalConfig: what eval_arc_k10.py adds
 
@@ -11,9 +12,10 @@ The default of a setting stands here and nowhere else; the YAML files under conf
 from typing import TypeVar
 
 from training.config.eval_config import EvalConfig
+from training.config.optimization import OptimizerConfig
 from training.config.roles import Roles, roles_of
 from training.config.run_config import PretrainConfig, RunConfig, TrainConfig
-from training.config.sections import OptimizerConfig, Section, section_of
+from training.config.section import Section, section_of
 
 Config = TypeVar("Config", bound=RunConfig)
 

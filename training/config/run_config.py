@@ -8,6 +8,7 @@ import torch
 from pydantic import field_validator, model_validator
 
 from training.config.compiler import not_compiled_because
+from training.config.optimization import OptimizerConfig, StepSettings
 from training.config.sections import (
     AverageSettings,
     CheckpointSettings,
@@ -18,10 +19,8 @@ from training.config.sections import (
     LengthSettings,
     LogSettings,
     NetworkSettings,
-    OptimizerConfig,
     PuzzleRowSettings,
     StartSettings,
-    StepSettings,
 )
 from utils.errors import SettingError
 

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import ClassVar, Literal
-
-from pydantic import BaseModel, ConfigDict
+from typing import Literal
 
 from models.arch import ArchConfig
 from training.config.roles import setting
+from training.config.section import Section
 from utils.trackers import TrackerConfig
-
-
-class Section(BaseModel):
-    """Settings of one topic."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    topic: ClassVar[str]
-
-
-def section_of(model: type[BaseModel], name: str) -> type[Section]:
-    """Returns the section that declares a setting."""
-    for section in model.__mro__:
-        if issubclass(section, Section) and "topic" in vars(section) and name in inspect.get_annotations(section):
-            return section
-    raise AssertionError(f"{model.__name__}.{name} belongs to no section")
 
 
 class NetworkSettings(Section):
@@ -97,66 +79,6 @@ class LengthSettings(Section):
         recipe=True,
         instead="the argument seed of predict, or --seed of solve.py",
         ge=0,
-    )
-
-
-class OptimizerConfig(Section):
-    """The network is trained by AdamAtan2 (arXiv 2407.05872) with decoupled weight decay.
-
-    `atan2_scale` is the factor a of the step a * atan2(m, sqrt(v)).  The package `adam-atan2-pytorch`, with which the
-    published ARC-AGI-2 rates were tuned, uses 1.27.  The CUDA package `adam-atan2` of the original papers uses 1, so
-    its steps are about 22 % shorter.
-    """
-
-    topic = "Optimizer"
-
-    lr: float = setting(1e-4, "learning rate of the network", resume="reported", recipe=True, solver="inherited", gt=0)
-    weight_decay: float = setting(
-        0.1,
-        "weight decay of the network: each step multiplies its weights by 1 - lr * weight_decay",
-        resume="reported",
-        recipe=True,
-        solver="inherited",
-        ge=0,
-    )
-    beta1: float = setting(
-        0.9, "decay rate of AdamAtan2's first moment", resume="reported", recipe=True, solver="inherited", ge=0, lt=1
-    )
-    beta2: float = setting(
-        0.95, "decay rate of AdamAtan2's second moment", resume="reported", recipe=True, solver="inherited", ge=0, lt=1
-    )
-    atan2_scale: float = setting(
-        1.27,
-        "factor of AdamAtan2's step: 1.27 as in the package adam-atan2-pytorch, 1 as in adam-atan2",
-        resume="reported",
-        recipe=True,
-        solver="inherited",
-        gt=0,
-    )
-
-
-class StepSettings(Section):
-    """How the learning rates change over the steps, and what happens at a bad step."""
-
-    topic = "Schedule"
-
-    lr_min_ratio: float = setting(
-        1.0,
-        "the cosine schedule ends at lr * lr_min_ratio; 1: the rate stays constant",
-        resume="reported",
-        recipe=True,
-        solver="accepted",
-        ge=0,
-        le=1,
-    )
-    lr_warmup_steps: int = setting(
-        2000, "steps in which the learning rates rise from 0", resume="reported", recipe=True, solver="accepted", ge=0
-    )
-    on_nonfinite: Literal["stop", "skip"] = setting(
-        "stop",
-        "what to do when a gradient is not finite: stop the run, or skip the step; nothing is updated either way",
-        resume="reported",
-        solver="accepted",
     )
 
 

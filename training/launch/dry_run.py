@@ -60,6 +60,7 @@ def device_memory(run: Run, state: TrainState) -> Memory:
     """Estimates the memory of one device of the run."""
     config, ranks = run.config, run.world_size
     slots = zip(state.carries, state.carries.expected_slots(), strict=True)
+    moments = [] if state.optimizer is None else state.optimizer.state_dict().values()
     return cost_model.step_memory(
         config.arch,
         [Workload(bucket.canvas.cells, number / ranks) for bucket, number in slots],
@@ -69,6 +70,7 @@ def device_memory(run: Run, state: TrainState) -> Memory:
         recomputes=config.activation_checkpointing,
         vocab=state.shape.vocab_size,
         at_once=[Workload(bucket.canvas.cells, bucket.size / ranks) for bucket in state.carries],
+        moments=sum(value.numel() * value.element_size() for value in moments),
     )
 
 

@@ -156,6 +156,7 @@ def step_memory(
     recomputes: bool = False,
     vocab: int = 12,
     at_once: Sequence[Workload] | None = None,
+    moments: float | None = None,
 ) -> Memory:
     """Returns the memory of one device that has these slots.
 
@@ -168,6 +169,7 @@ def step_memory(
         puzzles: rows of the puzzle table.
         ema, ema_rows: whether weights and rows are averaged.
         at_once: what is computed at once, one after the other (micro-batches, canvases); None: all slots.
+        moments: bytes of the optimizer; None: those of AdamAtan2, two numbers for each weight.
     """
     width, D = arch.dtype.itemsize, arch.hidden_size
     weights = FLOAT * weight_count(arch, max(each.cells for each in workloads), vocab)
@@ -179,7 +181,7 @@ def step_memory(
     kept = [_activations(arch, each, recomputes, vocab) for each in at_once or workloads]
     return Memory(
         weights=2 * weights,
-        moments=2 * weights,
+        moments=2 * weights if moments is None else moments,
         average=weights if ema else 0,
         puzzle_rows=rows * (2 if ema_rows else 1),
         carry=2 * tokens * D * width * latents + 3 * (2 * cells + 4 * examples),

@@ -2,62 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from training.config import OptimizerConfig
+from training.optim.adam_atan2 import AdamAtan2
+from training.optim.muon import Muon
 from utils.errors import CheckpointError
 
 
-class AdamAtan2:
-    """The optimizer of the package `adam-atan2-pytorch` as one function over all tensors.
-
-    It can decide on the device not to step.  Only the device knows whether a gradient is finite; if the host asked for
-    it, every step would wait.
+class NetworkOptimizer:
+    """AdamAtan2 over all parameters of the network; with Muon or NorMuon, over those that these do not train.
 
     Args:
         parameters: by name, those that are trained.
+        dtype: in which Muon orthogonalises.
+
+    Attributes:
+        lr: the rate of the last step.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, dtype: torch.dtype = torch.float32
+    ) -> None:
         assert parameters
-        self.parameters, self.config = dict(parameters), config
-        device = next(iter(self.parameters.values())).device
-        self.exp_avg = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
-        self.exp_avg_sq = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
-        self.steps = torch.zeros((), dtype=torch.float64, device=device)
-        self.lr = 0.0
-        self._lr = torch.zeros((), dtype=torch.float64, device=device)
-        self._update: Callable[..., None] = _update
+        self.parameters, self.config, self.lr = dict(parameters), config, 0.0
+        matrices = {name: p for name, p in self.parameters.items() if trains_by_muon(name, p, config)}
+        rest = {name: p for name, p in self.parameters.items() if name not in matrices}
+        self.muon = Muon(matrices, config, dtype) if matrices else None
+        self.adam = AdamAtan2(rest, config) if rest else None
 
     def compile(self) -> None:
-        """Compiles the update into few kernels, from the next step on."""
-        self._update = torch.compile(_update, fullgraph=True, dynamic=False)
+        """Compiles the updates into few kernels, from the next step on."""
+        for part in (self.muon, self.adam):
+            if part is not None:
+                part.compile()
 
     def gradients(self) -> list[Tensor]:
         """Returns the gradients that the last backward pass has left."""
         return [p.grad for p in self.parameters.values() if p.grad is not None]
 
-    @torch.no_grad()
     def step(self, lr: float, is_finite: Tensor) -> None:
         """Makes one step at rate `lr` if `is_finite` (bool []) is true, else none.  Drops the gradients."""
         self.lr = lr
-        self._lr.fill_(lr)  # no copy from the host, no recompilation
-        self.steps += is_finite
-        names = [name for name, p in self.parameters.items() if p.grad is not None]
-        c = self.config
-        self._update(
-            [self.parameters[name].data for name in names],
-            [self.parameters[name].grad for name in names],
-            [self.exp_avg[name] for name in names],
-            [self.exp_avg_sq[name] for name in names],
-            self.steps,
-            self._lr,
-            is_finite,
-            (c.beta1, c.beta2, c.weight_decay, c.atan2_scale),
-        )
+        if self.muon is not None:
+            self.muon.step(lr * ((self.config.muon_lr or self.config.lr) / self.config.lr), is_finite)
+        if self.adam is not None:
+            self.adam.step(lr, is_finite)
         self.zero_grad()
 
     def zero_grad(self) -> None:
@@ -66,10 +59,12 @@ class AdamAtan2:
             p.grad = None
 
     def state_dict(self) -> dict[str, Tensor]:
-        named = {"steps": self.steps}
-        for key in ("exp_avg", "exp_avg_sq"):
-            named |= {f"{key}.{name}": value for name, value in getattr(self, key).items()}
-        return named
+        return {
+            name: value
+            for part in (self.adam, self.muon)
+            if part is not None
+            for name, value in part.state_dict().items()
+        }
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -80,32 +75,16 @@ class AdamAtan2:
             value.copy_(state[name])
 
 
-def _update(
-    weights: list[Tensor],
-    gradients: list[Tensor],
-    exp_avg: list[Tensor],
-    exp_avg_sq: list[Tensor],
-    steps: Tensor,
-    lr: Tensor,
-    is_finite: Tensor,
-    settings: tuple[float, float, float, float],
-) -> None:
-    """Updates all tensors in place; `steps` counts this step already."""
-    beta1, beta2, weight_decay, scale = settings
-    correct1 = (1 / (1 - beta1**steps)).to(torch.float32)
-    correct2 = (1 / (1 - beta2**steps)).to(torch.float32)
-    keep = (1 - lr * weight_decay).to(torch.float32)
-    rate = (-lr * scale).to(torch.float32)
-    for p, g, m, v in zip(weights, gradients, exp_avg, exp_avg_sq, strict=True):
-        m_new = torch.lerp(m, g, 1 - beta1)
-        v_new = torch.lerp(v, g * g, 1 - beta2)
-        step = torch.atan2(m_new * correct1, (v_new * correct2).sqrt())
-        m.copy_(torch.where(is_finite, m_new, m))
-        v.copy_(torch.where(is_finite, v_new, v))
-        p.copy_(torch.where(is_finite, torch.addcmul(p * keep, step, rate), p))  # rounded once, as published
+def trains_by_muon(name: str, parameter: Tensor, config: OptimizerConfig) -> bool:
+    """Returns whether Muon or NorMuon trains this parameter of the network."""
+    if config.optimizer == "adam_atan2" or parameter.ndim != 2:
+        return False
+    return config.muon_matrices == "all" or ".layers." in name
 
 
-def build_optimizer(parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> AdamAtan2 | None:
-    """Returns AdamAtan2 for those of `parameters` that are trained; None if there are none."""
+def build_optimizer(
+    parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, dtype: torch.dtype = torch.float32
+) -> NetworkOptimizer | None:
+    """Returns the optimizer of those of `parameters` that are trained; None if there are none."""
     trainable = {name: p for name, p in parameters.items() if p.requires_grad}
-    return AdamAtan2(trainable, config) if trainable else None
+    return NetworkOptimizer(trainable, config, dtype) if trainable else None

@@ -1,0 +1,165 @@
+"""Muon and NorMuon: the momentum of a weight matrix, made orthogonal, is the step.
+
+Muon is Jordan et al. 2024 (kellerjordan.github.io/posts/muon); its scale that matches Adam's is Moonlight's
+(arXiv 2502.16982); NorMuon is arXiv 2510.05491.
+
+`torch.optim.Muon` does not serve here: it cannot decide on the device to make no step, orthogonalises one matrix after
+the other and always in bfloat16, and takes a fused projection as one matrix.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from training.config import OptimizerConfig
+
+Coefficients = Sequence[tuple[float, float, float]]
+
+COEFFICIENTS: dict[str, Coefficients] = {
+    "jordan": [(3.4445, -4.7750, 2.0315)] * 5,
+    "urm": [
+        (7.2086, -15.5131, 9.0178),
+        (3.9623, -2.5813, 0.4542),
+        (3.9466, -2.5765, 0.4544),
+        (3.8991, -2.5671, 0.4566),
+        (3.7186, -2.5308, 0.4653),
+    ],
+    "polar_express": [
+        (8.1566, -22.4833, 15.8788),
+        (4.0429, -2.8089, 0.5000),
+        (3.8917, -2.7725, 0.5061),
+        (3.2858, -2.3681, 0.4645),
+        (2.3465, -1.7098, 0.4232),
+    ],
+}
+"""The polynomials a x + b x^3 + c x^5 that each iteration applies to the singular values.  jordan: one for all five
+iterations.  urm: those of URM's published training (arXiv 2512.14693).  polar_express: arXiv 2505.16932."""
+
+LARGEST = {"jordan": 1.0, "urm": 1.0, "polar_express": 1.02}
+"""What the Frobenius norm is multiplied with before it divides, so that rounding leaves no singular value above 1."""
+
+FUSED = {"qkv_proj": 3, "gate_up_proj": 2}
+"""Projections that hold several matrices, one below the other: how many."""
+
+
+def orthogonalise(matrices: Tensor, coefficients: Coefficients, largest: float = 1.0) -> Tensor:
+    """Returns matrices whose singular values are all near 1 and whose singular vectors are the same.
+
+    Newton-Schulz iterations with an odd polynomial of the fifth degree.
+
+    Args:
+        matrices: [n, rows, columns], computed in their dtype.
+        largest: what the Frobenius norm is multiplied with before it divides.
+    """
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (largest * torch.linalg.matrix_norm(x, keepdim=True, dtype=torch.float32)).clamp(min=1e-7).to(x.dtype)
+    for a, b, c in coefficients:
+        gram = x @ x.mT
+        x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x
+    return x.mT if tall else x
+
+
+class Muon:
+    """Muon over several matrices; those of one shape are orthogonalised together.
+
+    With `optimizer=normuon` each row of a step is divided by the root of its running mean square, and the whole matrix
+    keeps its norm.
+
+    Args:
+        parameters: by name, matrices [rows, columns] that are trained.
+        dtype: of the iterations.
+
+    Attributes:
+        momentum: by name, of the gradients.  row_mean_square: by name, [rows, 1]; empty without `normuon`.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, dtype: torch.dtype) -> None:
+        assert parameters and all(p.ndim == 2 for p in parameters.values())
+        self.parameters, self.config, self.dtype = dict(parameters), config, dtype
+        self.momentum = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
+        self.row_mean_square: dict[str, Tensor] = {}
+        if config.optimizer == "normuon":
+            self.row_mean_square = {name: p.new_zeros(len(p), 1) for name, p in self.parameters.items()}
+        self._lr = torch.zeros((), dtype=torch.float64, device=next(iter(self.parameters.values())).device)
+        self._update: Callable[..., None] = _update
+
+    def compile(self) -> None:
+        """Compiles the update into few kernels, from the next step on."""
+        self._update = torch.compile(_update, fullgraph=True, dynamic=False)
+
+    @torch.no_grad()
+    def step(self, lr: float, is_finite: Tensor) -> None:
+        """Makes one step at rate `lr` if `is_finite` (bool []) is true, else none."""
+        self._lr.fill_(lr)
+        by_shape: dict[tuple[int, int, int], list[str]] = defaultdict(list)
+        for name, p in self.parameters.items():
+            if p.grad is not None:
+                parts = self._parts(name)
+                by_shape[parts, p.shape[0] // parts, p.shape[1]].append(name)
+        for (parts, _, _), names in by_shape.items():
+            self._update(
+                [self.parameters[name].data for name in names],
+                [self.parameters[name].grad for name in names],
+                [self.momentum[name] for name in names],
+                [self.row_mean_square[name] for name in names if name in self.row_mean_square],
+                self._lr,
+                is_finite,
+                parts,
+                self.config,
+                self.dtype,
+            )
+
+    def _parts(self, name: str) -> int:
+        """Returns how many matrices a parameter holds."""
+        return FUSED.get(name.split(".")[-2], 1) if self.config.muon_split and "." in name else 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        named = {f"momentum.{name}": value for name, value in self.momentum.items()}
+        return named | {f"row_mean_square.{name}": value for name, value in self.row_mean_square.items()}
+
+
+def _update(
+    weights: list[Tensor],
+    gradients: list[Tensor],
+    momentum: list[Tensor],
+    row_mean_square: list[Tensor],
+    lr: Tensor,
+    is_finite: Tensor,
+    parts: int,
+    config: OptimizerConfig,
+    dtype: torch.dtype,
+) -> None:
+    """Updates weights of one shape in place."""
+    m = torch.stack(gradients).add(torch.stack(momentum), alpha=config.muon_momentum)
+    n, rows, columns = m.shape
+    direction = torch.stack(gradients).add(m, alpha=config.muon_momentum)  # Nesterov's
+    matrices = direction.view(n * parts, rows // parts, columns).to(dtype)
+    coefficients = COEFFICIENTS[config.muon_coefficients]
+    steps = orthogonalise(matrices, coefficients, LARGEST[config.muon_coefficients]).to(torch.float32)
+    if row_mean_square:
+        beta, wide = config.normuon_beta2, torch.stack(row_mean_square).view(n * parts, rows // parts, 1)
+        square = torch.lerp(wide, steps.square().mean(-1, keepdim=True), 1 - beta)
+        norm = torch.linalg.matrix_norm(steps, keepdim=True)
+        steps = steps / (square + 1e-10).sqrt()
+        steps = steps * (norm / torch.linalg.matrix_norm(steps, keepdim=True).clamp(min=1e-7))
+        for old, new in zip(row_mean_square, square.view(n, rows, 1), strict=True):
+            old.copy_(torch.where(is_finite, new, old))
+    rate = (-lr * update_scale(rows // parts, columns, config.muon_scale)).to(torch.float32)
+    keep = (1 - lr * config.weight_decay).to(torch.float32)
+    for p, step, old, new in zip(weights, steps.view(n, rows, columns), momentum, m, strict=True):
+        p.copy_(torch.where(is_finite, torch.addcmul(p * keep, step, rate), p))
+        old.copy_(torch.where(is_finite, new, old))
+
+
+def update_scale(rows: int, columns: int, scale: str) -> float:
+    """Returns what an orthogonal step is multiplied with, beside the rate.
+
+    adam: 0.2 * sqrt(the larger side), which gives the step the root mean square of Adam's, so that Adam's rates fit.
+    spectral: sqrt(max(1, rows / columns)), which bounds how much the output of a layer changes.
+    """
+    return 0.2 * max(rows, columns) ** 0.5 if scale == "adam" else max(1.0, rows / columns) ** 0.5
