@@ -52,16 +52,15 @@ def orthogonalise(matrices: Tensor, coefficients: Coefficients, largest: float =
     Newton-Schulz iterations with an odd polynomial of the fifth degree.
 
     Args:
-        matrices: [n, rows, columns], computed in their dtype.
+        matrices: [n, rows, columns], rows <= columns for speed; computed in their dtype.
         largest: what the Frobenius norm is multiplied with before it divides.
     """
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / (largest * torch.linalg.matrix_norm(x, keepdim=True, dtype=torch.float32)).clamp(min=1e-7).to(x.dtype)
+    norm = torch.linalg.matrix_norm(matrices, keepdim=True, dtype=torch.float32)
+    x = matrices / (largest * norm).clamp(min=1e-7).to(matrices.dtype)
     for a, b, c in coefficients:
         gram = x @ x.mT
-        x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x
-    return x.mT if tall else x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
 
 
 class Muon:
@@ -96,23 +95,18 @@ class Muon:
     def step(self, lr: float, is_finite: Tensor) -> None:
         """Makes one step at rate `lr` if `is_finite` (bool []) is true, else none."""
         self._lr.fill_(lr)
-        by_shape: dict[tuple[int, int, int], list[str]] = defaultdict(list)
-        for name, p in self.parameters.items():
-            if p.grad is not None:
-                parts = self._parts(name)
-                by_shape[parts, p.shape[0] // parts, p.shape[1]].append(name)
-        for (parts, _, _), names in by_shape.items():
-            self._update(
-                [self.parameters[name].data for name in names],
-                [self.parameters[name].grad for name in names],
-                [self.momentum[name] for name in names],
-                [self.row_mean_square[name] for name in names if name in self.row_mean_square],
-                self._lr,
-                is_finite,
-                parts,
-                self.config,
-                self.dtype,
-            )
+        names = [name for name, p in self.parameters.items() if p.grad is not None]
+        self._update(
+            [self.parameters[name].data for name in names],
+            [self.parameters[name].grad for name in names],
+            [self.momentum[name] for name in names],
+            [self.row_mean_square[name] for name in names if name in self.row_mean_square],
+            [self._parts(name) for name in names],
+            self._lr,
+            is_finite,
+            self.config,
+            self.dtype,
+        )
 
     def _parts(self, name: str) -> int:
         """Returns how many matrices a parameter holds."""
@@ -128,32 +122,55 @@ def _update(
     gradients: list[Tensor],
     momentum: list[Tensor],
     row_mean_square: list[Tensor],
+    parts: list[int],
     lr: Tensor,
     is_finite: Tensor,
-    parts: int,
     config: OptimizerConfig,
     dtype: torch.dtype,
 ) -> None:
-    """Updates weights of one shape in place."""
-    m = torch.stack(gradients).add(torch.stack(momentum), alpha=config.muon_momentum)
-    n, rows, columns = m.shape
-    direction = torch.stack(gradients).add(m, alpha=config.muon_momentum)  # Nesterov's
-    matrices = direction.view(n * parts, rows // parts, columns).to(dtype)
-    coefficients = COEFFICIENTS[config.muon_coefficients]
-    steps = orthogonalise(matrices, coefficients, LARGEST[config.muon_coefficients]).to(torch.float32)
+    """Updates all weights in place.  `parts` says how many matrices each of them holds."""
+    directions = []
+    for g, m in zip(gradients, momentum, strict=True):
+        m_new = torch.add(g, m, alpha=config.muon_momentum)
+        directions.append(torch.add(g, m_new, alpha=config.muon_momentum))  # Nesterov's
+        m.copy_(torch.where(is_finite, m_new, m))
+    matrices = [d.view(n, len(d) // n, -1) for d, n in zip(directions, parts, strict=True)]
+    steps = _orthogonalise_by_shape(matrices, config.muon_coefficients, dtype)
     if row_mean_square:
-        beta, wide = config.normuon_beta2, torch.stack(row_mean_square).view(n * parts, rows // parts, 1)
-        square = torch.lerp(wide, steps.square().mean(-1, keepdim=True), 1 - beta)
-        norm = torch.linalg.matrix_norm(steps, keepdim=True)
-        steps = steps / (square + 1e-10).sqrt()
-        steps = steps * (norm / torch.linalg.matrix_norm(steps, keepdim=True).clamp(min=1e-7))
-        for old, new in zip(row_mean_square, square.view(n, rows, 1), strict=True):
-            old.copy_(torch.where(is_finite, new, old))
-    rate = (-lr * update_scale(rows // parts, columns, config.muon_scale)).to(torch.float32)
-    keep = (1 - lr * config.weight_decay).to(torch.float32)
-    for p, step, old, new in zip(weights, steps.view(n, rows, columns), momentum, m, strict=True):
-        p.copy_(torch.where(is_finite, torch.addcmul(p * keep, step, rate), p))
-        old.copy_(torch.where(is_finite, new, old))
+        steps = [
+            _even_rows(step, mean_square, is_finite, config.normuon_beta2)
+            for step, mean_square in zip(steps, row_mean_square, strict=True)
+        ]
+    keep = torch.where(is_finite, (1 - lr * config.weight_decay).to(torch.float32), 1.0)
+    for p, step in zip(weights, steps, strict=True):
+        rate = (-lr * update_scale(step.shape[1], step.shape[2], config.muon_scale)).to(torch.float32)
+        step = torch.where(is_finite, step, 0)  # it may not be a number, which no factor makes 0
+        p.mul_(keep).addcmul_(step.view_as(p), rate)
+
+
+def _orthogonalise_by_shape(matrices: list[Tensor], coefficients: str, dtype: torch.dtype) -> list[Tensor]:
+    """Returns each [n, rows, columns] orthogonalised, in float32.  Those of one shape are computed together."""
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, matrix in enumerate(matrices):
+        by_shape[tuple(sorted(matrix.shape[1:]))].append(i)
+    found: dict[int, Tensor] = {}
+    for members in by_shape.values():
+        tall = [matrices[i].shape[1] > matrices[i].shape[2] for i in members]
+        wide = [matrices[i].mT if turns else matrices[i] for i, turns in zip(members, tall, strict=True)]
+        steps = orthogonalise(torch.cat(wide).to(dtype), COEFFICIENTS[coefficients], LARGEST[coefficients])
+        apart = steps.to(torch.float32).split([len(matrix) for matrix in wide])
+        for i, turns, step in zip(members, tall, apart, strict=True):
+            found[i] = step.mT.contiguous() if turns else step
+    return [found[i] for i in range(len(matrices))]
+
+
+def _even_rows(step: Tensor, mean_square: Tensor, is_finite: Tensor, beta: float) -> Tensor:
+    """Returns NorMuon's step [n, rows, columns]: rows divided by the root of their mean square, which it updates."""
+    square = torch.lerp(mean_square.view(*step.shape[:2], 1), step.square().mean(-1, keepdim=True), 1 - beta)
+    mean_square.copy_(torch.where(is_finite, square.view_as(mean_square), mean_square))
+    even = step / (square + 1e-10).sqrt()
+    norm, new_norm = (torch.linalg.matrix_norm(x, keepdim=True) for x in (step, even))
+    return even * (norm / new_norm.clamp(min=1e-7))
 
 
 def update_scale(rows: int, columns: int, scale: str) -> float:
