@@ -111,7 +111,7 @@ class PredictStep(nn.Module):
 
     def forward(
         self, latents: Latents, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None
-    ) -> tuple[Latents, Tensor, Tensor, Tensor]:
+    ) -> tuple[Latents, Tensor, Tensor, Tensor, Tensor]:
         """Recurses once from `latents`.
 
         Args:
@@ -119,11 +119,12 @@ class PredictStep(nn.Module):
             positions: int [S], see `Network.forward`.
 
         Returns:
-            the new latents; the predicted tokens uint8 [B, C]; the halting logits [B]; whether a slot would halt [B].
+            the new latents; the predicted tokens uint8 [B, C]; the halting logits [B]; whether a slot would halt [B];
+            the logits [B, C, V].
         """
         out = self.network(latents, inputs, rows, positions)
         halts = out.q_halt > (out.q_continue if self.network.arch.halts_against_continue else 0)
-        return out.latents, out.logits.argmax(-1).to(torch.uint8), out.q_halt, halts
+        return out.latents, out.logits.argmax(-1).to(torch.uint8), out.q_halt, halts, out.logits
 
 
 class ACTStep(nn.Module):
