@@ -100,8 +100,8 @@ def open_batching(state: TrainState, canvas: Canvas, options: PredictionOptions)
     """Returns what predicts batches on a canvas: continuous batching if examples may exit early."""
     positions = state.network.positions_of(*canvas, device=state.device)
     if options.early_exit:
-        return ContinuousBatching(state, positions, options)
-    return StaticBatching(state, positions, options)
+        return ContinuousBatching(state, positions, canvas.width, options)
+    return StaticBatching(state, positions, canvas.width, options)
 
 
 def _max_steps(state: TrainState, options: PredictionOptions) -> int:
@@ -122,8 +122,8 @@ def _puzzle_rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tenso
 class StaticBatching:
     """Gives every example of a batch every step; nothing is fetched from the device before the last step."""
 
-    def __init__(self, state: TrainState, positions: Tensor, options: PredictionOptions) -> None:
-        self.state, self.positions, self.options = state, positions, options
+    def __init__(self, state: TrainState, positions: Tensor, width: int, options: PredictionOptions) -> None:
+        self.state, self.positions, self.width, self.options = state, positions, width, options
         self.steps = _max_steps(state, options)
         self.traces: list[TraceBatch] = []
 
@@ -134,7 +134,8 @@ class StaticBatching:
         every_step: list[Tensor] = []
         last_steps: LastSteps = deque(maxlen=self.options.vote_steps)
         for _ in range(self.steps):
-            latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows, self.positions)
+            found = self.state.predict_step(latents, slots.inputs, rows, self.positions, self.width)
+            latents, tokens, q_halt, _ = found
             last_steps.append((tokens.clone(), q_halt.clone()))
             if self.options.trace:
                 every_step.append(last_steps[-1][0])
@@ -151,8 +152,8 @@ class StaticBatching:
 class ContinuousBatching:
     """Gives the slot of an example that exits to the next example, so that the batch stays full."""
 
-    def __init__(self, state: TrainState, positions: Tensor, options: PredictionOptions) -> None:
-        self.state, self.positions, self.options = state, positions, options
+    def __init__(self, state: TrainState, positions: Tensor, width: int, options: PredictionOptions) -> None:
+        self.state, self.positions, self.width, self.options = state, positions, width, options
         self.steps = _max_steps(state, options)
         self.traces: list[TraceBatch] = []
         self._last_steps: LastSteps = deque(maxlen=options.vote_steps)
@@ -204,7 +205,8 @@ class ContinuousBatching:
     def _step(self) -> PredictionBatch:
         """Advances all slots by one step; returns the answers of the examples that exit."""
         rows = _puzzle_rows(self.state, self._identifiers, self.options.use_ema)
-        latents, tokens, q_halt, halts = self.state.predict_step(self._latents, self._inputs, rows, self.positions)
+        found = self.state.predict_step(self._latents, self._inputs, rows, self.positions, self.width)
+        latents, tokens, q_halt, halts = found
         self._latents = tuple(z.clone() for z in latents)
         self._taken += 1
         self._last_steps.append((tokens.clone(), q_halt.clone()))
