@@ -1,6 +1,6 @@
 """Measures what a convolution in the SwiGLU costs (`arch.mlp_conv`), in seconds of a training step:
 
-    OMP_NUM_THREADS=1 python -m benchmarks.convolutions [--width 128] [--batch 64] [--side 10] [--eager]
+    OMP_NUM_THREADS=1 python -m benchmarks.convolutions [--width 128] [--batch 64] [--side 10] [--eager] [--cpu-time]
 
 The same network with each kind of convolution, and with none, is measured in turns, round by round, so that a busy
 machine slows all alike.  Prints a table, then one line of JSON.
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.run import hardware
-from benchmarks.timing import in_turns
+from benchmarks.timing import in_turns, use_cpu_time
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from models.arch import ArchConfig
@@ -72,7 +72,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--side", type=int, default=10)
     parser.add_argument("--eager", action="store_true", help="without compilation")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU time of one thread, where others use the CPU too")
     given = parser.parse_args()
+    if given.cpu_time:
+        use_cpu_time()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     found = measure(given.width, given.batch, given.side, not given.eager, device)
     for kind, values in found.items():
