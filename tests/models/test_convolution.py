@@ -138,8 +138,8 @@ def test_initial_weights(kind: str, size: int) -> None:
     bound = size**-0.5
     for parameter in (conv.weight, conv.bias):
         assert 0.9 * bound < float(parameter.detach().abs().max()) <= bound
-        assert float(parameter.mean()) == pytest.approx(0, abs=0.15 * bound)
-        assert float(parameter.std()) == pytest.approx(bound / 3**0.5, rel=0.1)
+        assert float(parameter.detach().mean()) == pytest.approx(0, abs=0.15 * bound)
+        assert float(parameter.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.1)
     network = Network(arch_of(mlp_conv=kind, mlp_conv_init="identity"), 12, 16)
     conv = network.L_level.layers[0].mlp.dwconv  # type: ignore[union-attr]
     a = torch.randn(2, 3 + 16, conv.weight.shape[0])
