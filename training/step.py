@@ -108,7 +108,8 @@ def forward_backward(state: TrainState, micro_batch: MicroBatch, min_halt_steps:
     carry = refill(state.carries.carry_of(micro_batch, slots), slots, state.network.initial_latents())
     identifiers = carry.data.puzzle_identifiers
     rows = None if state.table is None else state.table.gather(identifiers)
-    after, loss, metrics, _ = state.module(carry, rows, min_halt_steps, state.carries.positions_of(micro_batch))
+    positions, width = state.carries.positions_of(micro_batch), state.carries.width_of(micro_batch)
+    after, loss, metrics, _ = state.module(carry, rows, min_halt_steps, positions, width)
     if loss.requires_grad:
         (loss * (distributed.world_size() / state.config.global_batch_size)).backward()
     if rows is None:

@@ -107,9 +107,8 @@ def open_batching(
     state: TrainState, canvas: Canvas, options: PredictionOptions, read_labels: ReadLabels | None = None
 ) -> Batching:
     """Returns what predicts batches on a canvas: continuous batching if examples may exit early."""
-    positions = state.network.positions_of(*canvas, device=state.device)
     kind = ContinuousBatching if options.early_exit else StaticBatching
-    return kind(state, positions, options, read_labels)
+    return kind(state, canvas, options, read_labels)
 
 
 def _max_steps(state: TrainState, options: PredictionOptions) -> int:
@@ -131,9 +130,10 @@ class StaticBatching:
     """Gives every example of a batch every step; nothing is fetched from the device before the last step."""
 
     def __init__(
-        self, state: TrainState, positions: Tensor, options: PredictionOptions, read_labels: ReadLabels | None
+        self, state: TrainState, canvas: Canvas, options: PredictionOptions, read_labels: ReadLabels | None = None
     ) -> None:
-        self.state, self.positions, self.options, self._read_labels = state, positions, options, read_labels
+        self.state, self.options, self._read_labels = state, options, read_labels
+        self.positions, self.width = state.network.positions_of(*canvas, device=state.device), canvas.width
         self.steps = _max_steps(state, options)
         self.traces: list[TraceBatch] = []
 
@@ -144,7 +144,8 @@ class StaticBatching:
         every_step: list[Tensor] = []
         last_steps: LastSteps = deque(maxlen=self.options.vote_steps)
         for _ in range(self.steps):
-            latents, tokens, q_halt, _, logits = self.state.predict_step(latents, slots.inputs, rows, self.positions)
+            found = self.state.predict_step(latents, slots.inputs, rows, self.positions, self.width)
+            latents, tokens, q_halt, _, logits = found
             last_steps.append((tokens.clone(), q_halt.clone()))
             if self.options.trace:
                 every_step.append(last_steps[-1][0])
@@ -163,9 +164,10 @@ class ContinuousBatching:
     """Gives the slot of an example that exits to the next example, so that the batch stays full."""
 
     def __init__(
-        self, state: TrainState, positions: Tensor, options: PredictionOptions, read_labels: ReadLabels | None
+        self, state: TrainState, canvas: Canvas, options: PredictionOptions, read_labels: ReadLabels | None = None
     ) -> None:
-        self.state, self.positions, self.options, self._read_labels = state, positions, options, read_labels
+        self.state, self.options, self._read_labels = state, options, read_labels
+        self.positions, self.width = state.network.positions_of(*canvas, device=state.device), canvas.width
         self.steps = _max_steps(state, options)
         self.traces: list[TraceBatch] = []
         self._last_steps: LastSteps = deque(maxlen=options.vote_steps)
@@ -217,9 +219,8 @@ class ContinuousBatching:
     def _step(self) -> PredictionBatch:
         """Advances all slots by one step; returns the answers of the examples that exit."""
         rows = _puzzle_rows(self.state, self._identifiers, self.options.use_ema)
-        latents, tokens, q_halt, halts, logits = self.state.predict_step(
-            self._latents, self._inputs, rows, self.positions
-        )
+        found = self.state.predict_step(self._latents, self._inputs, rows, self.positions, self.width)
+        latents, tokens, q_halt, halts, logits = found
         self._latents = tuple(z.clone() for z in latents)
         self._taken += 1
         self._last_steps.append((tokens.clone(), q_halt.clone()))

@@ -18,6 +18,8 @@ PUBLISHED_PREFIX = "_orig_mod.model.inner."
 def published_state(weights: Weights) -> dict[str, Tensor]:
     """Returns weights and puzzle rows under the names that the published code gives them."""
     named = dict(weights.network)
+    if "init_hidden" in named:  # a urm: its code has no levels
+        named = {key.removeprefix("L_level."): value for key, value in named.items()}
     if weights.puzzle_rows is not None:
         named[PUBLISHED_TABLE] = weights.puzzle_rows
     return {PUBLISHED_PREFIX + key: value.contiguous() for key, value in named.items()}
