@@ -105,7 +105,7 @@ class Grids(torch.nn.Module):
         super().__init__()
         self.size, self.real, self.canvases = size, real, []
 
-    def forward(self, latents, inputs, rows, positions=None):  # type: ignore[no-untyped-def]
+    def forward(self, latents, inputs, rows, positions=None, width=None):  # type: ignore[no-untyped-def]
         side = round(inputs.shape[1] ** 0.5)
         self.canvases.append(side)
         grid = np.full((min(self.size, side), min(self.size, side)), 3, dtype=np.uint8)
@@ -178,7 +178,7 @@ def test_the_time_of_repeats_is_counted(
     state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     now, seen = 0.0, set()
 
-    def predict(latents, inputs, rows, positions=None):  # type: ignore[no-untyped-def]
+    def predict(latents, inputs, rows, positions=None, width=None):  # type: ignore[no-untyped-def]
         nonlocal now
         now += 0.25  # each of the four steps
         if inputs.shape[1] not in seen:
