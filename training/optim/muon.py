@@ -112,6 +112,15 @@ class Muon:
         """Returns how many matrices a parameter holds."""
         return FUSED.get(name.split(".")[-2], 1) if self.config.muon_split and "." in name else 1
 
+    def flop(self) -> int:
+        """Returns the floating-point operations of one step, those of matrix products."""
+        total, iterations = 0, len(COEFFICIENTS[self.config.muon_coefficients])
+        for name, p in self.parameters.items():
+            parts = self._parts(name)
+            small, large = sorted((p.shape[0] // parts, p.shape[1]))
+            total += parts * iterations * (4 * small * small * large + 2 * small**3)
+        return total
+
     def state_dict(self) -> dict[str, Tensor]:
         named = {f"momentum.{name}": value for name, value in self.momentum.items()}
         return named | {f"row_mean_square.{name}": value for name, value in self.row_mean_square.items()}
