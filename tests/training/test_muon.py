@@ -98,6 +98,21 @@ def test_singular_values_become_one(name: str, low: float, high: float, shape: t
     assert (cosine > 0.9).all(), cosine
 
 
+@pytest.mark.parametrize("name", COEFFICIENTS)
+@pytest.mark.parametrize("columns", [16, 24, 25, 64])
+def test_iterations_are_a_plain_loop(name: str, columns: int) -> None:
+    """In float64, also for matrices of nearly a low rank, whose small singular values rounding could lose."""
+    generator = torch.Generator().manual_seed(2)
+    matrices = torch.randn(4, 16, columns, generator=generator)
+    matrices[2:] = matrices[2:, :, :2] @ matrices[2:, :2] + 1e-4 * matrices[2:]
+    x = matrices.double() / (LARGEST[name] * matrices.double().norm(dim=(1, 2), keepdim=True))
+    for a, b, c in COEFFICIENTS[name]:
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    found = orthogonalise(matrices, COEFFICIENTS[name], LARGEST[name]).double()
+    assert ((found - x).norm(dim=(1, 2)) < 1e-3 * x.norm(dim=(1, 2))).all()
+
+
 def test_matrices_of_one_shape_do_not_mix() -> None:
     weights, gradients = random_weights(), random_weights(1)
     together = step(muon_of(weights), gradients)
@@ -196,9 +211,11 @@ def test_rates_are_in_proportion() -> None:
             assert torch.equal(one, three), name
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("split", [True, False])
-def test_products_are_counted(split: bool) -> None:
+def test_products_are_counted(split: bool, dtype: torch.dtype) -> None:
     muon = muon_of(random_weights(), muon_split=split)
+    muon.dtype = dtype
     with FlopCounterMode(display=False) as counter:
         step(muon, random_weights(1))
     assert muon.flop() == counter.get_total_flops()
