@@ -68,7 +68,8 @@ def orthogonalise(matrices: Tensor, coefficients: Coefficients, largest: float =
 def _iterates_on_gram(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> bool:
     """Returns whether to iterate on X X^T, which takes fewer operations for wide matrices, but more precision.
 
-    A GPU's float32 products are rounded to TF32, with which these iterations would not stay bounded.
+    In bfloat16 the result of a matrix of low rank is far too large.  A GPU rounds float32 to TF32 in products, with
+    which it is too inexact.
     """
     return device.type == "cpu" and dtype == torch.float32 and 2 * columns > 3 * rows
 
