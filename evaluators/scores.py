@@ -88,7 +88,8 @@ def statistics_of(snapshot: PredictionSnapshot, split: Split) -> dict[str, float
     predictions, examples = snapshot.predictions, snapshot.examples
     if examples is None or not len(examples):
         return None
-    last = np.flatnonzero(predictions.steps_from_end() == 0)
+    order = np.lexsort((predictions.steps, examples))
+    last = order[np.append(examples[order][1:] != examples[order][:-1], True)]
     ignore = split.metadata.ignore_label_id
     sums, count = dict.fromkeys(STATISTICS, 0.0), 0
     for first in range(0, len(last), READ_AT_ONCE):
