@@ -1,4 +1,4 @@
-"""The recursion of each variant, which is all that the variants differ in.
+"""The recursion of each variant: what the variants differ in, beside the blocks that they have (`models.network`).
 
 Each function takes the latents of the carry, the input embedding e [B, S, D] and the networks as plain functions
 f(h, injected or None) -> h, and returns the new latents, with gradients for the part that the variant trains
