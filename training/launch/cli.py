@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ import hydra
 from omegaconf import DictConfig
 
 from training.config import Config
-from training.launch.overrides import check_overrides, settings_of, validate
+from training.launch.overrides import HYDRA_OPTIONS, check_overrides, settings_of, validate
+from training.launch.texts import quote_texts
 from utils import distributed, trackers
 from utils.cli import StoppedBySignal, run_command
 from utils.errors import SettingError
@@ -47,8 +49,9 @@ def run_script(
             return
         check_overrides(words, model, GROUPS)
         try:
-            for config in compose_configs(config_name, words):
-                main(validate(config, model))
+            composed = compose_configs(config_name, quote_texts(words, model))
+            for config in in_own_folders([validate(config, model) for config in composed]):
+                main(config)
         except KeyboardInterrupt:
             raise StoppedBySignal(
                 signal.SIGINT, "stopped by SIGINT; the same command continues from the last checkpoint"
@@ -77,13 +80,33 @@ def compose_configs(config_name: str, words: Sequence[str]) -> list[DictConfig]:
         composed.append(config)
 
     # Hydra prints what `keep` raises in its own way, so that the script's `main` is called outside.
-    with _command_line(for_hydra(words)):
+    with _command_line(for_hydra(options_first(words))):
         try:
             keep()
         except ValueError as error:  # options of Hydra's own that do not go together
             problem = " ".join(str(error).split())
             raise SettingError(f"Hydra refuses the options of the command line ({problem}): correct them") from None
     return composed
+
+
+def in_own_folders(configs: list[Config]) -> list[Config]:
+    """Returns the settings of a sweep, its runs in folders 0, 1, .. of those that several of them name."""
+    named = Counter(config.checkpoint_path for config in configs if config.checkpoint_path)
+    return [
+        config.model_copy(update={"checkpoint_path": str(Path(config.checkpoint_path, str(number)))})
+        if config.checkpoint_path and named[config.checkpoint_path] > 1
+        else config
+        for number, config in enumerate(configs)
+    ]
+
+
+def options_first(words: Sequence[str]) -> list[str]:
+    """Returns the words with options of Hydra and their values first: it takes them in no other order."""
+    options = [
+        word.startswith("-") or before in HYDRA_OPTIONS for before, word in zip(["", *words], words, strict=False)
+    ]
+    pairs = list(zip(words, options, strict=True))
+    return [word for word, is_option in pairs if is_option] + [word for word, is_option in pairs if not is_option]
 
 
 @contextmanager
