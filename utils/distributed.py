@@ -37,12 +37,19 @@ def setup(device: Literal["auto", "cuda", "cpu"] = "auto", timeout_minutes: floa
 
     Raises:
         SettingError: if a GPU is asked for and there is none, if this machine has fewer GPUs than ranks, or if only
-            some of torchrun's variables are set (then every process would train alone and write to the same folder).
+            some of torchrun's variables are set, or Slurm has started several tasks without torchrun (then every
+            process would train alone and write to the same folder).
     """
     missing = [name for name in cli.LAUNCHER_VARIABLES if name not in os.environ]
     if missing and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingError(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']}, but {', '.join(missing)} not set: start with torchrun, or unset it"
+        )
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", os.environ.get("SLURM_NTASKS", "1"))
+    if missing and tasks.isdigit() and int(tasks) > 1:
+        raise SettingError(
+            f"Slurm has started {tasks} tasks (SLURM_NTASKS), and each would train alone in the same folder: start one "
+            "task per machine that runs torchrun, as examples/slurm does, or set SLURM_NTASKS=1"
         )
     chosen = _choose_device(device)
     if chosen.type == "cuda":

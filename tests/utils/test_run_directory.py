@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import errno
 import json
 import random
+import socket
 import subprocess
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from utils import run_directory
-from utils.errors import InputError
+from tests.builders.programs import Running, run_script, wait_for
+from tests.conftest import SMALL
+from utils import distributed, run_directory
+from utils.errors import InputError, SettingError
 from utils.metrics_log import MetricsLog, read_metrics
 from utils.run_directory import open_run_directory
 
@@ -119,6 +124,8 @@ def test_a_run_directory_holds_what_the_run_was_made_with(tmp_path: Path) -> Non
         "config.yaml",
         "manifests.json",
         "metrics.jsonl",
+        "owner.json",
+        "run.lock",
         "versions.json",
     ]
     assert yaml.safe_load((run.path / "config.yaml").read_text()) == {**config, "data_paths": ["data/x"]}
@@ -163,3 +170,40 @@ def test_the_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
     run_directory.git_commit.cache_clear()
     (tmp_path / "code.py").write_text("2")
     assert run_directory.git_commit(tmp_path) == {"commit": commit, "dirty": True}
+
+
+def test_a_second_run_in_a_folder_is_refused_until_the_first_has_gone(small_data: Path, tmp_path: Path) -> None:
+    """Refused while the first lives, with its name; taken over after it was killed.  Another folder is free."""
+    words = ("pretrain_no_eval.py", f"data_paths=[{small_data}]", "epochs=100000", "eval_interval=100000", *SMALL)
+    first = Running((*words, f"checkpoint_path={tmp_path / 'run'}"))
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and len(read_metrics(metrics)) > 2)
+    log = metrics.read_bytes()
+    refused = run_script(*words, f"checkpoint_path={tmp_path / 'run'}")
+    assert refused.returncode == 2 and f"process {first.pid} on {socket.gethostname()}" in refused.stderr
+    assert metrics.read_bytes().startswith(log)
+    first.kill()
+    first.communicate()
+    short = ("epochs=4", "eval_interval=4")
+    assert run_script(*words, *short, f"checkpoint_path={tmp_path / 'other'}").returncode == 0
+    open_run_directory(tmp_path / "run", "again")
+    run_directory.release_locks()
+
+
+def test_a_file_system_without_locks_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    open_run_directory(tmp_path / "run", "x")
+    assert capsys.readouterr().out.count("cannot be locked") == 1
+
+
+def test_several_tasks_of_slurm_without_torchrun_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with pytest.raises(SettingError, match="4 tasks"):
+        distributed.setup("cpu")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    assert distributed.setup("cpu").type == "cpu"

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from training.config import Config
 from training.launch.overrides import HYDRA_OPTIONS, check_overrides, settings_of, validate
 from training.launch.texts import quote_texts
-from utils import distributed, trackers
+from utils import distributed, run_directory, trackers
 from utils.cli import StoppedBySignal, run_command
 from utils.errors import SettingError
 
@@ -62,6 +62,7 @@ def run_script(
         return run_command(compose_and_run)
     finally:
         trackers.close_all()
+        run_directory.release_locks()
 
 
 def compose_configs(config_name: str, words: Sequence[str]) -> list[DictConfig]:
