@@ -128,6 +128,7 @@ class _Predictor:
             world_size=distributed.world_size(),
             examples=examples,
             canvas=canvas,
+            identified=self._state.config.arch.is_composed,
         )
         batching = open_batching(self._state, canvas, options)
         left = len(examples)
@@ -194,6 +195,7 @@ def measure_prediction(
             world_size=distributed.world_size(),
             examples=order[fits][: options.batch_size],
             canvas=canvas,
+            identified=state.config.arch.is_composed,
         )
         for examples, batch in batches:
             seconds = []

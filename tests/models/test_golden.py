@@ -90,7 +90,7 @@ class Case:
         return {key.removeprefix(prefix): self.tensor(key) for key in self.arrays if key.startswith(prefix)}
 
     def batch(self, i: int) -> Slots:
-        return Slots(*(self.tensor(f"batch{i}/{field}") for field in Slots._fields))
+        return Slots(*(self.tensor(f"batch{i}/{field}") for field in ("inputs", "labels", "puzzle_identifiers")))
 
     def build(self) -> tuple[ACTStep, PuzzleTable]:
         """The start of a run."""
