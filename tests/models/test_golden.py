@@ -178,7 +178,8 @@ def steps_of(case: Case) -> dict[str, torch.Tensor]:
         for latent, value in zip(network.recursion.latents, carry.latents, strict=True):
             found[f"{at}carry/inner.{latent}"] = value
         for field, value in carry.data._asdict().items():
-            found[f"{at}carry/data.{field}"] = value
+            if value is not None:
+                found[f"{at}carry/data.{field}"] = value
         if case.training:
             loss.backward()
             named = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}

@@ -249,12 +249,8 @@ def step_seconds(
     wire = 0.0
     if ranks > 1:
         sent = FLOAT * weight_count(arch, max(each.cells for each in workloads)) * 2 * (ranks - 1) / ranks
-        rows = (
-            FLOAT
-            * (arch.puzzle_emb_ndim + arch.augmentation_rank)
-            * sum(each.examples for each in workloads)
-            * (ranks - 1)
-        )
+        width = arch.puzzle_emb_ndim + arch.augmentation_rank
+        rows = FLOAT * width * sum(each.examples for each in workloads) * (ranks - 1)
         wire = (sent + rows) / machine.link
     return machine.fixed + max(work, launches(arch) * machine.launch) + wire
 
