@@ -53,9 +53,8 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
 
     # reduce: the network's gradients are averaged over ranks already, the rows' are gathered
     gradients = [] if state.optimizer is None else state.optimizer.gradients()
-    row_gradients: list[Tensor] = []
-    for of_table in zip(*(result.row_gradients for result in results), strict=True):
-        row_gradients.append(collectives.all_gather_rows(torch.cat(of_table)))
+    of_tables = zip(*(result.row_gradients for result in results), strict=True)
+    row_gradients: list[Tensor] = [collectives.all_gather_rows(torch.cat(gradient)) for gradient in of_tables]
 
     # finite?
     norms = tensor_norms(gradients + row_gradients)
