@@ -176,7 +176,7 @@ class ContinuousBatching:
         """Makes as many slots as the batch has rows, all of them free."""
         slots = to_slots(batch, self.state.device)
         count, cells = slots.inputs.shape
-        self._slots = slots.map(torch.zeros_like)
+        self._slots = slots.map(torch.clone)  # free slots compute too, so they need examples that make sense
         self._examples = np.full(count, -1, dtype=np.int64)
         self._taken = np.zeros(count, dtype=np.int32)
         self._latents = _initial_latents(self.state, count, cells)

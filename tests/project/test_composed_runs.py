@@ -17,10 +17,10 @@ from utils.metrics_log import read_metrics
 
 COMPOSED = (
     *("arch.puzzle_embedding=composed", "arch.augmentation_rank=2", "canvases=[[4,6],[6,6]]", "micro_batch_size=4"),
-    "ema=True",
+    *("arch.composition=scale_shift", "ema=True"),
 )
 FRESH = ("fresh_augmentations=true",)
-RUN = (*SMALL, *COMPOSED, "arch.puzzle_emb_len=11")
+RUN = (*SMALL, *COMPOSED)
 
 
 def last(run: Path) -> Path:
