@@ -46,13 +46,13 @@ def prefix_of(network: Network, rows: ComposedRows) -> Tensor:
 def test_places_hold_task_transform_and_what_colours_become() -> None:
     """Row 0 | transform | for each colour c: the vector of c plus that of the token which c became | zeros."""
     network = build(composed_arch())
-    swapped = [0, 2, 1, 3, 4, 5, 6, 7, 9, 8]
-    rows = rows_of([(0, IDENTITY), (5, swapped)])
+    turned = [0, 2, 3, 1, 4, 5, 6, 7, 9, 8]  # 1 becomes 2, 2 becomes 3, 3 becomes 1
+    rows = rows_of([(0, IDENTITY), (5, turned)])
     prefix = prefix_of(network, rows)
     tokens, own = network.embed_tokens.embedding_weight, composer(network)
     torch.testing.assert_close(prefix[:, 0], rows.tasks)
     torch.testing.assert_close(prefix[1, 1], own.dihedral.embedding_weight[5])
-    for slot, colours in enumerate((IDENTITY, swapped)):
+    for slot, colours in enumerate((IDENTITY, turned)):
         for colour in range(1, 10):
             expected = own.colours.embedding_weight[colour - 1] + tokens[COLOUR_0 + colours[colour]]
             torch.testing.assert_close(prefix[slot, 1 + colour], expected)
@@ -82,11 +82,11 @@ def test_scale_and_shift_by_hand() -> None:
         own.film.bias.zero_()
         own.film.weight[:10, 11:] = 0.1 * torch.arange(1.0, 10)
         own.film.weight[10:, 0], own.film.weight[10:, 10] = 1.0, 2.0
-    rows = rows_of([(6, IDENTITY), (1, [0, 9, 8, 7, 6, 5, 4, 3, 2, 1])], width=10)
+    rows = rows_of([(6, IDENTITY), (1, [0, 2, 3, 9, 4, 5, 6, 7, 8, 1])], width=10)
     found = own(rows, build(arch).embed_tokens)
-    squares, crossed = sum(i * i for i in range(1, 10)), sum(i * (10 - i) for i in range(1, 10))
-    torch.testing.assert_close(found[0], (1 + 0.1 * squares) * rows.tasks[0] + 6 + 1)
-    torch.testing.assert_close(found[1], (1 + 0.1 * crossed) * rows.tasks[1] + 1 + 1)
+    # 285 is the sum of squares; 1 * 2 + 2 * 3 + 3 * 9 + 9 * 1 stands for 1 + 4 + 9 + 81 in the second one
+    torch.testing.assert_close(found[0], (1 + 28.5) * rows.tasks[0] + 6 + 1)
+    torch.testing.assert_close(found[1], (1 + 28.5 + 0.1 * (44 - 95)) * rows.tasks[1] + 1 + 1)
 
 
 @pytest.mark.parametrize("composition", ["prefix", "scale_shift"])
