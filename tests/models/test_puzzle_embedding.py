@@ -70,7 +70,7 @@ def test_a_permutation_trades_the_places_of_the_colours_that_it_swaps() -> None:
 
 
 def test_scale_and_shift_by_hand() -> None:
-    """E = 10, so a colour's vector is one number.  gamma = 0.1 * sum of i * vector of the colour that i became; beta =
+    """E = 10, so a colour's vector is one number.  gamma = 0.01 * sum of i^2 * vector of what i became; beta =
     the transform's first number + 2 * base."""
     arch = composed_arch("scale_shift", puzzle_emb_ndim=10)
     own = composer(build(arch))
@@ -80,13 +80,13 @@ def test_scale_and_shift_by_hand() -> None:
         own.base.fill_(0.5)
         own.film.weight.zero_()
         own.film.bias.zero_()
-        own.film.weight[:10, 11:] = 0.1 * torch.arange(1.0, 10)
+        own.film.weight[:10, 11:] = 0.01 * torch.arange(1.0, 10) ** 2
         own.film.weight[10:, 0], own.film.weight[10:, 10] = 1.0, 2.0
     rows = rows_of([(6, IDENTITY), (1, [0, 2, 3, 9, 4, 5, 6, 7, 8, 1])], width=10)
     found = own(rows, build(arch).embed_tokens)
-    # 285 is the sum of squares; 1 * 2 + 2 * 3 + 3 * 9 + 9 * 1 stands for 1 + 4 + 9 + 81 in the second one
-    torch.testing.assert_close(found[0], (1 + 28.5) * rows.tasks[0] + 6 + 1)
-    torch.testing.assert_close(found[1], (1 + 28.5 + 0.1 * (44 - 95)) * rows.tasks[1] + 1 + 1)
+    # 2025 is the sum of cubes; 1 * 2 + 4 * 3 + 9 * 9 + 81 * 1 stands for 1 + 8 + 27 + 729 in the second one
+    torch.testing.assert_close(found[0], (1 + 20.25) * rows.tasks[0] + 6 + 1)
+    torch.testing.assert_close(found[1], (1 + 20.25 + 0.01 * (176 - 765)) * rows.tasks[1] + 1 + 1)
 
 
 @pytest.mark.parametrize("composition", ["prefix", "scale_shift"])
