@@ -17,14 +17,15 @@ help:
 	@echo "make format   let ruff rewrite"
 	@echo "make clean    remove .venv and caches, keep data and runs"
 
-# Touched only when everything is installed, so that a set-up that was cut off starts again from nothing.
+# Touched only when everything is installed, so that a set-up that was cut off goes on.  A .venv that is there is kept,
+# for example one with PyTorch's CPU build.
 $(READY): pyproject.toml
 	@$(if $(PYTHON),$(PYTHON),false) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
 		{ echo "error: $(or $(PYTHON),python3) is not Python 3.11, 3.12 or 3.13: install one of these, or name it: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "error: $(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
 	@echo "setting up .venv with $$($(PYTHON) --version): minutes the first time, PyTorch is large"
-	test -e $@ || { rm -rf .venv && $(PYTHON) -m venv .venv; }
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv .venv; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $@
 

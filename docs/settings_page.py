@@ -146,7 +146,13 @@ def _topics(config_name: str, model: type[RunConfig], without: type[RunConfig] |
 def _network() -> list[str]:
     defaults = defaults_of("cfg_pretrain", PretrainConfig)
     arch = [(key, field) for key, field in settings_of(PretrainConfig) if key.startswith("arch.")]
-    lines = ["## The network: arch.*", "", "The defaults are those of `arch=trm`.", ""]
+    lines = [
+        "## The network: arch.*",
+        "",
+        "The defaults are those of `arch=trm`. In both scripts `arch.puzzle_emb_ndim` follows `arch.hidden_size` "
+        "unless it is set.",
+        "",
+    ]
     lines += table((key, field, defaults[key]) for key, field in arch)
     lines += ["`arch=NAME` chooses one of these:", "", "| arch= | other defaults than `arch=trm` |", "|---|---|"]
     for name in GROUPS["arch"]:

@@ -10,12 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from dataset.storage import PuzzleCatalog
+from dataset.storage import PuzzleCatalog, Split
 from dataset.tasks import Task
 from evaluators.inference.predictions import PREDICTIONS, Predictions, PredictionSnapshot
 from evaluators.report.page import REPORT, render_page
 from evaluators.report.task_values import describe_tasks, describe_traces
-from evaluators.scores import KS, SCORES, copy_baseline, pass_at_k, write_scores
+from evaluators.scores import (
+    ALL,
+    KS,
+    SCORES,
+    copy_baseline,
+    pass_at_k,
+    published_line,
+    statistics_of,
+    write_scores,
+)
 from evaluators.submission import KAGGLE_SUBMISSION, SUBMISSION, format_submissions, list_unanswered
 from evaluators.voting import Votes, count_votes
 from utils.files import write_atomically
@@ -30,14 +39,20 @@ class ArcScorer:
     Args:
         attempts: per test input in `submission.json`.
         ranking: one of `evaluators.voting.RANKINGS`.
+        split: the test split, for the published statistics; None leaves them out.
     """
 
     keeps_trace = True
 
     def __init__(
-        self, catalog: PuzzleCatalog, tasks: Mapping[str, Task], attempts: int = 10, ranking: str = "votes"
+        self,
+        catalog: PuzzleCatalog,
+        tasks: Mapping[str, Task],
+        attempts: int = 10,
+        ranking: str = "votes",
+        split: Split | None = None,
     ) -> None:
-        self.catalog, self.tasks, self.attempts, self.ranking = catalog, tasks, attempts, ranking
+        self.catalog, self.tasks, self.attempts, self.ranking, self.split = catalog, tasks, attempts, ranking, split
 
     def score(
         self,
@@ -62,6 +77,7 @@ class ArcScorer:
             checkpoints=1 + len(earlier),
             num_predictions=len(predictions),
             mean_steps=float(predictions.steps.mean()) if len(predictions) else 0.0,
+            split=self.split,
         )
 
 
@@ -83,6 +99,7 @@ class ArcResult:
     checkpoints: int
     num_predictions: int
     mean_steps: float
+    split: Split | None = None
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -102,7 +119,8 @@ class ArcResult:
         known = pass_at_k(self.votes, self.tasks)
         if known is not None:
             metrics |= known | {"ARC/copy_input": copy_baseline(self.tasks)}
-        return metrics
+        of_all = None if self.split is None else statistics_of(self.snapshot, self.split)
+        return metrics | {f"{ALL}{name}": value for name, value in (of_all or {}).items()}
 
     @cached_property
     def submissions(self) -> dict[str, str]:
@@ -152,6 +170,8 @@ class ArcResult:
             + (f", {count_of(n, 'input', 'inputs')} without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
         ]
         lines += _format_pass_at_k(metrics)
+        if "ARC/pass@1" in metrics:
+            lines.append(published_line(metrics))
         files = (SUBMISSION, KAGGLE_SUBMISSION, PREDICTIONS, SCORES)
         lines.append(f"in {folder}: {', '.join(name for name in files if (folder / name).exists())}")
         if self.snapshot.repeated is not None:

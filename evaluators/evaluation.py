@@ -99,7 +99,7 @@ def open_test_set(config: EvalConfig) -> TestSet:
         wanted = [i for i, name in enumerate(catalog.task_ids) if name in tasks]
         split = split.restricted_to(np.flatnonzero(np.isin(catalog.task_of, wanted)))
     sizes = None if config.canvases is None else suggest_sizes(split, catalog, tasks)
-    return TestSet(split, sizes, ArcScorer(catalog, tasks, config.attempts, config.ranking))
+    return TestSet(split, sizes, ArcScorer(catalog, tasks, config.attempts, config.ranking, split))
 
 
 def _choose_tasks(tasks: Mapping[str, Task], wanted: Sequence[str], path: str) -> dict[str, Task]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from dataset.storage import Split
 from evaluators.inference.predictions import PREDICTIONS, Predictions, PredictionSnapshot
-from evaluators.scores import SCORES, write_scores
+from evaluators.scores import ALL, SCORES, published_line, statistics_of, write_scores
 from utils.errors import DataError
 
 
@@ -60,23 +60,23 @@ class ExactResult:
             DataError: if no example has labels.
         """
         predictions, examples = self.snapshot.predictions, self.snapshot.examples
-        examples = np.arange(self.split.num_examples) if examples is None else examples
+        if examples is None:
+            examples = np.arange(self.split.num_examples)
         assert len(predictions) == len(examples), (len(predictions), len(examples))
-        labels = self.split.read(examples)[1]
-        ignore = self.split.metadata.ignore_label_id
-        labelled = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore
-        right = (predictions.tokens == labels) & labelled
-        has_labels = labelled.any(1)
-        if not has_labels.any():
+        found = statistics_of(replace(self.snapshot, examples=examples), self.split)
+        if found is None:
             raise DataError("no example of the test split has labels: there is nothing to score")
-        is_exact = right.sum(1) == labelled.sum(1)
         return {
-            "exact/examples": int(has_labels.sum()),
-            "exact/exact_accuracy": float(is_exact[has_labels].mean()),
-            "exact/accuracy": float((right.sum(1)[has_labels] / labelled.sum(1)[has_labels]).mean()),
+            "exact/examples": self._count_labelled(examples),
+            **{f"exact/{name}": found[name] for name in ("exact_accuracy", "accuracy", "q_halt_accuracy")},
             "exact/steps_per_example": float(predictions.steps.mean()),
-            "exact/q_halt_accuracy": float(((predictions.q_halt >= 0) == is_exact)[has_labels].mean()),
+            **{f"{ALL}{name}": value for name, value in found.items()},
         }
+
+    def _count_labelled(self, examples: np.ndarray) -> int:
+        ignore = self.split.metadata.ignore_label_id
+        labels = self.split.read(np.unique(examples))[1]
+        return len(labels) if ignore is None else int((labels != ignore).any(1).sum())
 
     def write_submissions(self, folder: Path) -> None:
         """Writes nothing: these puzzles are not submitted."""
@@ -101,5 +101,5 @@ class ExactResult:
             f"{metrics['exact/examples']:,} test examples: {metrics['exact/exact_accuracy']:.2%} completely right, "
             f"{metrics['exact/accuracy']:.2%} of tokens, "
             f"after {metrics['exact/steps_per_example']:.1f} ACT steps on average; halting agrees with being right in "
-            f"{metrics['exact/q_halt_accuracy']:.2%}\nin {folder}: {PREDICTIONS}, {SCORES}"
+            f"{metrics['exact/q_halt_accuracy']:.2%}\n{published_line(metrics)}\nin {folder}: {PREDICTIONS}, {SCORES}"
         )

@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from dataset.storage import Split
 from dataset.tasks import Task
+from evaluators.inference.predictions import PredictionSnapshot
 from evaluators.voting import Votes
 from utils.files import write_atomically
 
 SCORES = "scores.json"
 """Written last, so that an evaluation that has this file is complete."""
+
+ALL = "all/"
+"""How the names of the published statistics begin in a log, which has no objects within objects."""
 
 KS = (1, 2, 5, 10, 100, 1000)
 
@@ -42,8 +47,10 @@ def list_evaluations(run: Path) -> list[Path]:
 
 
 def write_scores(folder: Path, metrics: Mapping[str, Any], conditions: Mapping[str, Any]) -> None:
-    """Writes `scores.json`: the metrics, and what they depend on."""
-    text = json.dumps({**metrics, "conditions": dict(conditions)}, indent=1)
+    """Writes `scores.json`: the metrics, those of `all` in an object of their own, and what they depend on."""
+    own = {name: value for name, value in metrics.items() if not name.startswith(ALL)}
+    of_all = {name.removeprefix(ALL): value for name, value in metrics.items() if name.startswith(ALL)}
+    text = json.dumps({**own, **({"all": of_all} if of_all else {}), "conditions": dict(conditions)}, indent=1)
     write_atomically(folder / SCORES, text + "\n")
 
 
@@ -58,6 +65,51 @@ def read_conditions(folder: Path) -> dict[str, Any]:
 def is_evaluated(folder: Path, conditions: Mapping[str, Any]) -> bool:
     """Returns whether the folder has a complete evaluation under these conditions."""
     return read_conditions(folder) == dict(conditions)
+
+
+STATISTICS = ("accuracy", "exact_accuracy", "lm_loss", "q_halt_accuracy", "q_halt_loss", "steps")
+"""What the published system says of all augmented test examples with a known output, under `all`."""
+
+READ_AT_ONCE = 8192
+
+
+def statistics_of(snapshot: PredictionSnapshot, split: Split) -> dict[str, float] | None:
+    """Returns the published means over the predicted examples whose output is known, each counted once.
+
+    Each example counts by its last answer.  `accuracy` is the fraction of right cells, `exact_accuracy` of completely
+    right answers; `lm_loss` is the negative log-likelihood per cell (of the cells on the canvas of the answer);
+    `q_halt_accuracy` says how often the sign of the halting logit agrees with being right, `q_halt_loss` is its
+    cross-entropy; `steps` are the ACT steps.
+
+    Returns:
+        by the names of `STATISTICS`; None if no output is known, or if it is not known which examples were predicted.
+        Without `lm_loss` if the snapshot does not have it.
+    """
+    predictions, examples = snapshot.predictions, snapshot.examples
+    if examples is None or not len(examples):
+        return None
+    order = np.lexsort((predictions.steps, examples))
+    last = order[np.append(examples[order][1:] != examples[order][:-1], True)]
+    ignore = split.metadata.ignore_label_id
+    sums, count = dict.fromkeys(STATISTICS, 0.0), 0
+    for first in range(0, len(last), READ_AT_ONCE):
+        rows = last[first : first + READ_AT_ONCE]
+        labels = split.read(examples[rows])[1]
+        labelled = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore
+        is_known = labelled.any(1)
+        rows, labels, labelled = rows[is_known], labels[is_known], labelled[is_known]
+        right, cells = ((predictions.tokens[rows] == labels) & labelled).sum(1), labelled.sum(1)
+        logits, is_exact = predictions.q_halt[rows].astype(np.float64), right == cells
+        count += len(rows)
+        sums["accuracy"] += float((right / cells).sum())
+        sums["exact_accuracy"] += int(is_exact.sum())
+        sums["lm_loss"] += 0.0 if snapshot.lm_loss is None else float(snapshot.lm_loss[rows].sum(dtype=np.float64))
+        sums["q_halt_accuracy"] += int(((logits >= 0) == is_exact).sum())
+        sums["q_halt_loss"] += float(np.logaddexp(0, np.where(is_exact, -logits, logits)).sum())
+        sums["steps"] += int(predictions.steps[rows].sum())
+    if snapshot.lm_loss is None:
+        del sums["lm_loss"]
+    return {name: value / count for name, value in sums.items()} if count else None
 
 
 def has_solutions(tasks: Mapping[str, Task]) -> bool:
@@ -88,6 +140,14 @@ def _bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     means = rng.choice(np.asarray(values), (2000, len(values))).mean(1)
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
+
+
+def published_line(metrics: Mapping[str, Any]) -> str:
+    """Returns the dictionary that the published system prints after an evaluation, on one line."""
+    of_all = {name: metrics[ALL + name] for name in STATISTICS if ALL + name in metrics}
+    known = {name: metrics[name] for name in (f"ARC/pass@{k}" for k in KS) if name in metrics}
+    rounded = {name: float(f"{value:.6g}") for name, value in of_all.items()}
+    return str(({"all": rounded} if rounded else {}) | {name: float(f"{value:.6g}") for name, value in known.items()})
 
 
 def pass_at_k(votes: Votes, tasks: Mapping[str, Task], ks: Sequence[int] = KS) -> dict[str, Any] | None:

@@ -88,12 +88,13 @@ def advance(
     min_halt_steps: Tensor | None,
     training: bool,
     positions: Tensor | None = None,
+    width: int | None = None,
 ) -> tuple[Carry, Tensor | None]:
     """Counts the step and decides which slots halt.
 
     Args:
         min_halt_steps: int [B], the first step at which exploration lets a slot halt (0 for any step).
-        positions: int [S], see `Network.forward`.
+        positions, width: see `Network.forward`.
 
     Returns:
         the new carry, and the target [B] of the continue logit.  The target costs one more recursion; it is None if the
@@ -108,7 +109,7 @@ def advance(
         if min_halt_steps is not None:
             halted = halted & (steps >= min_halt_steps)
         if arch.has_continue_target:
-            ahead = network(out.latents, carry.data.inputs, rows, positions)
+            ahead = network(out.latents, carry.data.inputs, rows, positions, width)
             best = torch.where(last, ahead.q_halt, torch.maximum(ahead.q_halt, ahead.q_continue))
             target = torch.sigmoid(best)
     return Carry(out.latents, steps, halted, carry.data), target
@@ -122,20 +123,26 @@ class PredictStep(nn.Module):
         self.network = network
 
     def forward(
-        self, latents: Latents, inputs: Tensor, rows: Rows, positions: Tensor | None = None
-    ) -> tuple[Latents, Tensor, Tensor, Tensor]:
+        self,
+        latents: Latents,
+        inputs: Tensor,
+        rows: Rows,
+        positions: Tensor | None = None,
+        width: int | None = None,
+    ) -> tuple[Latents, Tensor, Tensor, Tensor, Tensor]:
         """Recurses once from `latents`.
 
         Args:
             latents: each [B, S, D].  inputs: tokens [B, C].  rows: see `Network.forward`.
-            positions: int [S], see `Network.forward`.
+            positions, width: see `Network.forward`.
 
         Returns:
-            the new latents; the predicted tokens uint8 [B, C]; the halting logits [B]; whether a slot would halt [B].
+            the new latents; the predicted tokens uint8 [B, C]; the halting logits [B]; whether a slot would halt [B];
+            the logits [B, C, V].
         """
-        out = self.network(latents, inputs, rows, positions)
+        out = self.network(latents, inputs, rows, positions, width)
         halts = out.q_halt > (out.q_continue if self.network.arch.halts_against_continue else 0)
-        return out.latents, out.logits.argmax(-1).to(torch.uint8), out.q_halt, halts
+        return out.latents, out.logits.argmax(-1).to(torch.uint8), out.q_halt, halts, out.logits
 
 
 class ACTStep(nn.Module):
@@ -156,6 +163,7 @@ class ACTStep(nn.Module):
         rows: Rows,
         min_halt_steps: Tensor | None = None,
         positions: Tensor | None = None,
+        width: int | None = None,
     ) -> tuple[Carry, Tensor, Tensor, Output]:
         """Recurses once and computes loss and metrics.
 
@@ -163,15 +171,15 @@ class ACTStep(nn.Module):
             carry: the slots before the step, refilled (`refill`).
             rows: of the slots' examples, see `Network.forward`.
             min_halt_steps: int [B], see `advance`.
-            positions: int [S], see `Network.forward`.
+            positions, width: see `Network.forward`.
 
         Returns:
             the new carry; the loss summed over slots; the metric sums (`models.losses.METRICS`); the network's output.
         """
         network = self.network
-        out = network(carry.latents, carry.data.inputs, rows, positions)
+        out = network(carry.latents, carry.data.inputs, rows, positions, width)
         with torch.no_grad():
-            carry, target = advance(network, carry, out, rows, min_halt_steps, self.training, positions)
+            carry, target = advance(network, carry, out, rows, min_halt_steps, self.training, positions, width)
         loss, metrics = step_loss(
             out.logits,
             out.q_halt,

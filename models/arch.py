@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Variant = Literal["trm", "trm_singlez", "trm_hier6", "hrm", "transformers_baseline"]
+Variant = Literal["trm", "trm_singlez", "trm_hier6", "urm", "hrm", "transformers_baseline"]
 
 COMPOSED_PLACES = 11
 """Prefix tokens that `arch.composition=prefix` needs: the task, the dihedral transform and the colours 1 to 9."""
@@ -50,7 +50,7 @@ class ArchConfig(BaseModel):
         0, "shape", "number of blocks of the answer network; only hrm and transformers_baseline have one", ge=0
     )
     L_layers: int = _setting(
-        2, "shape", "number of blocks of the shared network (trm*) or of the reasoning network (hrm)", ge=0
+        2, "shape", "number of blocks of the shared network (trm*, urm) or of the reasoning network (hrm)", ge=0
     )
     hidden_size: int = _setting(512, "shape", "width D of the hidden states", ge=2)
     num_heads: int = _setting(8, "meaning", "number of attention heads", ge=1)
@@ -61,6 +61,15 @@ class ArchConfig(BaseModel):
     rope_theta: float = _setting(10000.0, "meaning", "base of the rotary frequencies", gt=0)
     rms_norm_eps: float = _setting(1e-5, "meaning", "added to the mean square in every norm", gt=0)
     mlp_t: bool = _setting(False, "shape", "replace attention by a SwiGLU over the sequence")
+    mlp_conv: Literal["none", "raster2", "raster3", "canvas3x3"] = _setting(
+        "none",
+        "shape",
+        "a depthwise convolution in the SwiGLU: over each place and the one before it (raster2), also the one after it "
+        "(raster3), or over a cell and its eight neighbours on the canvas (canvas3x3)",
+    )
+    mlp_conv_init: Literal["uniform", "identity"] = _setting(
+        "uniform", "none", "how this convolution starts: drawn as PyTorch draws one, or changing nothing"
+    )
     puzzle_emb_ndim: int = _setting(512, "shape", "width of a puzzle's embedding; 0 turns puzzle embeddings off", ge=0)
     puzzle_emb_len: int = _setting(
         16,
@@ -119,7 +128,7 @@ class ArchConfig(BaseModel):
             raise ValueError(
                 f"arch.name=trm_hier6 has six reasoning latents, so arch.L_cycles={self.L_cycles} must be at most 6"
             )
-        if self.name in ("hrm", "transformers_baseline") and self.H_layers < 1:
+        if self.is_reference and self.H_layers < 1:
             raise ValueError(f"arch.name={self.name} needs arch.H_layers >= 1, not {self.H_layers}")
         if self.name != "transformers_baseline" and self.L_layers < 1:
             raise ValueError(f"arch.name={self.name} needs arch.L_layers >= 1, not {self.L_layers}")
@@ -171,9 +180,14 @@ class ArchConfig(BaseModel):
         return self.puzzle_embedding == "composed"
 
     @property
+    def is_reference(self) -> bool:
+        """Returns whether this is one of the two models that the paper compares with."""
+        return self.name in ("hrm", "transformers_baseline")
+
+    @property
     def prefix_len(self) -> int:
         """Returns P, the number of prefix tokens that carry the puzzle embedding."""
-        fixed = self.puzzle_emb_len if self.name.startswith("trm") else 0
+        fixed = 0 if self.is_reference else self.puzzle_emb_len
         if self.is_composed and self.composition == "prefix":
             return fixed or COMPOSED_PLACES
         return fixed or -(-self.puzzle_emb_ndim // self.hidden_size)
@@ -186,12 +200,12 @@ class ArchConfig(BaseModel):
     @property
     def halts_against_continue(self) -> bool:
         """Returns whether a slot halts when halt > continue, rather than when halt > 0."""
-        return self.name in ("hrm", "transformers_baseline") or not self.no_ACT_continue
+        return self.is_reference or not self.no_ACT_continue
 
     @property
     def has_continue_target(self) -> bool:
         """Returns whether the continue logit is trained.  This costs one more recursion per step."""
-        return self.name == "hrm" or (self.name.startswith("trm") and not self.no_ACT_continue)
+        return self.name == "hrm" or not (self.is_reference or self.no_ACT_continue)
 
 
 def _declared(model: type[BaseModel]) -> dict[str, dict[str, Any]]:

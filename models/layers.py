@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import sdpa
+from models.convolution import DepthwiseConv, Layout
 
 
 def truncated_normal(*shape: int, std: float, generator: torch.Generator | None = None) -> Tensor:
@@ -152,8 +153,29 @@ class SwiGLU(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Maps h [.., width] to [.., width]."""
+        return self.down_proj(self.gated(h))
+
+    def gated(self, h: Tensor) -> Tensor:
+        """Returns silu(gate(h)) * up(h) [.., F]."""
         gate, up = self.gate_up_proj(h).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return F.silu(gate) * up
+
+
+class ConvSwiGLU(SwiGLU):
+    """down(silu(conv(silu(gate(h)) * up(h)))) (arXiv 2512.14693): places mix with their neighbours before the end.
+
+    Args:
+        conv: the kind of convolution, see `DepthwiseConv`.
+    """
+
+    def __init__(self, width: int, expansion: float, conv: str) -> None:
+        super().__init__(width, expansion)
+        self.dwconv = DepthwiseConv(self.down_proj.in_features, conv)
+
+    def forward(self, h: Tensor, layout: Layout | None = None) -> Tensor:
+        """Maps h [B, S, width] to [B, S, width].  `layout` says where the places are; None: in one line."""
+        layout = layout or Layout(0, 1, h.shape[1], True)
+        return self.down_proj(F.silu(self.dwconv(self.gated(h), layout)))
 
 
 class Block(nn.Module):
@@ -162,25 +184,33 @@ class Block(nn.Module):
     Args:
         eps: what every norm adds to the mean square.
         mlp_t_len: the length S of the sequence, to replace attention by a SwiGLU over the sequence; None for attention.
+        conv: the kind of convolution in the SwiGLU over the width, see `DepthwiseConv`; none for a plain SwiGLU.
     """
 
     def __init__(
-        self, hidden_size: int, num_heads: int, expansion: float, eps: float, mlp_t_len: int | None = None
+        self,
+        hidden_size: int,
+        num_heads: int,
+        expansion: float,
+        eps: float,
+        mlp_t_len: int | None = None,
+        conv: str = "none",
     ) -> None:
         super().__init__()
         self.eps = eps
         self.self_attn = Attention(hidden_size, num_heads) if mlp_t_len is None else None
         self.mlp_t = None if mlp_t_len is None else SwiGLU(mlp_t_len, expansion)
-        self.mlp = SwiGLU(hidden_size, expansion)
+        self.mlp = SwiGLU(hidden_size, expansion) if conv == "none" else ConvSwiGLU(hidden_size, expansion, conv)
 
-    def forward(self, h: Tensor, rope: Rotary | None = None) -> Tensor:
+    def forward(self, h: Tensor, rope: Rotary | None = None, layout: Layout | None = None) -> Tensor:
         """Maps h [B, S, D] to [B, S, D]."""
         if self.self_attn is not None:
             h = rms_norm(h + self.self_attn(h, rope), self.eps)
         if self.mlp_t is not None:
             t = h.transpose(1, 2)  # [B, D, S]
             h = rms_norm(t + self.mlp_t(t), self.eps).transpose(1, 2)
-        return rms_norm(h + self.mlp(h), self.eps)
+        update = self.mlp(h, layout) if isinstance(self.mlp, ConvSwiGLU) else self.mlp(h)
+        return rms_norm(h + update, self.eps)
 
 
 class Reasoner(nn.Module):
@@ -190,10 +220,12 @@ class Reasoner(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(Block(**block) for _ in range(num_layers))
 
-    def forward(self, h: Tensor, injected: Tensor | None, rope: Rotary | None = None) -> Tensor:
+    def forward(
+        self, h: Tensor, injected: Tensor | None, rope: Rotary | None = None, layout: Layout | None = None
+    ) -> Tensor:
         """Maps h [B, S, D], with `injected` [B, S, D] added first, through every block."""
         if injected is not None:
             h = h + injected
         for block in self.layers:
-            h = block(h, rope)
+            h = block(h, rope, layout)
         return h

@@ -37,6 +37,17 @@ def softmax_nll(logits: Tensor, labels: Tensor) -> Tensor:
 NLL = {"stablemax_cross_entropy": stablemax_nll, "softmax_cross_entropy": softmax_nll}
 
 
+def mean_nll(logits: Tensor, labels: Tensor, loss_type: str, ignore_label: int) -> Tensor:
+    """Returns each example's negative log-likelihood, the mean over its labelled cells, [B]; 0 without labels.
+
+    Args:
+        logits: [B, C, V].  labels: [B, C] any integer dtype.
+    """
+    labelled = labels != ignore_label
+    nll = torch.where(labelled, NLL[loss_type](logits, torch.where(labelled, labels.to(torch.int64), 0)), 0)
+    return nll.sum(-1) / labelled.sum(-1).clamp(min=1)
+
+
 def step_loss(
     logits: Tensor,
     q_halt: Tensor,
@@ -67,8 +78,7 @@ def step_loss(
     safe_labels = torch.where(labelled, labels.to(torch.int64), 0)
     num_labelled = labelled.sum(-1)
     divisor = num_labelled.clamp(min=1)
-    nll = torch.where(labelled, NLL[loss_type](logits, safe_labels), 0)
-    lm_loss = (nll.sum(-1) / divisor).sum()
+    lm_loss = mean_nll(logits, labels, loss_type, ignore_label).sum()
 
     with torch.no_grad():
         right = ((logits.argmax(-1) == safe_labels) & labelled).sum(-1)

@@ -16,6 +16,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from models.arch import ArchConfig
+from models.convolution import DepthwiseConv, Layout
 from models.layers import Embedding, Linear, Reasoner, Rotary, rotary, rotary_2d, truncated_normal
 from models.puzzle_embedding import ComposedEmbedding, ComposedRows
 from models.recursion import RECURSIONS, Apply, Latents
@@ -78,10 +79,11 @@ class Network(nn.Module):
             expansion=arch.expansion,
             eps=arch.rms_norm_eps,
             mlp_t_len=S if arch.mlp_t else None,
+            conv=arch.mlp_conv,
         )
-        # trm* have one network, L_level, for both levels; hrm has two; transformers_baseline has H_level alone.
+        # trm* and urm have one network, L_level; hrm has two; transformers_baseline has H_level alone.
         self.L_level = None if arch.name == "transformers_baseline" else build_level(arch.L_layers)
-        self.H_level = build_level(arch.H_layers) if arch.name in ("hrm", "transformers_baseline") else None
+        self.H_level = build_level(arch.H_layers) if arch.is_reference else None
         self.puzzle_embedding: ComposedEmbedding | None = None
         if arch.is_composed:
             assert vocab_size > NUM_COLOURS, "a composed embedding needs the tokens of ten colours"
@@ -102,6 +104,7 @@ class Network(nn.Module):
         | initial latents | 1 |
         | q_head | weight 0, bias -5, so that halting is improbable at the start |
         | a composed puzzle embedding | see there |
+        | convolution | `arch.mlp_conv_init`, see `DepthwiseConv.draw` |
         """
         draw = partial(truncated_normal, generator=generator)
         composed = () if self.puzzle_embedding is None else set(self.puzzle_embedding.modules())
@@ -114,6 +117,8 @@ class Network(nn.Module):
                 module.embedding_weight.copy_(
                     draw(*module.embedding_weight.shape, std=module.embedding_weight.shape[1] ** -0.5)
                 )
+            elif isinstance(module, DepthwiseConv):
+                module.draw(self.arch.mlp_conv_init, generator)
         for name in self.recursion.inits:
             self.get_buffer(name).copy_(draw(self.arch.hidden_size, std=1.0))
         self.q_head.weight.zero_()
@@ -163,7 +168,21 @@ class Network(nn.Module):
             e = math.sqrt(0.5) * (e + (learned if positions is None else learned[self._index(positions)]))
         return math.sqrt(D) * e
 
-    def forward(self, latents: Latents, inputs: Tensor, rows: Rows, positions: Tensor | None = None) -> Output:
+    def _layout(self, cells: int, positions: Tensor | None, width: int | None) -> Layout:
+        """Returns where the places of a canvas of so many cells are.  `positions` and `width` as in `forward`."""
+        assert width is not None or cells == self.seq_len, "a part of the canvas needs its width"
+        width = width or self._width
+        # Without positions a place's position is its index, so rows follow each other without a gap.
+        return Layout(self.arch.prefix_len, cells // width, width, positions is None or width == self.row_stride)
+
+    def forward(
+        self,
+        latents: Latents,
+        inputs: Tensor,
+        rows: Rows,
+        positions: Tensor | None = None,
+        width: int | None = None,
+    ) -> Output:
         """Recurses once from `latents`.
 
         Args:
@@ -172,6 +191,7 @@ class Network(nn.Module):
             rows: puzzle rows [B, E], what a composed embedding needs, or None without a table.
             positions: int [S], the position of each token (`positions_of`).  The default is the token's index, which is
                 right on a canvas that is `row_stride` wide.
+            width: columns of the canvas, for `arch.mlp_conv`.  The default is right on the whole canvas.
         """
         arch = self.arch
         e = self.embed(inputs, rows, positions)
@@ -184,7 +204,8 @@ class Network(nn.Module):
                 rope = rotary(positions, K, arch.rope_theta)
             else:
                 rope = rotary_2d(positions, K, arch.rope_theta, arch.prefix_len, self.row_stride)
-        levels = [self._cast_once(level, rope) for level in (self.L_level, self.H_level) if level is not None]
+        layout = None if arch.mlp_conv == "none" else self._layout(inputs.shape[1], positions, width)
+        levels = [self._cast_once(level, rope, layout) for level in (self.L_level, self.H_level) if level is not None]
         f_L, f_H = levels[0], levels[-1]  # one and the same, but for hrm
         latents = self.recursion.apply(latents, e, f_L, f_H, arch)
         z_H = latents[0]
@@ -192,12 +213,12 @@ class Network(nn.Module):
         q = self.q_head(z_H[:, 0].to(torch.float32))
         return Output(tuple(z.detach() for z in latents), logits, q[:, 0], q[:, 1])
 
-    def _cast_once(self, level: Reasoner, rope: Rotary | None) -> Apply:
+    def _cast_once(self, level: Reasoner, rope: Rotary | None, layout: Layout | None) -> Apply:
         """Returns `level` as a function f(h, injected) that uses weights cast here, however often it is called."""
         weights = {name: weight.to(self.arch.dtype) for name, weight in level.named_parameters()}
 
         def f(h: Tensor, injected: Tensor | None) -> Tensor:
-            return functional_call(level, weights, (h, injected, rope), tie_weights=False)
+            return functional_call(level, weights, (h, injected, rope, layout), tie_weights=False)
 
         def f_recomputed(h: Tensor, injected: Tensor | None) -> Tensor:
             """Computes f; only what goes in is kept until the backward pass, which computes f again."""

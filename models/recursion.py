@@ -1,8 +1,9 @@
-"""The recursion of each variant, which is all that the variants differ in.
+"""The recursion of each variant: what the variants differ in, beside the blocks that they have (`models.network`).
 
 Each function takes the latents of the carry, the input embedding e [B, S, D] and the networks as plain functions
 f(h, injected or None) -> h, and returns the new latents, with gradients for the part that the variant trains
-through.  A latent is [B, S, D].  The last H refinement's z_H (for `trm_singlez` its one z) is what the heads read.
+through.  A latent is [B, S, D].  The heads read the last H refinement's z_H, or the one latent of `trm_singlez` and
+`urm`.
 """
 
 from __future__ import annotations
@@ -88,6 +89,18 @@ def transformers_baseline(latents: Latents, e: Tensor, f_L: Apply, f_H: Apply, a
     return (f_H(z_H, e),)
 
 
+def urm(latents: Latents, e: Tensor, f_L: Apply, f_H: Apply, arch: ArchConfig) -> Latents:
+    """One latent, which every pass refines with the question added: `H_cycles` rounds of `L_cycles` passes, gradients
+    through the last round (URM, arXiv 2512.14693)."""
+    (h,) = latents
+    with torch.no_grad():
+        for _ in range((arch.H_cycles - 1) * arch.L_cycles):
+            h = f_L(h, e)
+    for _ in range(arch.L_cycles):
+        h = f_L(h, e)
+    return (h,)
+
+
 class Recursion(NamedTuple):
     """A variant: its recursion, its latents, and the saved initial vector of each."""
 
@@ -105,5 +118,6 @@ RECURSIONS: dict[str, Recursion] = {
         ("H_init", *(f"L{i}_init" for i in range(1, 7))),
     ),
     "hrm": Recursion(hrm, ("z_H", "z_L"), ("H_init", "L_init")),
+    "urm": Recursion(urm, ("h",), ("init_hidden",)),
     "transformers_baseline": Recursion(transformers_baseline, ("z_H",), ("H_init",)),
 }

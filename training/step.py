@@ -110,7 +110,8 @@ def forward_backward(state: TrainState, micro_batch: MicroBatch, min_halt_steps:
     lookups = state.tables.lookups(carry.data)
     leaves = [lookup.table.gather(lookup.identifiers) for lookup in lookups]
     rows = join_rows(leaves, carry.data)
-    after, loss, metrics, _ = state.module(carry, rows, min_halt_steps, state.carries.positions_of(micro_batch))
+    positions, width = state.carries.positions_of(micro_batch), state.carries.width_of(micro_batch)
+    after, loss, metrics, _ = state.module(carry, rows, min_halt_steps, positions, width)
     if loss.requires_grad:
         (loss * (distributed.world_size() / state.config.global_batch_size)).backward()
     gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]

@@ -5,6 +5,7 @@ python -m benchmarks.learning.page
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ def _spread(values: dict[str, float]) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.learning.page",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     tables = [format_table(read_file(path)) for path in sorted(RESULTS.glob("*.json"))]
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)

@@ -75,7 +75,7 @@ def outcome_of(job: Job) -> Outcome:
         ranks=ranks,
         train_exact=statistics.mean(line["exact_accuracy"] or 0.0 for line in end),  # None: no example ended
         loss=statistics.mean(line["lm_loss"] for line in end),
-        held_out_loss=scores.get("all/lm_loss"),
+        held_out_loss=scores.get("all", {}).get("lm_loss"),
     )
 
 

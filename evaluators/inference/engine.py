@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from dataset.canvas import Canvas
 from dataset.sampling.joined import Batch
+from models.losses import mean_nll
 from models.recursion import Latents
 from training.config import EvalConfig
 from training.state import TrainState
-from training.step import to_slots
+from training.step import to_device, to_slots
 
 EarlyExit = Literal[False, "halt"] | int
 """When an example takes no more steps: after all steps (False), when the network would halt ("halt"), or after so many
@@ -59,13 +60,15 @@ class PredictionBatch(NamedTuple):
     """Answers on canvases of one size; an example has several rows if several of its steps vote.
 
     examples: int64 [N].  tokens: uint8 [N, C].  q_halt: float32 [N], halting logits.
-    steps: int32 [N], after how many ACT steps.
+    steps: int32 [N], after how many ACT steps.  lm_loss: float32 [N], mean negative log-likelihood per cell of the true
+    output; not a number where that is not known, and for all steps of an example but its last.
     """
 
     examples: np.ndarray
     tokens: np.ndarray
     q_halt: np.ndarray
     steps: np.ndarray
+    lm_loss: np.ndarray
 
 
 class TraceBatch(NamedTuple):
@@ -77,6 +80,10 @@ class TraceBatch(NamedTuple):
 
 LastSteps = deque[tuple[Tensor, Tensor]]
 """Tokens uint8 [B, C] and halting logits [B] of all slots after each of the last steps, on the device."""
+
+
+ReadLabels = Callable[[np.ndarray], np.ndarray]
+"""Returns the labels of some examples on the canvas, [N, C]; what is larger than the canvas is cut off."""
 
 
 class Batching(Protocol):
@@ -96,12 +103,12 @@ class Batching(Protocol):
         """Returns the answers that are still missing, if there are any."""
 
 
-def open_batching(state: TrainState, canvas: Canvas, options: PredictionOptions) -> Batching:
+def open_batching(
+    state: TrainState, canvas: Canvas, options: PredictionOptions, read_labels: ReadLabels | None = None
+) -> Batching:
     """Returns what predicts batches on a canvas: continuous batching if examples may exit early."""
-    positions = state.network.positions_of(*canvas, device=state.device)
-    if options.early_exit:
-        return ContinuousBatching(state, positions, options)
-    return StaticBatching(state, positions, options)
+    kind = ContinuousBatching if options.early_exit else StaticBatching
+    return kind(state, canvas, options, read_labels)
 
 
 def _max_steps(state: TrainState, options: PredictionOptions) -> int:
@@ -116,8 +123,11 @@ def _initial_latents(state: TrainState, slots: int, cells: int) -> Latents:
 class StaticBatching:
     """Gives every example of a batch every step; nothing is fetched from the device before the last step."""
 
-    def __init__(self, state: TrainState, positions: Tensor, options: PredictionOptions) -> None:
-        self.state, self.positions, self.options = state, positions, options
+    def __init__(
+        self, state: TrainState, canvas: Canvas, options: PredictionOptions, read_labels: ReadLabels | None = None
+    ) -> None:
+        self.state, self.options, self._read_labels = state, options, read_labels
+        self.positions, self.width = state.network.positions_of(*canvas, device=state.device), canvas.width
         self.steps = _max_steps(state, options)
         self.traces: list[TraceBatch] = []
 
@@ -128,7 +138,8 @@ class StaticBatching:
         every_step: list[Tensor] = []
         last_steps: LastSteps = deque(maxlen=self.options.vote_steps)
         for _ in range(self.steps):
-            latents, tokens, q_halt, _ = self.state.predict_step(latents, slots.inputs, rows, self.positions)
+            found = self.state.predict_step(latents, slots.inputs, rows, self.positions, self.width)
+            latents, tokens, q_halt, _, logits = found
             last_steps.append((tokens.clone(), q_halt.clone()))
             if self.options.trace:
                 every_step.append(last_steps[-1][0])
@@ -136,7 +147,8 @@ class StaticBatching:
         if self.options.trace:
             self.traces.append(TraceBatch(examples[is_used], torch.stack(every_step, 1).cpu().numpy()[is_used]))
         taken = np.full(len(examples), self.steps, dtype=np.int32)
-        return _read_answers(last_steps, np.flatnonzero(is_used), examples, taken)
+        losses = _Losses(self.state, logits, self._read_labels)
+        return _read_answers(last_steps, np.flatnonzero(is_used), examples, taken, losses)
 
     def finish(self) -> None:
         return None
@@ -145,8 +157,11 @@ class StaticBatching:
 class ContinuousBatching:
     """Gives the slot of an example that exits to the next example, so that the batch stays full."""
 
-    def __init__(self, state: TrainState, positions: Tensor, options: PredictionOptions) -> None:
-        self.state, self.positions, self.options = state, positions, options
+    def __init__(
+        self, state: TrainState, canvas: Canvas, options: PredictionOptions, read_labels: ReadLabels | None = None
+    ) -> None:
+        self.state, self.options, self._read_labels = state, options, read_labels
+        self.positions, self.width = state.network.positions_of(*canvas, device=state.device), canvas.width
         self.steps = _max_steps(state, options)
         self.traces: list[TraceBatch] = []
         self._last_steps: LastSteps = deque(maxlen=options.vote_steps)
@@ -198,14 +213,16 @@ class ContinuousBatching:
         """Advances all slots by one step; returns the answers of the examples that exit."""
         rows = self.state.tables.gather_averaged(self._slots, self.options.use_ema)
         inputs = self._slots.inputs
-        latents, tokens, q_halt, halts = self.state.predict_step(self._latents, inputs, rows, self.positions)
+        found = self.state.predict_step(self._latents, inputs, rows, self.positions, self.width)
+        latents, tokens, q_halt, halts, logits = found
         self._latents = tuple(z.clone() for z in latents)
         self._taken += 1
         self._last_steps.append((tokens.clone(), q_halt.clone()))
         exit_at = self.options.early_exit
         exits = (halts if exit_at == "halt" else self._count_equal(tokens) >= exit_at).cpu().numpy()
         leaving = np.flatnonzero((self._examples >= 0) & (exits | (self._taken >= self.steps)))
-        answers = _read_answers(self._last_steps, leaving, self._examples, self._taken)
+        losses = _Losses(self.state, logits, self._read_labels)
+        answers = _read_answers(self._last_steps, leaving, self._examples, self._taken, losses)
         self._examples[leaving] = -1
         return answers
 
@@ -217,19 +234,56 @@ class ContinuousBatching:
         return self._equal
 
 
-def _read_answers(last_steps: LastSteps, slots: np.ndarray, examples: np.ndarray, taken: np.ndarray) -> PredictionBatch:
+@dataclass(frozen=True)
+class _Losses:
+    """The negative log-likelihoods of a step's answers, computed for those that are asked for.
+
+    logits: of all slots, [B, C, V].
+    """
+
+    state: TrainState
+    logits: Tensor
+    read_labels: ReadLabels | None
+
+    def of(self, slots: np.ndarray, examples: np.ndarray) -> Tensor:
+        """Returns those of some slots and their examples, float32 [P] on the device; see `PredictionBatch.lm_loss`."""
+        unknown = torch.full((len(slots),), torch.nan, device=self.logits.device)
+        if self.read_labels is None or not len(slots):
+            return unknown
+        labels, ignored = self.read_labels(examples), self.state.act_step.ignore_label
+        is_known = (labels != ignored).any(1)
+        if not is_known.any():
+            return unknown
+        logits = self.logits[to_device(slots, self.logits.device)]
+        nll = mean_nll(logits, to_device(labels, self.logits.device), self.state.config.arch.loss_type, ignored).to(
+            torch.float32
+        )
+        return torch.where(to_device(is_known, self.logits.device), nll, unknown)
+
+
+def _read_answers(
+    last_steps: LastSteps, slots: np.ndarray, examples: np.ndarray, taken: np.ndarray, losses: _Losses
+) -> PredictionBatch:
     """Fetches what some slots answered after each of the last steps that their examples have taken.
 
     Args:
         slots: int [P].
         examples, taken: the example of every slot and its number of steps, [B].
+        losses: of the last step.
     """
+    lm_loss = losses.of(slots, examples[slots])
     answers: list[PredictionBatch] = []
     for back, (tokens, q_halt) in enumerate(reversed(last_steps)):
         own = slots[taken[slots] > back]
         at = torch.from_numpy(own).to(tokens.device)
         answers.append(
-            PredictionBatch(examples[own], tokens[at].cpu().numpy(), q_halt[at].cpu().numpy(), taken[own] - back)
+            PredictionBatch(
+                examples=examples[own],
+                tokens=tokens[at].cpu().numpy(),
+                q_halt=q_halt[at].cpu().numpy(),
+                steps=taken[own] - back,
+                lm_loss=np.full(len(own), np.nan, np.float32) if back else lm_loss.cpu().numpy(),
+            )
         )
     joined = _join(answers)
     assert joined is not None, "no step has been made"

@@ -28,7 +28,7 @@ class _CollectedRows(NamedTuple):
     """Answers on whole canvases.
 
     examples: int64 [N].  level: int8 [N], the canvas that each was predicted on.  tokens, q_halt, steps: as of
-    `PredictionBatch`.  is_cut_off: bool [N], whether its canvas was too small for the answer.
+    `PredictionBatch`, and so is lm_loss.  is_cut_off: bool [N], whether its canvas was too small for the answer.
     """
 
     examples: np.ndarray
@@ -36,6 +36,7 @@ class _CollectedRows(NamedTuple):
     tokens: np.ndarray
     q_halt: np.ndarray
     steps: np.ndarray
+    lm_loss: np.ndarray
     is_cut_off: np.ndarray
 
     def rows(self, chosen: np.ndarray) -> _CollectedRows:
@@ -70,6 +71,7 @@ class PredictionCollector:
                 tokens=self._fallback.pad_to_whole(level, batch.tokens),
                 q_halt=batch.q_halt,
                 steps=batch.steps,
+                lm_loss=batch.lm_loss,
                 is_cut_off=is_cut_off,
             )
         )
@@ -116,7 +118,7 @@ class PredictionCollector:
             test_index=test_index,
             steps=rows.steps,
         )
-        return PredictionSnapshot(predictions, rows.examples, trace, repeated, is_final)
+        return PredictionSnapshot(predictions, rows.examples, trace, repeated, is_final, rows.lm_loss)
 
 
 def _locate(examples: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:

@@ -7,11 +7,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from dataset.canvas import Canvas
 from dataset.sampling.eval_batches import EvalBatches
 from dataset.sampling.prefetch import prefetch
 from dataset.storage import Split
@@ -130,7 +132,7 @@ class _Predictor:
             canvas=canvas,
             identified=self._state.config.arch.is_composed,
         )
-        batching = open_batching(self._state, canvas, options)
+        batching = open_batching(self._state, canvas, options, partial(_labels_on, self._split, canvas))
         left = len(examples)
         for numbers, batch in prefetch(iter(batches)):
             self._collector.add(level, batching.predict(numbers, batch))
@@ -157,6 +159,12 @@ class _Predictor:
 
     def close(self) -> None:
         self._consensus.close()
+
+
+def _labels_on(split: Split, canvas: Canvas, examples: np.ndarray) -> np.ndarray:
+    """Returns the labels of examples on the top-left part of the whole canvas, [N, cells]; the rest is cut off."""
+    labels = split.read(examples)[1].reshape(len(examples), *split.metadata.canvas)
+    return labels[:, : canvas.height, : canvas.width].reshape(len(examples), -1)
 
 
 class PredictionTime(NamedTuple):

@@ -118,6 +118,7 @@ class PredictionSnapshot:
     trace: the un-augmented examples after each step; None if there is no trace.
     repeated: how many examples were predicted again on a larger canvas; None with one canvas.
     is_final: whether nothing more will be predicted.
+    lm_loss: float32 [N], of each row, as of `PredictionBatch`; None if it is not known (saved files).
     """
 
     predictions: Predictions
@@ -125,6 +126,7 @@ class PredictionSnapshot:
     trace: Trace | None = None
     repeated: int | None = None
     is_final: bool = True
+    lm_loss: np.ndarray | None = None
 
     def save(self, folder: Path) -> None:
         """Writes `predictions.npz`, and `trace.npz` if there is a trace."""

@@ -9,7 +9,7 @@ from typing import Any
 from dataset.storage import open_catalog, open_test_tasks
 from evaluators.inference.predictions import PREDICTIONS, TRACE, Predictions, Trace
 from evaluators.report.task_values import describe_tasks, describe_traces
-from evaluators.scores import SCORES, list_evaluations
+from evaluators.scores import ALL, SCORES, list_evaluations
 from evaluators.voting import count_votes
 from utils.errors import DataError
 from utils.metrics_log import read_metrics
@@ -56,6 +56,7 @@ def _read_scores(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
         conditions = dict(scores.pop("conditions", {}))
+        scores |= {f"{ALL}{name}": value for name, value in scores.pop("all", {}).items()}
         conditions["attempts"] = int(conditions.get("attempts", 10))
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(f"{folder / SCORES} cannot be read ({error}): evaluate again") from None

@@ -105,13 +105,14 @@ class Grids(torch.nn.Module):
         super().__init__()
         self.size, self.real, self.canvases = size, real, []
 
-    def forward(self, latents, inputs, rows, positions=None):  # type: ignore[no-untyped-def]
+    def forward(self, latents, inputs, rows, positions=None, width=None):  # type: ignore[no-untyped-def]
         side = round(inputs.shape[1] ** 0.5)
         self.canvases.append(side)
         grid = np.full((min(self.size, side), min(self.size, side)), 3, dtype=np.uint8)
         tokens = torch.from_numpy(encode_grid(grid, side).astype(np.int64)).expand(len(inputs), -1)
         q = torch.zeros(len(inputs))
-        return latents, tokens.to(torch.uint8), q, q > 0
+        logits = torch.nn.functional.one_hot(tokens, 12).to(torch.float32)
+        return latents, tokens.to(torch.uint8), q, q > 0, logits
 
 
 @pytest.mark.parametrize(("size", "repeats"), [(1, 0), (3, 1), (5, 2)])
@@ -157,7 +158,9 @@ def test_an_answer_that_is_cut_off_has_no_vote_beside_one_that_is_not(small_data
     assert split.puzzle_indices[:3].tolist() == [0, 2, 4]
     collector = PredictionCollector(split, all_small(split))
     tokens = np.stack([encode_grid(np.full((size, size), 3, dtype=np.uint8), 3) for size in (1, 3, 3)])
-    batch = PredictionBatch(np.array([0, 2, 1]), tokens, np.zeros(3, dtype=np.float32), np.ones(3, dtype=np.int32))
+    batch = PredictionBatch(
+        np.array([0, 2, 1]), tokens, np.zeros(3, dtype=np.float32), np.ones(3, dtype=np.int32), np.zeros(3, np.float32)
+    )
     collector.add(0, batch)
     assert collector.take_repeats(0).tolist() == [1, 2]
     found = collector.snapshot(repeated=0, is_final=True)
@@ -175,7 +178,7 @@ def test_the_time_of_repeats_is_counted(
     state, split = predicting_state(small_data), storage.open_split(small_data, "test")
     now, seen = 0.0, set()
 
-    def predict(latents, inputs, rows, positions=None):  # type: ignore[no-untyped-def]
+    def predict(latents, inputs, rows, positions=None, width=None):  # type: ignore[no-untyped-def]
         nonlocal now
         now += 0.25  # each of the four steps
         if inputs.shape[1] not in seen:

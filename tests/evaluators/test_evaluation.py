@@ -460,7 +460,9 @@ def test_right_answers_are_counted_where_time_cut_prediction(
     puzzles = np.searchsorted(split.puzzle_indices, found.examples, side="right") - 1
     assert np.array_equal(found.predictions.puzzle_identifiers, split.puzzle_identifiers[puzzles])
     result.write(tmp_path)
-    assert json.loads((tmp_path / "scores.json").read_text()) == {**result.metrics, "conditions": {}}
+    written = json.loads((tmp_path / "scores.json").read_text())
+    of_all = {f"all/{name}": value for name, value in written.pop("all").items()}
+    assert of_all["all/exact_accuracy"] == 1 and written | of_all == {**result.metrics, "conditions": {}}
 
 
 def test_wrong_cells_and_halting_are_counted(small_data: Path) -> None:
@@ -479,6 +481,10 @@ def test_wrong_cells_and_halting_are_counted(small_data: Path) -> None:
     assert metrics["exact/exact_accuracy"] == 0.5 and metrics["exact/steps_per_example"] == 2.5
     assert metrics["exact/accuracy"] == pytest.approx(1 - (1 / labelled[2] + 1 / labelled[3]) / 4)
     assert metrics["exact/q_halt_accuracy"] == 0.75
+    of_all = {name: metrics[f"all/{name}"] for name in ("accuracy", "exact_accuracy", "q_halt_accuracy", "steps")}
+    assert list(of_all.values()) == [metrics["exact/accuracy"], 0.5, 0.75, 2.5] and "all/lm_loss" not in metrics
+    losses = [np.log1p(np.exp(-1)), np.log1p(np.exp(1)), np.log1p(np.exp(-1)), np.log1p(np.exp(-1))]
+    assert metrics["all/q_halt_loss"] == pytest.approx(np.mean(losses))
 
 
 def test_votes_of_several_checkpoints_and_steps_count_together(small_data: Path, tmp_path: Path) -> None:

@@ -54,29 +54,42 @@ CASES: dict[str, dict[str, Any]] = {
     "trm_mlp_t": {"mlp_t": True},
     "trm_rope2d": {"pos_encodings": "rope2d"},
     "trm_learned": {"pos_encodings": "learned", "loss_type": "softmax_cross_entropy", "no_ACT_continue": False},
+    "urm": {"L_layers": 2, "mlp_conv": "raster2"},
+    "urm_raster3": {"mlp_conv": "raster3", "pos_encodings": "rope2d"},
+    "trm_canvas3x3": {"mlp_conv": "canvas3x3"},
 }
 """What each case sets beyond `SETTINGS`.  A name begins with its variant."""
 
-PART_OF_CANVAS = ("trm_rope2d", "trm_learned")
+LATER = ("urm", "urm_raster3", "trm_canvas3x3")
+"""The cases whose own weights are drawn last, so that those of the others stay as they were."""
+
+PART_OF_CANVAS = ("trm_rope2d", "trm_learned", "urm_raster3", "trm_canvas3x3")
 """The cases that compute the left three columns of the canvas alone."""
 
 
 def arch_of(case: str) -> ArchConfig:
     settings = SETTINGS | CASES[case]
     variants = ("trm_singlez", "trm_hier6", "hrm", "transformers_baseline")
-    return ArchConfig(name=case if case in variants else "trm", **settings)
+    return ArchConfig(name=case if case in variants else case.split("_")[0], **settings)
 
 
 def draw_start() -> dict[str, Tensor]:
     """Draws weights, latents and examples.  The heads are not at their usual start, so that the cases test them."""
     generator = torch.Generator().manual_seed(0)
     weights: dict[str, Tensor] = {}
-    for case in CASES:
+
+    def draw(case: str) -> None:
+        """Adds those weights of the case that no earlier case has."""
         network = Network(arch_of(case), V, SIDE * SIDE, generator)
-        weights |= {name: value for name, value in network.state_dict().items() if name not in weights}
+        for name, value in network.state_dict().items():
+            weights.setdefault(stored_name(case, name), value)
+
+    for case in CASES:
+        if case not in LATER:
+            draw(case)
     weights["q_head.weight"] = torch.randn(2, D, generator=generator)
     weights["q_head.bias"] = torch.randn(2, generator=generator)
-    start = {f"weights/{name}": value.half() for name, value in weights.items()}
+    start: dict[str, Tensor] = {}
     for i in range(LATENTS):
         start[f"latents/{i}"] = torch.randn(B, P + SIDE * SIDE, D, generator=generator)
     start["rows"] = torch.randn(B, E, generator=generator)
@@ -87,7 +100,14 @@ def draw_start() -> dict[str, Tensor]:
         start[f"{name}/labels"][-1] = IGNORE  # padding, as in the last batch of an evaluation
     start["steps"] = torch.tensor([1, 0, 3, 0], dtype=torch.int32)
     start["halted"] = torch.tensor([False, True, False, True])
-    return start
+    for case in LATER:
+        draw(case)
+    return start | {f"weights/{name}": value.half() for name, value in weights.items()}
+
+
+def stored_name(case: str, name: str) -> str:
+    """Returns the name of a weight in `start.safetensors`.  Those of a convolution say of which kind it is."""
+    return name.replace("dwconv", f"dwconv_{arch_of(case).mlp_conv}")
 
 
 def load_start() -> dict[str, Tensor]:
@@ -105,7 +125,9 @@ def start_of(case: str) -> tuple[Network, Carry, Slots, Tensor]:
     """Returns the network of a case, the carry before the step, the next examples and the puzzle rows."""
     start = load_start()
     network = Network(arch_of(case), V, SIDE * SIDE)
-    network.load_state_dict({name: start[f"weights/{name}"].float() for name in network.state_dict()})
+    network.load_state_dict(
+        {name: start[f"weights/{stored_name(case, name)}"].float() for name in network.state_dict()}
+    )
     latents = [start[f"latents/{i}"] for i in range(len(network.recursion.latents))]
     latents = [torch.cat((z[:, :P], crop(case, z[:, P:])), dim=1) for z in latents]
     identifiers = torch.arange(B, dtype=torch.int32)
@@ -127,8 +149,8 @@ def compute(case: str) -> dict[str, Tensor]:
     network, carry, following, rows = start_of(case)
     carry = refill(carry, following, network.initial_latents())
     rows.requires_grad_()
-    positions = network.positions_of(SIDE, SIDE - 1) if case in PART_OF_CANVAS else None
-    after, loss, metrics, out = ACTStep(network, IGNORE).train()(carry, rows, None, positions)
+    where = (network.positions_of(SIDE, SIDE - 1), SIDE - 1) if case in PART_OF_CANVAS else ()
+    after, loss, metrics, out = ACTStep(network, IGNORE).train()(carry, rows, None, *where)
     loss.backward()
     assert rows.grad is not None
     found = {"logits": out.logits, "q_halt": out.q_halt, "q_continue": out.q_continue, "loss": loss, "metrics": metrics}

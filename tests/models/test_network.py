@@ -161,7 +161,7 @@ def test_variants_hold_the_networks_they_name() -> None:
     }
     assert counts["hrm"] == {"L_level", "H_level"}
     assert counts["transformers_baseline"] == {"H_level"}
-    assert all(counts[name] == {"L_level"} for name in ("trm", "trm_singlez", "trm_hier6"))
+    assert all(counts[name] == {"L_level"} for name in ("trm", "trm_singlez", "trm_hier6", "urm"))
 
 
 def test_mlp_over_the_sequence_mixes_places_and_needs_no_heads() -> None:
@@ -309,7 +309,7 @@ def train_once(network: Network) -> list[torch.Tensor]:
     return [out.logits, *(p.grad for p in network.parameters() if p.grad is not None)]
 
 
-APPLICATIONS = {"trm": 3 * (2 + 1), "trm_singlez": 3 * (2 + 1), "trm_hier6": 3 * (2 + 1), "hrm": 3 * 2}
+APPLICATIONS = {"trm": 3 * (2 + 1), "trm_singlez": 3 * (2 + 1), "trm_hier6": 3 * (2 + 1), "urm": 3 * 2, "hrm": 3 * 2}
 """How often L_level is applied with H_cycles=3, L_cycles=2."""
 
 
@@ -325,7 +325,7 @@ def test_hooks_see_every_application_of_a_block(name: str) -> None:
     train_once(network)
     for path, outputs in seen.items():
         wanted = {"hrm": 3, "transformers_baseline": 1}[name] if path.startswith("H") else APPLICATIONS[name]
-        assert outputs == [(torch.Size((B, 3 + C - (not name.startswith("trm")) * 2, 32)), torch.bfloat16)] * wanted
+        assert outputs == [(torch.Size((B, network.arch.prefix_len + C, 32)), torch.bfloat16)] * wanted
     assert len(seen) == {"hrm": 3, "transformers_baseline": 1}.get(name, 2)
 
 

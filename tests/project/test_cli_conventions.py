@@ -80,6 +80,7 @@ for argv in json.loads(sys.argv[1]):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it compiles: minutes on a machine with other work
 def test_a_normal_run_is_quiet(small_data: Path, small_run: Path, tmp_path: Path) -> None:
     """A data set is built, a network trained compiled, and trained and evaluated on two ranks: no warning of Python,
     PyTorch or Hydra, no colours and no moving bars where there is no terminal, and nothing but the progress on any
@@ -91,7 +92,7 @@ def test_a_normal_run_is_quiet(small_data: Path, small_run: Path, tmp_path: Path
     common = (f"data_paths=[{small_data}]", "epochs=2", "eval_interval=2", "ema=True")
     compiled = ["pretrain_no_eval.py", *common, *small, *tiny, f"checkpoint_path={tmp_path / 'run'}", "compile=true"]
     words = json.dumps([[*build, "--output-dir", str(tmp_path / "maze")], compiled])
-    alone = run_process("-c", ONE_AFTER_ANOTHER, words)
+    alone = run_process("-c", ONE_AFTER_ANOTHER, words, timeout=800)
     evaluated = run_script(
         *("eval_arc_k10.py", f"load_checkpoint={small_run}", f"checkpoint_path={tmp_path / 'eval'}", *common, *SMALL),
         ranks=2,

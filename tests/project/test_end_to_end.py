@@ -271,6 +271,35 @@ def test_sudoku_and_mazes_are_trained_and_scored(tmp_path: Path) -> None:
         assert not (tmp_path / "x").exists()
 
 
+def test_urm_goes_from_data_to_a_solved_puzzle(small_data: Path, tmp_path: Path) -> None:
+    """On several canvases, through a resumed pretraining and an exported folder, to fine-tuning and a puzzle."""
+    run, shared, tuned = (tmp_path / name for name in ("run", "shared", "tuned"))
+    small = (*SMALL, "arch=urm", "arch.L_layers=1", "canvases=[[4,4],[6,6]]", "ema=True", f"data_paths=[{small_data}]")
+    for epochs in (2, 4):
+        done = run_script(
+            *("pretrain_no_eval.py", f"checkpoint_path={run}", f"epochs={epochs}", "eval_interval=2", *small)
+        )
+        assert done.returncode == 0, done.stderr
+    assert "resumed from" in done.stdout
+    exported = run_script("-m", "training.export", str(run), str(shared), "--format", "folder")
+    assert exported.returncode == 0, exported.stderr
+    assert "| convolution in the SwiGLU | raster2 |" in (shared / "README.md").read_text()
+    done = run_script(
+        *("eval_arc_k10.py", f"load_checkpoint={shared}", f"checkpoint_path={tuned}", "epochs=2", "eval_interval=2"),
+        *small,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(tuned.glob("evaluation_step_*/submission.json"))) == 1
+    puzzle = tmp_path / "puzzle.json"
+    puzzle.write_text(json.dumps(random_task("own", np.random.default_rng(0)).to_json()))
+    solved = run_script(
+        *("solve.py", str(puzzle), "--weights", str(shared), "--out", str(tmp_path / "answer.png")),
+        *("--augmentations", "2", "--steps", "2", "--settings", "device=cpu", "compile=false"),
+    )
+    assert solved.returncode == 0, solved.stderr
+    assert json.loads((tmp_path / "answer.attempts.json").read_text())
+
+
 @pytest.mark.slow
 def test_a_run_on_the_whole_evaluation_set_submits_every_input(tmp_path: Path) -> None:
     """120 tasks and 172 entries, each in its place."""

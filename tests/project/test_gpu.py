@@ -58,14 +58,20 @@ def losses_of(state: TrainState, steps: int) -> list[float]:
     return found
 
 
-def test_a_step_is_that_of_a_cpu() -> None:
-    exact = {"arch": {"forward_dtype": "float32"}}
+CONVOLUTIONS: list[dict[str, Any]] = [{"name": "urm", "mlp_conv": "raster2"}, {"mlp_conv": "canvas3x3"}]
+
+
+@pytest.mark.parametrize("arch", [{}, *CONVOLUTIONS])
+def test_a_step_is_that_of_a_cpu(arch: dict[str, Any]) -> None:
+    exact = {"arch": {"forward_dtype": "float32"} | arch}
     torch.set_float32_matmul_precision("highest")
     cpu, gpu = (losses_of(state_on(device, **exact), 6) for device in (torch.device("cpu"), CUDA))
     assert gpu == pytest.approx(cpu, rel=2e-3)
 
 
-@pytest.mark.parametrize("arch", [{}, {"mlp_t": True}, {"name": "hrm", "H_layers": 1}, {"name": "trm_hier6"}])
+@pytest.mark.parametrize(
+    "arch", [{}, {"mlp_t": True}, {"name": "hrm", "H_layers": 1}, {"name": "trm_hier6"}, *CONVOLUTIONS]
+)
 def test_compiled_bfloat16_learns_as_eager_does(arch: dict[str, Any]) -> None:
     eager, compiled = (losses_of(state_on(CUDA, arch=arch, compile=c), 8) for c in (False, True))
     assert compiled == pytest.approx(eager, rel=3e-2)

@@ -113,4 +113,9 @@ def test_published_settings_of_the_recipes() -> None:
     assert (finetune.epochs, finetune.arch.halt_max_steps, finetune.rows_from) == (2000, 10, "mean")
     mlp, attention, maze = (composed(name) for name in ("sudoku_mlp", "sudoku_attention", "maze"))
     assert mlp.arch.mlp_t and not attention.arch.mlp_t and attention.arch.pos_encodings == "rope"
+    urm = composed("urm")
+    assert (urm.arch.name, urm.arch.L_layers, urm.arch.H_cycles, urm.arch.L_cycles) == ("urm", 4, 2, 6)
+    assert (urm.arch.mlp_conv, urm.arch.prefix_len, urm.arch.puzzle_emb_ndim) == ("raster2", 1, 512)
+    assert (urm.optimizer, urm.muon_matrices, urm.muon_coefficients, urm.muon_split) == ("muon", "all", "urm", False)
+    assert (urm.lr, urm.epochs, urm.global_batch_size, urm.arch.halt_max_steps) == (1e-4, 200_000, 768, 16)
     assert (mlp.weight_decay, mlp.puzzle_emb_lr, maze.arch.L_cycles, mlp.arch.L_cycles) == (1.0, 1e-4, 4, 6)

@@ -22,10 +22,11 @@ from training.step import exploration, train_step
 from utils.errors import CheckpointError
 
 
-def test_a_restored_state_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    straight = trained(6)
-    path = checkpoint.save_checkpoint(trained(3), tmp_path, CheckpointRecord(puzzles="x"))
-    resumed = state_of()
+@pytest.mark.parametrize("arch", [{}, {"name": "urm", "H_cycles": 2, "mlp_conv": "raster2"}, {"mlp_conv": "canvas3x3"}])
+def test_a_restored_state_goes_on_as_if_nothing_had_happened(tmp_path: Path, arch: dict[str, Any]) -> None:
+    straight = trained(6, arch=arch)
+    path = checkpoint.save_checkpoint(trained(3, arch=arch), tmp_path, CheckpointRecord(puzzles="x"))
+    resumed = state_of(arch=arch)
     assert checkpoint.restore_state(resumed, path).puzzles == "x"
     for step in range(3, 6):
         train_step(resumed, batch_of(step), total_steps=10)
@@ -88,6 +89,21 @@ def test_exported_files_are_the_published_ones(tmp_path: Path) -> None:
     raw, mean = (torch.load(tmp_path / f"exported-{a}", weights_only=True) for a in (False, True))
     key = "_orig_mod.model.inner.lm_head.weight"
     assert not torch.equal(raw[key], mean[key])
+
+
+def test_files_of_urm_have_its_names(tmp_path: Path) -> None:
+    """Its code has one stack of blocks and one vector to start from."""
+    arch = {"name": "urm", "mlp_conv": "raster2"}
+    state = trained(2, arch=arch)
+    folder = checkpoint.save_checkpoint(state, tmp_path, CheckpointRecord())
+    written = published_format.write_published(folder, tmp_path / "exported", averaged=False)
+    names = {key.removeprefix("_orig_mod.model.inner.") for key in written}
+    assert {"init_hidden", "layers.0.self_attn.qkv_proj.weight", "layers.0.mlp.dwconv.weight"} < names
+    assert not [name for name in names if "level" in name]
+    fresh = state_of(arch=arch, seed=9)
+    checkpoint.initialise_network(fresh.network, checkpoint.load_weights(tmp_path / "exported"))
+    for key, value in state.network.state_dict().items():
+        assert torch.equal(fresh.network.state_dict()[key], value), key
 
 
 class Canary:
@@ -161,6 +177,8 @@ def test_the_latest_is_the_one_of_most_steps_that_is_whole(tmp_path: Path) -> No
         ({"mlp_t": True}, "arch.mlp_t=true holds here only"),
         ({"pos_encodings": "learned"}, "arch.pos_encodings=learned holds here only"),
         ({"expansion": 40.0}, "mlp.gate_up_proj.weight is"),
+        ({"mlp_conv": "raster3"}, "arch.mlp_conv is none in the checkpoint and raster3 here"),
+        ({"name": "urm"}, "init_hidden is missing in the checkpoint"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_says_why(tmp_path: Path, arch: dict[str, Any], said: str) -> None:

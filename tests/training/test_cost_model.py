@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.arch import ArchConfig
+from models.convolution import KERNELS
 from models.network import Network
 from tests.builders.states import kept_bytes, recurrent_state, tensors, train_on
 from training.metrics import cost_model
@@ -26,8 +27,21 @@ def test_the_published_figures() -> None:
     assert cost_model.block_runs(PUBLISHED) == (30, 10)
 
 
-@pytest.mark.parametrize("name", ["trm", "trm_singlez", "trm_hier6", "hrm", "transformers_baseline"])
-@pytest.mark.parametrize("settings", [{}, {"mlp_t": True}, {"pos_encodings": "learned"}, {"no_ACT_continue": False}])
+def test_a_step_of_the_published_urm_is_96_applications_of_a_block() -> None:
+    """48 forward, 24 of them with a gradient; a backward pass counts as two."""
+    urm = ArchConfig(name="urm", H_cycles=2, L_cycles=6, L_layers=4, mlp_conv="raster2", puzzle_emb_len=0)
+    runs = cost_model.block_runs(urm)
+    assert runs == (48, 24) and runs.forward + 2 * runs.with_gradient == 96
+
+
+@pytest.mark.parametrize("name", ["trm", "trm_singlez", "trm_hier6", "urm", "hrm", "transformers_baseline"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({}, {"mlp_t": True}, {"pos_encodings": "learned"}, {"no_ACT_continue": False}),
+        *({"mlp_conv": conv} for conv in KERNELS),
+    ],
+)
 def test_weights_and_products_are_counted_as_they_are(name: str, settings: dict[str, Any]) -> None:
     """Against the network itself and PyTorch's own count of floating-point operations."""
     arch = ArchConfig(

@@ -70,8 +70,9 @@ def test_the_size_that_is_said_is_that_of_the_checkpoint(
     assert said_bytes("disk +SIZE a checkpoint, at most 4 at once", said) == pytest.approx(written, rel=0.05)
 
 
-def test_the_memory_that_is_said_is_what_a_step_holds(small_data: Path, tmp_path: Path) -> None:
-    run, data, plan, state = opened(small_data, tmp_path / "run")
+@pytest.mark.parametrize("optimizer", ["adam_atan2", "muon"])
+def test_the_memory_that_is_said_is_what_a_step_holds(optimizer: str, small_data: Path, tmp_path: Path) -> None:
+    run, data, plan, state = opened(small_data, tmp_path / "run", optimizer=optimizer)
     said = describe_dry_run(run, state, plan)
     train_step(state, next(data.batches(state.carries, 0, 0)), total_steps=10)
     parts = state.state_dict()
@@ -84,9 +85,10 @@ def test_the_memory_that_is_said_is_what_a_step_holds(small_data: Path, tmp_path
     assert said_bytes("host +SIZE", said) == pytest.approx(total + state.num_bytes(), abs=2 * ROUNDING)
 
 
-def test_the_operations_that_are_said_are_those_of_the_steps(small_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam_atan2", "muon"])
+def test_the_operations_that_are_said_are_those_of_the_steps(optimizer: str, small_data: Path, tmp_path: Path) -> None:
     """By PyTorch's own count, which does not know the fused kernel of a CPU; hours are operations over the speed."""
-    run, data, plan, state = opened(small_data, tmp_path / "run")
+    run, data, plan, state = opened(small_data, tmp_path / "run", optimizer=optimizer)
     said = describe_dry_run(run, state, plan)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         train_step(state, next(data.batches(state.carries, 0, 0)), total_steps=10)

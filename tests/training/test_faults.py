@@ -333,9 +333,11 @@ def poisoned(state: Any) -> None:
     carry.halted[:] = False
 
 
-@pytest.mark.parametrize("mode", ["stop", "skip"])
-def test_a_bad_step_touches_nothing(mode: str, tmp_path: Path) -> None:
-    state = trained(3, on_nonfinite=mode)
+@pytest.mark.parametrize(
+    ("mode", "optimizer"), [("stop", "adam_atan2"), ("skip", "adam_atan2"), ("stop", "normuon"), ("skip", "normuon")]
+)
+def test_a_bad_step_touches_nothing(mode: str, optimizer: str, tmp_path: Path) -> None:
+    state = trained(3, on_nonfinite=mode, optimizer=optimizer)
     before = {k: v.clone() for k, v in tensors(state).items() if k.split("/")[0] not in ("carry", "metrics")}
     poisoned(state)
     train_step(state, batch_of(3), total_steps=10)

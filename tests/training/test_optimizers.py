@@ -144,6 +144,7 @@ def test_the_rate_rises_and_falls_as_it_is_set() -> None:
 @pytest.mark.parametrize(
     ("schedule", "wanted"),
     [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0]),
         ("linear", [0.5, 1.0, 0.91, 0.55, 0.1]),
         ("warmup_stable_decay", [0.5, 1.0, 1.0, 1.0, 0.1]),
     ],
@@ -153,4 +154,4 @@ def test_other_schedules(schedule: str, wanted: list[float]) -> None:
     rates = [lr_factor(step, 2, 12, 0.1, schedule, 1 / 6) for step in (1, 2, 3, 7, 12)]
     assert rates == pytest.approx(wanted)
     halfway = lr_factor(11, 2, 12, 0.1, schedule, 1 / 6)
-    assert halfway == pytest.approx(0.19 if schedule == "linear" else 0.55)
+    assert halfway == pytest.approx({"constant": 1.0, "linear": 0.19, "warmup_stable_decay": 0.55}[schedule])

@@ -19,7 +19,7 @@ from training.state import TrainState
 from training.step import train_step
 
 B, C, V, PUZZLES = 4, 16, 12, 20
-VARIANTS = ["trm", "trm_singlez", "trm_hier6", "hrm", "transformers_baseline"]
+VARIANTS = ["trm", "trm_singlez", "trm_hier6", "urm", "hrm", "transformers_baseline"]
 
 
 def trained(state: TrainState, steps: int = 4) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dataset.encoding import BLANK_IDENTIFIER
+from models.convolution import KERNELS
 from models.network import Network
 from models.puzzle_table import PuzzleTable, RowSummary
 from training.checkpoint.weights import Weights
@@ -55,11 +56,21 @@ def disagreements(network: Network, weights: Weights) -> list[str]:
         here, there = (any(key in name for name in state) for state in (mine, theirs))
         if here != there:
             problems.append(f"{setting} holds {'in the checkpoint' if there else 'here'} only")
+    if (conv := _convolution(mine)) != (wanted := _convolution(theirs)):
+        problems.append(f"arch.mlp_conv is {wanted} in the checkpoint and {conv} here")
     return (problems or _differing_tensors(mine, theirs))[:5]
 
 
 def _num_blocks(state: dict[str, Tensor], level: str) -> int:
     return len({key.split(".")[2] for key in state if key.startswith(f"{level}.layers.")})
+
+
+def _convolution(state: dict[str, Tensor]) -> str:
+    """Returns the value of `arch.mlp_conv` that weights have; their shapes where it has no such value."""
+    shape = next((tuple(value.shape[2:]) for key, value in state.items() if key.endswith("dwconv.weight")), None)
+    if shape is None:
+        return "none"
+    return next((name for name, kernel in KERNELS.items() if kernel == shape), f"a kernel of {shape}")
 
 
 def _differing_tensors(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:

@@ -98,6 +98,12 @@ class CheckpointRecord(BaseModel):
         return float(self.config.get("ema_rate", RunConfig.model_fields["ema_rate"].default))
 
     @property
+    def optimizer(self) -> str | None:
+        """The optimizer of the last stage; None if nothing is known of it."""
+        recipe = self.config or (self.stages[-1].recipe if self.stages else {})
+        return recipe.get("optimizer", RunConfig.model_fields["optimizer"].default) if recipe else None
+
+    @property
     def complete_stages(self) -> list[Stage]:
         """The stages, the last of which has its number of steps too."""
         if not self.stages:

@@ -39,15 +39,24 @@ class Resumed:
 
 @dataclass(frozen=True)
 class Initialised:
-    """A new run starts from existing weights.  differing: settings that its network has otherwise, in words."""
+    """A new run starts from existing weights.
+
+    differing: settings that its network has otherwise, in words.  optimizers: that of the weights and another one that
+    goes on with them; None if they are the same.
+    """
 
     source: str
     rows: RowsStart
     differing: list[str]
+    optimizers: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         differing = f"; settings differ from its own ({'; '.join(self.differing)})" if self.differing else ""
-        return f"weights of {self.source}, {self.rows}{differing}"
+        optimizers = ""
+        if self.optimizers is not None:
+            before, now = self.optimizers
+            optimizers = f"; they were trained with optimizer={before}, and optimizer={now} starts with fresh state"
+        return f"weights of {self.source}, {self.rows}{differing}{optimizers}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,10 @@ def start_state(state: TrainState, directory: Path, identity: Mapping[str, Any])
             table.average.reset()
     if state.ema is not None:
         state.ema.reset()
-    return Initialised(weights.source, rows, weights.record.unlike(config.arch))
+    before = weights.record.optimizer
+    switches = state.optimizer is not None and before not in (None, config.optimizer)
+    optimizers = (str(before), config.optimizer) if switches else None
+    return Initialised(weights.source, rows, weights.record.unlike(config.arch), optimizers)
 
 
 def record_before(config: RunConfig) -> CheckpointRecord:

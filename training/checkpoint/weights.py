@@ -161,6 +161,10 @@ def _from_state_dict(path: Path, load: Callable[[], object]) -> Weights:
 
 
 def published_name(key: str) -> str:
-    """Returns the raw name of a parameter, without what compilation, data parallelism and wrappers put before it."""
+    """Returns the raw name of a parameter, without what compilation, data parallelism and wrappers put before it.
+
+    URM's code has its blocks under `layers.`; here they are under `L_level.layers.`, as those of TRM.
+    """
     parts = [part for part in key.split(".") if part not in ("_orig_mod", "module")]
-    return ".".join(parts).removeprefix("model.inner.").removeprefix("inner.")
+    name = ".".join(parts).removeprefix("model.inner.").removeprefix("inner.")
+    return f"L_level.{name}" if name.startswith("layers.") else name

@@ -106,10 +106,10 @@ class StepSettings(Section):
 
     topic = "Schedule"
 
-    lr_schedule: Literal["cosine", "linear", "warmup_stable_decay"] = setting(
+    lr_schedule: Literal["constant", "cosine", "linear", "warmup_stable_decay"] = setting(
         "cosine",
-        "how the rates fall after the warm-up: along half a cosine, along a line, or not at all until the last "
-        "lr_decay_fraction of the steps, and along a line there",
+        "how the rates fall after the warm-up, down to lr_min_ratio: not at all, along half a cosine, along a line, or "
+        "not until the last lr_decay_fraction of the steps, and along a line there",
         resume="reported",
         recipe=True,
         solver="accepted",

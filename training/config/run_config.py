@@ -58,6 +58,20 @@ class TrainConfig(
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_schedule(self) -> TrainConfig:
+        if self.lr_schedule == "constant" and self.lr_min_ratio != 1:
+            raise SettingError(
+                f"lr_schedule=constant and lr_min_ratio={self.lr_min_ratio:g} contradict: set lr_min_ratio=1, or "
+                "lr_schedule=cosine"
+            )
+        if self.lr_schedule in ("linear", "warmup_stable_decay") and self.lr_min_ratio == 1:
+            raise SettingError(
+                f"lr_schedule={self.lr_schedule} never falls with lr_min_ratio=1: set lr_min_ratio=0, or "
+                "lr_schedule=constant"
+            )
+        return self
+
     @property
     def epochs_per_interval(self) -> int:
         return interval_length(self.epochs, self.eval_interval)

@@ -110,7 +110,10 @@ def device_flop(run: Run, state: TrainState, steps: int, predictions: int) -> fl
         Workload(bucket.canvas.cells, slots * fraction)
         for bucket, fraction in zip(state.carries, fractions, strict=True)
     ]
-    training = steps * cost_model.step_flop(arch, workloads, config.activation_checkpointing, vocab)
+    step = cost_model.step_flop(arch, workloads, config.activation_checkpointing, vocab)
+    if state.optimizer is not None and state.optimizer.muon is not None:
+        step += state.optimizer.muon.flop()  # each device makes all of it
+    training = steps * step
     halts = getattr(config, "eval_halt_max_steps", None) or arch.halt_max_steps
     predicted = [Workload(state.shape.seq_len, predictions / run.world_size)]
     return training + max(1, config.num_intervals) * halts * cost_model.predict_flop(arch, predicted, vocab)

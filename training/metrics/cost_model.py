@@ -8,6 +8,7 @@ Dimensions: S sequence (prefix and canvas), D hidden, F inner width of the SwiGL
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import torch
 
 from models.arch import ArchConfig
+from models.convolution import KERNELS
 from models.layers import swiglu_inner_width
 from models.recursion import RECURSIONS
 
@@ -29,6 +31,9 @@ FUSED_PER_BLOCK, PRODUCTS_PER_BLOCK = 4, 6
 KEPT_WIDTHS, KEPT_INNER = 8, 3
 """Tensors that a block keeps for its backward pass: of width D the input, q, k, v, the output of attention, two sums
 before norms and the norm between them; of width F gate, up and their product."""
+
+KEPT_BY_CONVOLUTION = 2
+"""Tensors of width F that a block keeps besides, with a convolution in its SwiGLU: its result, and the SiLU of that."""
 
 LOSS_COPIES = 2
 """Float64 copies of the logits that the loss keeps."""
@@ -86,6 +91,8 @@ def block_runs(arch: ArchConfig) -> BlockRuns:
     elif arch.name == "hrm":
         forward = H * L * arch.L_layers + H * arch.H_layers
         trained = arch.L_layers + arch.H_layers
+    elif arch.name == "urm":
+        forward, trained = H * L * arch.L_layers, L * arch.L_layers
     else:
         forward, trained = H * (L + 1) * arch.L_layers, (L + 1) * arch.L_layers
     return BlockRuns(forward * (2 if arch.has_continue_target else 1), trained)
@@ -121,7 +128,9 @@ def weight_count(arch: ArchConfig, cells: int, vocab: int = 12) -> int:
     layers = {"hrm": arch.L_layers + arch.H_layers, "transformers_baseline": arch.H_layers}.get(
         arch.name, arch.L_layers
     )
-    blocks = layers * (mix + 3 * D * swiglu_inner_width(D, arch.expansion))
+    inner = swiglu_inner_width(D, arch.expansion)
+    conv = 0 if arch.mlp_conv == "none" else inner * (math.prod(KERNELS[arch.mlp_conv]) + 1)
+    blocks = layers * (mix + 3 * D * inner + conv)
     positions = S * D if arch.pos_encodings == "learned" else 0
     return blocks + 2 * vocab * D + positions + 2 * D + 2 + _composed_count(arch)
 
@@ -207,7 +216,8 @@ def _activations(arch: ArchConfig, workload: Workload, recomputes: bool, vocab: 
     """Returns the bytes that a workload keeps between its passes."""
     width, D = arch.dtype.itemsize, arch.hidden_size
     tokens = workload.examples * (workload.cells + arch.prefix_len)
-    per_token = width * (KEPT_WIDTHS * D + KEPT_INNER * swiglu_inner_width(D, arch.expansion))
+    kept_inner = KEPT_INNER + (KEPT_BY_CONVOLUTION if arch.mlp_conv != "none" else 0)
+    per_token = width * (KEPT_WIDTHS * D + kept_inner * swiglu_inner_width(D, arch.expansion))
     blocks = block_runs(arch).with_gradient
     kept: float = tokens * per_token * blocks
     if recomputes:
@@ -219,7 +229,8 @@ def _activations(arch: ArchConfig, workload: Workload, recomputes: bool, vocab: 
 def launches(arch: ArchConfig) -> int:
     """Returns about how many kernels a training step starts; a backward pass starts twice as many as a forward pass."""
     runs = block_runs(arch)
-    return (FUSED_PER_BLOCK + PRODUCTS_PER_BLOCK) * (runs.forward + 2 * runs.with_gradient)
+    per_block = FUSED_PER_BLOCK + PRODUCTS_PER_BLOCK + (arch.mlp_conv != "none")
+    return per_block * (runs.forward + 2 * runs.with_gradient)
 
 
 @dataclass(frozen=True)

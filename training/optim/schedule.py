@@ -11,11 +11,13 @@ def lr_factor(
     """Returns what the base rate is multiplied with at `step` (counted from 1).
 
     It is step / warmup while step < warmup.  Then it falls from 1 to `min_ratio` at `total` steps: along half a cosine,
-    along a line, or with `warmup_stable_decay` along a line in the last `decay_fraction` of all steps.  A ratio of 1 is
-    constant.
+    along a line, or with `warmup_stable_decay` along a line in the last `decay_fraction` of all steps.  It stays 1 with
+    `constant`.
     """
     if step < warmup:
         return step / warmup
+    if schedule == "constant":
+        return 1.0
     begin = warmup if schedule != "warmup_stable_decay" else max(warmup, total * (1 - decay_fraction))
     progress = max(0.0, (step - begin) / max(1, total - begin))
     fallen = 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1 - progress

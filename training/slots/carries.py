@@ -121,6 +121,10 @@ class Carries:
             carries.append(initial_carry(self.network, slots))
         return carries[micro_batch.number]
 
+    def width_of(self, micro_batch: MicroBatch) -> int:
+        """Returns the number of columns of its canvas."""
+        return self.buckets[micro_batch.bucket].canvas.width
+
     def positions_of(self, micro_batch: MicroBatch) -> Tensor:
         """Returns the positions [S] of its cells."""
         return self.buckets[micro_batch.bucket].positions

@@ -159,6 +159,12 @@ function scores() {
   if (found.unanswered_inputs) behind.push(`${count("unanswered_inputs", "input")} without an answer`);
   const explained = passed.length ? ". Percentages are of test inputs, with their 95 % intervals." : "";
   at("behind").textContent = behind.length ? `Behind it: ${behind.join(", ")}${explained}` : "";
+  const all = (name, digits) => found[`all/${name}`].toFixed(digits), share = (name) => percent(found[`all/${name}`]);
+  at("all").textContent = "all/accuracy" in found
+    ? `All augmented test inputs with a known output: ${share("accuracy")} of cells right, ${share("exact_accuracy")} completely right, `
+      + ("all/lm_loss" in found ? `loss ${all("lm_loss", 3)} per cell; ` : "")
+      + `halting agrees with being right in ${share("q_halt_accuracy")} (loss ${all("q_halt_loss", 3)}), after ${all("steps", 1)} steps.`
+    : "";
   const conditions = Object.entries(data.conditions || {}).filter(([, v]) => v !== null && v.length !== 0);
   at("conditions").replaceChildren(...conditions.flatMap(([k, v]) => [make("dt", k), make("dd", typeof v === "string" ? v : JSON.stringify(v))]));
   at("curves").replaceChildren(...Object.entries(data.curves || {}).map(([name, points]) => curve(name, points)));
