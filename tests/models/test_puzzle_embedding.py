@@ -103,10 +103,10 @@ def test_a_residual_row_is_projected_and_added_to_the_tasks(composition: str) ->
 
 
 @pytest.mark.parametrize("composition", ["prefix", "scale_shift"])
-@pytest.mark.parametrize("name", ["trm", "hrm", "transformers_baseline"])
+@pytest.mark.parametrize("name", ["trm", "urm", "hrm", "transformers_baseline"])
 def test_no_gradient_leaks_between_slots_and_every_weight_gets_one(name: str, composition: str) -> None:
     network = build(composed_arch(composition, name=name, augmentation_rank=2))
-    assert name == "trm" or network.arch.prefix_len == (11 if composition == "prefix" else 1)
+    assert name in ("trm", "urm") or network.arch.prefix_len == (11 if composition == "prefix" else 1)
     with torch.no_grad():  # scale_shift starts with vectors of zeros
         for weight in composer(network).parameters():
             weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
