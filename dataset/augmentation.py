@@ -15,6 +15,9 @@ NUM_COLOURS = 10
 DIHEDRAL_INVERSE = np.array([0, 3, 2, 1, 4, 5, 6, 7], dtype=np.uint8)
 """Rotations by 90 and 270 degrees undo each other; every other transform undoes itself."""
 
+IDENTITY_ROW = np.array([0, *range(NUM_COLOURS)], dtype=np.uint8)
+"""The identity as data sets store augmentations: dihedral transform, then the colour that each of 0..9 becomes."""
+
 TRANSPOSING = np.array([1, 3, 6, 7], dtype=np.uint8)
 """The transforms that turn a grid's height into its width."""
 

@@ -14,6 +14,7 @@ class DataShape:
 
     canvases: the canvases on which it computes, small ones first; empty means the whole one.
     fractions: how much of the training examples each canvas has; None for one canvas.
+    num_task_rows: of a table with a row per task, that of no task included; None if nobody asks for one.
     """
 
     vocab_size: int
@@ -23,6 +24,7 @@ class DataShape:
     row_stride: int | None = None
     canvases: tuple[Canvas, ...] = ()
     fractions: tuple[float, ...] | None = None
+    num_task_rows: int | None = None
 
     @classmethod
     def from_metadata(
@@ -31,6 +33,7 @@ class DataShape:
         num_puzzle_identifiers: int,
         canvases: tuple[Canvas, ...] = (),
         fractions: tuple[float, ...] | None = None,
+        num_task_rows: int | None = None,
     ) -> DataShape:
         """Makes the shape from a split's metadata and the number of identifiers over all data sets."""
         return cls(
@@ -41,6 +44,7 @@ class DataShape:
             metadata.row_stride,
             canvases,
             fractions,
+            num_task_rows,
         )
 
     @property

@@ -87,7 +87,7 @@ def _place_grid(grid, h, w, transform, tokens, row, col, canvas):  # type: ignor
 
 
 @numba.njit(nogil=True, cache=True)
-def encode_examples(grids, index, examples, visit_seeds, side, inputs, labels):  # type: ignore[no-untyped-def]
+def encode_examples(grids, index, examples, visit_seeds, drawn, side, inputs, labels):  # type: ignore[no-untyped-def]
     """Encodes examples by number, on the top-left part of a square canvas.
 
     Args:
@@ -95,6 +95,7 @@ def encode_examples(grids, index, examples, visit_seeds, side, inputs, labels): 
         index: an `ExampleIndex`.
         examples: int64 [N].
         visit_seeds: uint64 [N], or empty for no shifts.  One example of a visit, drawn from its seed, is not shifted.
+        drawn: uint8 [N, 11], augmentations in place of the stored ones; [0, 11] for the stored ones.
         side: the side of the whole canvas.
         inputs, labels: uint8 [N, height, width], the part of the canvas, every cell of which is written.  It must hold
             the grids.  Shifts stay within it, and within it also stays the EOS frame where the whole canvas has one.
@@ -106,11 +107,15 @@ def encode_examples(grids, index, examples, visit_seeds, side, inputs, labels): 
     for n in range(len(examples)):
         group, local, puzzle = _locate(index, examples[n])
         count = index.group_examples[group]
-        augmentation = index.augmentations[puzzle]
         pair = index.pairs[index.first_pair[group] + local]
-        transform = np.int64(augmentation[0])
-        for c in range(10):
-            tokens[c] = augmentation[1 + c] + COLOUR_0
+        if len(drawn):
+            transform = np.int64(drawn[n, 0])
+            for c in range(10):
+                tokens[c] = drawn[n, 1 + c] + COLOUR_0
+        else:
+            transform = np.int64(index.augmentations[puzzle, 0])
+            for c in range(10):
+                tokens[c] = index.augmentations[puzzle, 1 + c] + COLOUR_0
         row = np.int64(0)
         col = np.int64(0)
         if len(visit_seeds):

@@ -8,22 +8,34 @@ Dimensions: B slots, C canvas cells, S sequence, D hidden, E width of a puzzle r
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.losses import step_loss
-from models.network import Network, Output
+from models.network import Network, Output, Rows
 from models.recursion import Latents
 
 
 class Slots(NamedTuple):
-    """The examples that the slots work on: inputs [B, C], labels [B, C], puzzle_identifiers [B]."""
+    """The examples that the slots work on: inputs [B, C], labels [B, C], puzzle_identifiers [B].
+
+    tasks int [B], augmentations uint8 [B, 11]: of a composed puzzle embedding, else None.
+    """
 
     inputs: Tensor
     labels: Tensor
     puzzle_identifiers: Tensor
+    tasks: Tensor | None = None
+    augmentations: Tensor | None = None
+
+    def map(self, f: Callable[..., Tensor], *others: Slots) -> Slots:
+        """Returns f of each field of these slots and of others; a field that is None stays None."""
+        fields = zip(self, *others, strict=True)
+        return Slots(*(None if mine is None else f(mine, *rest) for mine, *rest in fields))  # type: ignore[arg-type]
 
 
 class Carry(NamedTuple):
@@ -43,7 +55,7 @@ def initial_carry(network: Network, batch: Slots) -> Carry:
         network.empty_latents(B, C, device),
         torch.zeros(B, dtype=torch.int32, device=device),
         torch.ones(B, dtype=torch.bool, device=device),
-        Slots(*(torch.zeros_like(field) for field in batch)),
+        batch.map(torch.zeros_like),
     )
 
 
@@ -64,7 +76,7 @@ def refill(carry: Carry, batch: Slots, initial: Latents) -> Carry:
         tuple(_choose(carry.halted, init, z) for init, z in zip(initial, carry.latents, strict=True)),
         torch.where(carry.halted, 0, carry.steps),
         carry.halted,
-        Slots(*(_choose(carry.halted, new, old) for new, old in zip(batch, carry.data, strict=True))),
+        batch.map(partial(_choose, carry.halted), carry.data),
     )
 
 
@@ -72,7 +84,7 @@ def advance(
     network: Network,
     carry: Carry,
     out: Output,
-    rows: Tensor | None,
+    rows: Rows,
     min_halt_steps: Tensor | None,
     training: bool,
     positions: Tensor | None = None,
@@ -114,14 +126,14 @@ class PredictStep(nn.Module):
         self,
         latents: Latents,
         inputs: Tensor,
-        rows: Tensor | None,
+        rows: Rows,
         positions: Tensor | None = None,
         width: int | None = None,
     ) -> tuple[Latents, Tensor, Tensor, Tensor, Tensor]:
         """Recurses once from `latents`.
 
         Args:
-            latents: each [B, S, D].  inputs: tokens [B, C].  rows: puzzle rows [B, E].
+            latents: each [B, S, D].  inputs: tokens [B, C].  rows: see `Network.forward`.
             positions, width: see `Network.forward`.
 
         Returns:
@@ -148,7 +160,7 @@ class ACTStep(nn.Module):
     def forward(
         self,
         carry: Carry,
-        rows: Tensor | None,
+        rows: Rows,
         min_halt_steps: Tensor | None = None,
         positions: Tensor | None = None,
         width: int | None = None,
@@ -157,7 +169,7 @@ class ACTStep(nn.Module):
 
         Args:
             carry: the slots before the step, refilled (`refill`).
-            rows: puzzle rows [B, E] of the slots' examples, or None without a table.
+            rows: of the slots' examples, see `Network.forward`.
             min_halt_steps: int [B], see `advance`.
             positions, width: see `Network.forward`.
 

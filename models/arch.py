@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Variant = Literal["trm", "trm_singlez", "trm_hier6", "urm", "hrm", "transformers_baseline"]
 
+COMPOSED_PLACES = 11
+"""Prefix tokens that `arch.composition=prefix` needs: the task, the dihedral transform and the colours 1 to 9."""
+
 Effect = Literal["shape", "meaning", "none"]
 
 
@@ -69,7 +72,29 @@ class ArchConfig(BaseModel):
     )
     puzzle_emb_ndim: int = _setting(512, "shape", "width of a puzzle's embedding; 0 turns puzzle embeddings off", ge=0)
     puzzle_emb_len: int = _setting(
-        16, "meaning", "number of prefix tokens P; 0 computes ceil(puzzle_emb_ndim / D)", ge=0
+        16,
+        "meaning",
+        "number of prefix tokens P; 0 computes ceil(puzzle_emb_ndim / D), or 11 for arch.composition=prefix",
+        ge=0,
+    )
+    puzzle_embedding: Literal["table", "composed"] = _setting(
+        "table",
+        "shape",
+        "table: each puzzle has a row of its own, as published. composed: each task has one, and the network learns "
+        "what augmentations mean",
+    )
+    composition: Literal["prefix", "scale_shift"] = _setting(
+        "prefix",
+        "shape",
+        "how task and augmentation are composed. prefix: in tokens of their own, eleven in all. scale_shift: the "
+        "augmentation scales and shifts the task's row",
+    )
+    augmentation_rank: int = _setting(
+        0,
+        "shape",
+        "width of a further row per puzzle, which is projected and added to the task's in a composed embedding; 0: "
+        "nothing is stored per augmentation",
+        ge=0,
     )
     halt_max_steps: int = _setting(16, "none", "the largest number of steps on one example", ge=1, condition=True)
     halt_exploration_prob: float = _setting(0.1, "none", "fraction of slots that may not halt early", ge=0, le=1)
@@ -107,12 +132,37 @@ class ArchConfig(BaseModel):
             raise ValueError(f"arch.name={self.name} needs arch.H_layers >= 1, not {self.H_layers}")
         if self.name != "transformers_baseline" and self.L_layers < 1:
             raise ValueError(f"arch.name={self.name} needs arch.L_layers >= 1, not {self.L_layers}")
+        self._check_composition()
         if self.puzzle_emb_ndim > self.prefix_len * self.hidden_size:
             raise ValueError(
                 f"arch.puzzle_emb_ndim={self.puzzle_emb_ndim} does not fit {self.prefix_len} prefix tokens of width "
                 f"{self.hidden_size}: raise arch.puzzle_emb_len or set it to 0"
             )
         return self
+
+    def _check_composition(self) -> None:
+        if not self.is_composed:
+            if self.augmentation_rank:
+                raise ValueError(
+                    f"arch.augmentation_rank={self.augmentation_rank} is about composed embeddings: set it to 0 or set "
+                    "arch.puzzle_embedding=composed"
+                )
+            return
+        if self.composition == "scale_shift" and self.puzzle_emb_ndim < 10:
+            raise ValueError(
+                f"arch.composition=scale_shift needs arch.puzzle_emb_ndim >= 10, not {self.puzzle_emb_ndim}: nine "
+                "colours and a base share the row"
+            )
+        if self.composition == "prefix" and not 1 <= self.puzzle_emb_ndim <= self.hidden_size:
+            raise ValueError(
+                "arch.composition=prefix has one token for a task's row, so arch.puzzle_emb_ndim="
+                f"{self.puzzle_emb_ndim} must be 1 to {self.hidden_size} (arch.hidden_size)"
+            )
+        if self.composition == "prefix" and self.prefix_len < COMPOSED_PLACES:
+            raise ValueError(
+                f"arch.composition=prefix needs {COMPOSED_PLACES} prefix tokens, not arch.puzzle_emb_len="
+                f"{self.puzzle_emb_len}: raise it or set it to 0"
+            )
 
     @classmethod
     def unseen_in_weights(cls) -> list[str]:
@@ -125,6 +175,11 @@ class ArchConfig(BaseModel):
         return {name: getattr(self, name) for name, roles in _declared(type(self)).items() if roles["condition"]}
 
     @property
+    def is_composed(self) -> bool:
+        """Returns whether a puzzle's embedding is composed of its task and its augmentation."""
+        return self.puzzle_embedding == "composed"
+
+    @property
     def is_reference(self) -> bool:
         """Returns whether this is one of the two models that the paper compares with."""
         return self.name in ("hrm", "transformers_baseline")
@@ -133,6 +188,8 @@ class ArchConfig(BaseModel):
     def prefix_len(self) -> int:
         """Returns P, the number of prefix tokens that carry the puzzle embedding."""
         fixed = 0 if self.is_reference else self.puzzle_emb_len
+        if self.is_composed and self.composition == "prefix":
+            return fixed or COMPOSED_PLACES
         return fixed or -(-self.puzzle_emb_ndim // self.hidden_size)
 
     @property

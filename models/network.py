@@ -18,7 +18,14 @@ from torch.utils.checkpoint import checkpoint
 from models.arch import ArchConfig
 from models.convolution import DepthwiseConv, Layout
 from models.layers import Embedding, Linear, Reasoner, Rotary, rotary, rotary_2d, truncated_normal
+from models.puzzle_embedding import ComposedEmbedding, ComposedRows
 from models.recursion import RECURSIONS, Apply, Latents
+
+Rows = Tensor | ComposedRows | None
+"""What the network gets of the slots' puzzles: rows [B, E], what a composed embedding needs, or nothing."""
+
+NUM_COLOURS = 10
+"""The last tokens of a vocabulary are the colours 0 to 9."""
 
 
 class Output(NamedTuple):
@@ -77,6 +84,10 @@ class Network(nn.Module):
         # trm* and urm have one network, L_level; hrm has two; transformers_baseline has H_level alone.
         self.L_level = None if arch.name == "transformers_baseline" else build_level(arch.L_layers)
         self.H_level = build_level(arch.H_layers) if arch.is_reference else None
+        self.puzzle_embedding: ComposedEmbedding | None = None
+        if arch.is_composed:
+            assert vocab_size > NUM_COLOURS, "a composed embedding needs the tokens of ten colours"
+            self.puzzle_embedding = ComposedEmbedding(arch, vocab_size - NUM_COLOURS)
         self.recursion = RECURSIONS[arch.name]
         for name in self.recursion.inits:
             self.register_buffer(name, torch.empty(D))
@@ -92,10 +103,14 @@ class Network(nn.Module):
         | token and position embeddings | 1 / sqrt(D) |
         | initial latents | 1 |
         | q_head | weight 0, bias -5, so that halting is improbable at the start |
+        | a composed puzzle embedding | see there |
         | convolution | `arch.mlp_conv_init`, see `DepthwiseConv.draw` |
         """
         draw = partial(truncated_normal, generator=generator)
+        composed = () if self.puzzle_embedding is None else set(self.puzzle_embedding.modules())
         for module in self.modules():
+            if module in composed:
+                continue
             if isinstance(module, Linear):
                 module.weight.copy_(draw(*module.weight.shape, std=module.weight.shape[1] ** -0.5))
             elif isinstance(module, Embedding):
@@ -108,6 +123,8 @@ class Network(nn.Module):
             self.get_buffer(name).copy_(draw(self.arch.hidden_size, std=1.0))
         self.q_head.weight.zero_()
         self.q_head.bias.fill_(-5.0)
+        if self.puzzle_embedding is not None:
+            self.puzzle_embedding.reset_parameters(generator)
 
     def initial_latents(self) -> Latents:
         """Returns the vector [D] that fills each latent of a fresh slot, in the working dtype."""
@@ -134,14 +151,17 @@ class Network(nn.Module):
         on_whole = self.arch.prefix_len + cell // self.row_stride * self._width + cell % self.row_stride
         return torch.where(cell < 0, positions, on_whole)
 
-    def embed(self, inputs: Tensor, rows: Tensor | None, positions: Tensor | None = None) -> Tensor:
-        """Returns e [B, S, D] of token ids [B, C] and puzzle rows [B, E] (None without a table)."""
+    def embed(self, inputs: Tensor, rows: Rows, positions: Tensor | None = None) -> Tensor:
+        """Returns e [B, S, D] of token ids [B, C] and puzzle rows (None without a table)."""
         dtype, P, D = self.arch.dtype, self.arch.prefix_len, self.arch.hidden_size
         e = self.embed_tokens(inputs, dtype)
         if P:
-            if rows is None:
-                rows = e.new_zeros(len(e), 0)
-            prefix = F.pad(rows.to(dtype), (0, P * D - rows.shape[-1])).view(-1, P, D)
+            if isinstance(rows, ComposedRows):
+                assert self.puzzle_embedding is not None
+                numbers = self.puzzle_embedding(rows, self.embed_tokens)
+            else:
+                numbers = e.new_zeros(len(e), 0) if rows is None else rows
+            prefix = F.pad(numbers.to(dtype), (0, P * D - numbers.shape[-1])).view(-1, P, D)
             e = torch.cat((prefix, e), dim=1)
         if self.arch.pos_encodings == "learned":
             learned = self.embed_pos.embedding_weight.to(dtype)
@@ -159,7 +179,7 @@ class Network(nn.Module):
         self,
         latents: Latents,
         inputs: Tensor,
-        rows: Tensor | None,
+        rows: Rows,
         positions: Tensor | None = None,
         width: int | None = None,
     ) -> Output:
@@ -168,7 +188,7 @@ class Network(nn.Module):
         Args:
             latents: one [B, S, D] per latent of the variant.
             inputs: token ids [B, C], any integer dtype.
-            rows: puzzle rows [B, E], or None without a table.
+            rows: puzzle rows [B, E], what a composed embedding needs, or None without a table.
             positions: int [S], the position of each token (`positions_of`).  The default is the token's index, which is
                 right on a canvas that is `row_stride` wide.
             width: columns of the canvas, for `arch.mlp_conv`.  The default is right on the whole canvas.

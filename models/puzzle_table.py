@@ -1,4 +1,5 @@
-"""The puzzle embedding table: one row per puzzle.  Sign descent trains the rows of the batch and no others.
+"""The puzzle embedding table: one row per puzzle, or per task if the embedding is composed.  Sign descent trains the
+rows of the batch and no others.
 
 The table is not a parameter of the network.  It has two verbs, `gather` and `apply_gradients`.  Here the rows are in
 device memory; a table in host memory, on a disk or on several ranks would only need the same two.
@@ -32,9 +33,18 @@ class PuzzleTable:
 
     Args:
         ema_rate: the rate of an exponential moving average of the rows over all steps; None keeps no average.
+        fixed: the identifier whose row stays zero; None if all are trained.
     """
 
-    def __init__(self, num: int, width: int, device: torch.device | str = "cpu", ema_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        num: int,
+        width: int,
+        device: torch.device | str = "cpu",
+        ema_rate: float | None = None,
+        fixed: int | None = None,
+    ) -> None:
+        self.fixed = fixed
         self.weights = torch.zeros(num, width, device=device)
         self.average = None if ema_rate is None else RowAverage(self.weights, ema_rate)
 
@@ -60,6 +70,8 @@ class PuzzleTable:
         """
         identifiers = identifiers.to(torch.int64)
         sign = sum_per_identifier(identifiers, gradients).sign()
+        if self.fixed is not None:
+            sign = sign * (identifiers != self.fixed).unsqueeze(1)
         old = self.weights[identifiers]
         rows = old * (1 - lr * weight_decay) - lr * sign
         if is_finite is not None:

@@ -54,6 +54,8 @@ def open_training_data(config: RunConfig, splits: Sequence[Split]) -> TrainingDa
         config.seed,
         distributed.rank(),
         distributed.world_size(),
+        identified=config.arch.is_composed,
+        fresh=config.fresh_augmentations,
     )
     canvases = choose_canvases(config, sampler.data)
     if len(canvases) == 1:
@@ -85,7 +87,9 @@ class WholeCanvasData:
     @property
     def shape(self) -> DataShape:
         data = self.sampler.data
-        return DataShape.from_metadata(data.metadata, data.num_puzzle_identifiers, (self.canvas,))
+        return DataShape.from_metadata(
+            data.metadata, data.num_puzzle_identifiers, (self.canvas,), num_task_rows=data.num_task_rows
+        )
 
     def num_steps(self, interval: int) -> int:
         return self.sampler.num_steps(interval)

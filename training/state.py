@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dataset.data_shape import DataShape
+from dataset.encoding import VOCAB_SIZE
 from models.act import ACTStep, PredictStep
 from models.ema import EMA
 from models.losses import IGNORE
@@ -16,7 +17,9 @@ from training.metrics.sums import MetricSums
 from training.optim.nonfinite import NonFiniteGuard
 from training.optim.optimizers import build_optimizer
 from training.slots.carries import Carries
+from training.slots.rows import RowTables
 from utils import distributed
+from utils.errors import SettingError
 
 Parts = dict[str, dict[str, Tensor]]
 """Tensors by part of the state and name."""
@@ -44,10 +47,7 @@ class TrainState:
         averages = config.ema and not config.freeze_weights
         self.optimizer = build_optimizer(dict(self.network.named_parameters()), config, config.arch.dtype)
         self.ema = EMA(self.network, config.ema_rate) if averages else None
-        self.table: PuzzleTable | None = None
-        if width := config.arch.puzzle_emb_ndim:
-            rate = config.ema_rate if config.ema and config.ema_puzzle_rows else None
-            self.table = PuzzleTable(shape.num_puzzle_identifiers, width, device, rate)
+        self.tables = RowTables(config, shape, device)
 
         self.carries = Carries(
             self.network,
@@ -62,6 +62,15 @@ class TrainState:
         self.step = 0
 
     @property
+    def table(self) -> PuzzleTable | None:
+        """The rows of puzzles, or of tasks of a composed embedding."""
+        return self.tables.main
+
+    @table.setter
+    def table(self, table: PuzzleTable | None) -> None:
+        self.tables.main = table
+
+    @property
     def is_ready(self) -> bool:
         """Whether a step would train all ranks alike: `prepare` was called, or there is one rank."""
         return self.module is not self.act_step or distributed.world_size() == 1 or self.optimizer is None
@@ -73,7 +82,8 @@ class TrainState:
 
     def _parts(self) -> Parts:
         """Returns what all ranks store alike.  Nothing is copied."""
-        stored = {"ema": self.ema, "optimizer": self.optimizer, "puzzle_table": self.table}
+        tables = {"puzzle_table": self.table, "residual_table": self.tables.residual}
+        stored = {"ema": self.ema, "optimizer": self.optimizer, **tables}
         parts: Parts = {"network": dict(self.network.state_dict())}
         return parts | {name: part.state_dict() for name, part in stored.items() if part is not None}
 
@@ -93,13 +103,24 @@ class TrainState:
             self.optimizer.load_state_dict(parts["optimizer"])
         if self.table is not None:
             self.table.load_state_dict(parts["puzzle_table"])
+        if self.tables.residual is not None:
+            self.tables.residual.load_state_dict(parts["residual_table"])
         self.sums.load_state_dict(parts.get("metrics", {}), self.device)
         self.carries.load_carry(parts.get("carry", {}))
         self.carries.load_state_dict(parts.get("buckets", parts.get("lanes", {})))  # lanes: the part's older name
 
 
 def build_network(config: TrainConfig, shape: DataShape, device: torch.device) -> Network:
-    """Returns a fresh network.  Every rank draws the same weights."""
+    """Returns a fresh network.  Every rank draws the same weights.
+
+    Raises:
+        SettingError: if its puzzle embedding is composed of what the data set does not have.
+    """
+    if config.arch.is_composed and shape.vocab_size != VOCAB_SIZE:
+        raise SettingError(
+            f"arch.puzzle_embedding=composed is about the colours of ARC, and the data set has {shape.vocab_size} "
+            "other tokens: set arch.puzzle_embedding=table"
+        )
     generator = torch.Generator().manual_seed(config.seed)
     stride = shape.row_stride or shape.whole.width
     network = Network(config.arch, shape.vocab_size, shape.seq_len, generator, stride).to(device)

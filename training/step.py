@@ -16,6 +16,7 @@ from models.act import Carry, Slots, refill
 from training.optim.nonfinite import tensor_norms
 from training.optim.schedule import lr_factor
 from training.slots.micro_batches import MicroBatch
+from training.slots.rows import Lookup, join_rows
 from training.state import TrainState
 from utils import collectives, distributed
 
@@ -52,9 +53,8 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
 
     # reduce: the network's gradients are averaged over ranks already, the rows' are gathered
     gradients = [] if state.optimizer is None else state.optimizer.gradients()
-    row_gradients: list[Tensor] = []
-    if state.table is not None:
-        row_gradients = [collectives.all_gather_rows(torch.cat([result.row_gradients for result in results]))]
+    of_tables = zip(*(result.row_gradients for result in results), strict=True)
+    row_gradients: list[Tensor] = [collectives.all_gather_rows(torch.cat(gradient)) for gradient in of_tables]
 
     # finite?
     norms = tensor_norms(gradients + row_gradients)
@@ -64,10 +64,11 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
         state.carries.put_back(micro_batch, result.before, after)
 
     # rates, update, average
-    if state.table is not None:
-        identifiers = collectives.all_gather_rows(torch.cat([result.identifiers for result in results]))
-        rate = config.puzzle_emb_lr * factor
-        state.table.apply_gradients(identifiers, row_gradients[0], rate, config.puzzle_emb_weight_decay, is_finite)
+    for number, gradient in enumerate(row_gradients):
+        lookups = [result.lookups[number] for result in results]
+        identifiers = collectives.all_gather_rows(torch.cat([lookup.identifiers for lookup in lookups]))
+        table, rate = lookups[0].table, lookups[0].lr * factor
+        table.apply_gradients(identifiers, gradient, rate, config.puzzle_emb_weight_decay, is_finite)
     if state.optimizer is not None and network_trains:
         state.optimizer.step(config.lr * factor, is_finite)
         if state.ema is not None:
@@ -85,14 +86,14 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
 class StepResult(NamedTuple):
     """What the backward pass of a micro-batch leaves.
 
-    before, after: its carry.  identifiers: int [slots].  row_gradients: [slots, E], empty without a table.
+    before, after: its carry.  lookups: which rows it used, table by table.  row_gradients: [slots, ..] of each.
     metrics: sums (`models.losses.METRICS`).
     """
 
     before: Carry
     after: Carry
-    identifiers: Tensor
-    row_gradients: Tensor
+    lookups: list[Lookup]
+    row_gradients: list[Tensor]
     metrics: Tensor
 
 
@@ -106,16 +107,16 @@ def forward_backward(state: TrainState, micro_batch: MicroBatch, min_halt_steps:
     """
     slots = to_slots(micro_batch.batch, state.device)
     carry = refill(state.carries.carry_of(micro_batch, slots), slots, state.network.initial_latents())
-    identifiers = carry.data.puzzle_identifiers
-    rows = None if state.table is None else state.table.gather(identifiers)
+    lookups = state.tables.lookups(carry.data)
+    leaves = [lookup.table.gather(lookup.identifiers) for lookup in lookups]
+    rows = join_rows(leaves, carry.data)
     positions, width = state.carries.positions_of(micro_batch), state.carries.width_of(micro_batch)
     after, loss, metrics, _ = state.module(carry, rows, min_halt_steps, positions, width)
     if loss.requires_grad:
         (loss * (distributed.world_size() / state.config.global_batch_size)).backward()
-    if rows is None:
-        return StepResult(carry, after, identifiers, loss.new_empty(0), metrics)
-    assert rows.grad is not None, "the step lost the gradient of the puzzle rows"
-    return StepResult(carry, after, identifiers, rows.grad, metrics)
+    gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    assert len(gradients) == len(leaves), "the step lost the gradient of the puzzle rows"
+    return StepResult(carry, after, lookups, gradients, metrics)
 
 
 def exploration(seed: int, step: int, slots: int, prob: float, max_steps: int) -> np.ndarray:
@@ -149,4 +150,5 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
 
 def to_slots(batch: Batch, device: torch.device) -> Slots:
     """Returns a batch on the device, tokens as uint8."""
-    return Slots(*(to_device(array, device) for array in (batch.inputs, batch.labels, batch.puzzle_identifiers)))
+    arrays = (batch.inputs, batch.labels, batch.puzzle_identifiers, batch.tasks, batch.augmentations)
+    return Slots(*(None if array is None else to_device(array, device) for array in arrays))  # type: ignore[arg-type]

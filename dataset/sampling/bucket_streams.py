@@ -88,10 +88,12 @@ class BucketStreams:
             while number < in_segment:
                 first = number * micro_batch_size + rank * rows_of_rank
                 rows = slice(first, first + rows_of_rank)
-                inputs, labels = self.data.read(taken.examples[rows], taken.visit_seeds[rows], self.canvases[bucket])
+                batch = self.data.read_batch(
+                    taken.examples[rows], taken.puzzles[rows], taken.visit_seeds[rows], self.canvases[bucket]
+                )
                 number += 1
                 after = Position(segment, number) if number < in_segment else Position(segment + 1, 0)
-                yield Batch(inputs, labels, self.data.puzzle_identifiers[taken.puzzles[rows]]), after
+                yield batch, after
             segment, number = segment + 1, 0
 
     def _segment(self, bucket: int, micro_batch_size: int, segment: int) -> PlanRows:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset.augmentation import IDENTITY_ROW
 from dataset.canvas import Canvas
 from dataset.sampling.joined import Batch, JoinedSplits
 from dataset.storage import Split
@@ -26,6 +27,7 @@ class EvalBatches:
         examples: int [N], which examples, and in which order; None means all.
         canvas: read only the top-left part of the whole canvas, which must hold the inputs.  Labels are then left out:
             they may be larger.
+        identified: see `JoinedSplits`.
 
     Yields:
         (int64 [B] index of each example, -1 for a blank row; the batch), B = batch_size / world_size.
@@ -39,10 +41,11 @@ class EvalBatches:
         world_size: int = 1,
         examples: NDArray[Any] | None = None,
         canvas: Canvas | None = None,
+        identified: bool = False,
     ) -> None:
         assert batch_size >= 1, batch_size
         assert 0 <= rank < world_size, (rank, world_size)
-        self.data = JoinedSplits(splits)
+        self.data = JoinedSplits(splits, identified=identified)
         self._examples = np.arange(self.data.num_examples) if examples is None else np.asarray(examples, dtype=np.int64)
         outside = (self._examples < 0) | (self._examples >= self.data.num_examples)
         assert not outside.any(), (
@@ -80,4 +83,11 @@ class EvalBatches:
                 inputs[:N] = shown[:, : self._canvas.height, : self._canvas.width].reshape(N, -1)
             puzzles = np.searchsorted(self.data.example_starts, examples, side="right") - 1
             identifiers[:N] = self.data.puzzle_identifiers[puzzles]
-        return indices, Batch(inputs, labels, identifiers)
+        if not self.data.identified:
+            return indices, Batch(inputs, labels, identifiers)
+        tasks = np.zeros(B, dtype=np.int32)
+        augmentations = np.tile(IDENTITY_ROW, (B, 1))
+        if N:
+            identities = self.data.identities
+            tasks[:N], augmentations[:N] = identities.tasks[puzzles], identities.augmentations[puzzles]
+        return indices, Batch(inputs, labels, identifiers, tasks, augmentations)

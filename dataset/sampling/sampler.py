@@ -33,6 +33,7 @@ class BatchSampler:
         epochs_per_interval: epochs of one stream.
         seed: decides every draw; not negative.
         rank, world_size: which slice to return.
+        identified, fresh: see `JoinedSplits`.
 
     Raises:
         SettingError, DataError: if the batch does not divide by the ranks, a setting is out of its range, a group is
@@ -47,6 +48,9 @@ class BatchSampler:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        *,
+        identified: bool = False,
+        fresh: bool = False,
     ) -> None:
         if global_batch_size < 1 or epochs_per_interval < 0 or seed < 0:
             raise SettingError(
@@ -59,7 +63,7 @@ class BatchSampler:
                 f"choose a multiple of {world_size}"
             )
         assert 0 <= rank < world_size, (rank, world_size)
-        self.data = JoinedSplits(splits)
+        self.data = JoinedSplits(splits, identified=identified, fresh=fresh)
         if np.any(np.diff(self.data.group_starts) < 1):
             raise DataError("a group of the data set has no puzzle: build the data set again")
         self.global_batch_size = global_batch_size
@@ -98,8 +102,7 @@ class BatchSampler:
         firsts = range(self._rank * rows_of_rank, self.global_batch_size, size)
         slices = [take_rows(plan, step, self.data.example_starts, first, first + rows_of_rank) for first in firsts]
         taken = PlanRows(*(np.concatenate(column) for column in zip(*slices, strict=True)))
-        inputs, labels = self.data.read(taken.examples, taken.visit_seeds)
-        return Batch(inputs, labels, self.data.puzzle_identifiers[taken.puzzles])
+        return self.data.read_batch(*taken)
 
     def stream(
         self, interval: int, start_step: int = 0, depth: int = 4, micro_batch_size: int | None = None

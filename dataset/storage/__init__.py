@@ -1,7 +1,7 @@
 """A data set on the disk or in memory.  Only this folder knows the file names; other code imports from here."""
 
 from dataset.storage.catalog import PuzzleCatalog
-from dataset.storage.checksums import fingerprints, puzzles_digest
+from dataset.storage.checksums import fingerprints, puzzles_digest, tasks_digest
 from dataset.storage.compact import splits_in_memory
 from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
 from dataset.storage.reader import open_catalog, open_manifest, open_split, open_tasks, open_test_tasks
@@ -14,7 +14,7 @@ from dataset.storage.schema import (
     SplitMetadata,
     TaskEntry,
 )
-from dataset.storage.splits import CompactSplit, ExpandedSplit, RestrictedSplit, Split
+from dataset.storage.splits import CompactSplit, ExpandedSplit, PuzzleIdentities, RestrictedSplit, Split
 from dataset.storage.writer import Format, write_data_set, write_examples
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Manifest",
     "PlainExamples",
     "PuzzleCatalog",
+    "PuzzleIdentities",
     "RestrictedSplit",
     "Split",
     "SplitMetadata",
@@ -42,6 +43,7 @@ __all__ = [
     "open_test_tasks",
     "puzzles_digest",
     "splits_in_memory",
+    "tasks_digest",
     "write_data_set",
     "write_examples",
 ]

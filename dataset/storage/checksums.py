@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.storage.reader import open_manifest
+from dataset.storage.reader import open_catalog, open_manifest
 from dataset.storage.schema import IDENTIFIERS, MANIFEST
 from utils import files
 from utils.errors import DataError
@@ -50,6 +50,15 @@ def fingerprints(
         if verify and files.sha256(path, count_bytes) != known.sha256:
             raise DataError(f"{path} is damaged (its checksum is not that of {MANIFEST}): build the data set again")
     return manifest.fingerprint, manifest.puzzles
+
+
+def tasks_digest(directory: str | Path) -> str:
+    """Returns a hash of the tasks of a data set, in their order, whatever their augmentations.  The same for both
+    formats."""
+    digest = hashlib.sha256()
+    for task_id in open_catalog(directory).task_ids:
+        digest.update(f"{task_id}\n".encode())
+    return digest.hexdigest()
 
 
 def puzzles_digest(task_ids: Iterable[str], augmentations: Iterable[np.ndarray], start: int) -> str:

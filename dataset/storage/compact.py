@@ -101,6 +101,8 @@ def make_split(arrays: CompactArrays, listed: TaskList, metadata: SplitMetadata,
         group_weights=(
             weights_or_none(np.array([listed.tasks[i].weight for i in chosen])) if split == "train" else None
         ),
+        group_tasks=np.array(chosen, dtype=np.int32) + np.int32(1),
+        num_tasks=len(listed.tasks),
     )
 
 

@@ -25,6 +25,8 @@ Only this folder knows the file names.  Nothing is unpickled.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,7 +94,7 @@ def open_split(directory: str | Path, split: str) -> Split:
     metadata = _read_model(directory / split / SPLIT_METADATA, SplitMetadata)
     if (directory / TASKS).exists():
         return _open_compact(directory, split, metadata)
-    return _open_expanded(directory / split, metadata, weighted=split == "train")
+    return _open_expanded(directory / split, metadata, split == "train", partial(open_catalog, directory))
 
 
 def open_tasks(directory: str | Path) -> list[TaskEntry] | None:
@@ -151,7 +153,9 @@ def _open_compact(directory: Path, split: str, metadata: SplitMetadata) -> Compa
     return compact.make_split(arrays, listed, metadata, split)
 
 
-def _open_expanded(folder: Path, metadata: SplitMetadata, weighted: bool) -> ExpandedSplit:
+def _open_expanded(
+    folder: Path, metadata: SplitMetadata, weighted: bool, catalog: Callable[[], PuzzleCatalog]
+) -> ExpandedSplit:
     if not metadata.sets:
         raise DataError(f"{folder / SPLIT_METADATA} lists no sets: {REMEDY}")
     sets = []
@@ -159,7 +163,7 @@ def _open_expanded(folder: Path, metadata: SplitMetadata, weighted: bool) -> Exp
         arrays = _map_expanded_set(folder, name, weighted)
         validation.check_expanded_set(folder, name, arrays, metadata)
         sets.append(arrays)
-    return _join_sets(sets, metadata)
+    return _join_sets(sets, metadata, catalog)
 
 
 def _map_expanded_set(folder: Path, name: str, weighted: bool) -> ExpandedSet:
@@ -177,7 +181,7 @@ def _map_expanded_set(folder: Path, name: str, weighted: bool) -> ExpandedSet:
     )
 
 
-def _join_sets(sets: list[ExpandedSet], metadata: SplitMetadata) -> ExpandedSplit:
+def _join_sets(sets: list[ExpandedSet], metadata: SplitMetadata, catalog: Callable[[], PuzzleCatalog]) -> ExpandedSplit:
     """Makes one split of several sets: the numbers of puzzles and examples run through all of them."""
     first_puzzles = np.cumsum([0, *(len(arrays.puzzle_identifiers) for arrays in sets)])
     first_examples = np.cumsum([0, *(len(arrays.inputs) for arrays in sets)])
@@ -196,6 +200,7 @@ def _join_sets(sets: list[ExpandedSet], metadata: SplitMetadata) -> ExpandedSpli
         ),
         puzzle_identifiers=np.concatenate([arrays.puzzle_identifiers for arrays in sets]),
         group_weights=weights_or_none(np.concatenate([arrays.group_weights for arrays in sets])),
+        open_catalog=catalog,
     )
 
 

@@ -32,6 +32,12 @@ EXPANDED_HAS_ONE_CANVAS = (
 )
 """The error of an expanded data set that is asked for smaller canvases."""
 
+EXPANDED_HAS_NO_GRIDS = (
+    "fresh_augmentations=true needs ARC tasks in the compact format, which stores their grids: build them with "
+    "--format compact, or set fresh_augmentations=false"
+)
+"""The error of an expanded data set that is asked for augmentations that it does not store."""
+
 
 def array_path(folder: Path, set_name: str, part: str) -> Path:
     """Returns the file of an array of the expanded format; `part`: inputs, labels, puzzle_identifiers, .."""

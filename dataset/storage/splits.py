@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from dataset import encoding
+from dataset.augmentation import IDENTITY_ROW
 from dataset.canvas import Canvas
 from dataset.encoding import ExampleIndex
-from dataset.storage.schema import EXPANDED_HAS_ONE_CANVAS, SplitMetadata
+from dataset.storage.catalog import PuzzleCatalog
+from dataset.storage.schema import EXPANDED_HAS_NO_GRIDS, EXPANDED_HAS_ONE_CANVAS, SplitMetadata
 from utils.errors import SettingError
+
+NO_AUGMENTATIONS = np.empty((0, len(IDENTITY_ROW)), dtype=np.uint8)
+
+
+class PuzzleIdentities(NamedTuple):
+    """Which task and which augmentation each puzzle is.
+
+    tasks: int32 [P], numbers from 1 on; 0 where a puzzle has no task, such as a Sudoku board.  They are the same in
+        both splits of a data set.
+    augmentations: uint8 [P, 11], dihedral transform and ten colours.
+    num_tasks: of the whole data set.
+    """
+
+    tasks: np.ndarray
+    augmentations: np.ndarray
+    num_tasks: int
 
 
 class Split:
@@ -35,7 +55,11 @@ class Split:
         return int(self.puzzle_indices[-1])
 
     def read(
-        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+        self,
+        examples: np.ndarray,
+        visit_seeds: np.ndarray | None = None,
+        canvas: Canvas | None = None,
+        augmentations: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the inputs and the labels, uint8 [N, cells] each, of `examples` int64 [N].
 
@@ -44,9 +68,11 @@ class Split:
                 are shifted at random; the shifts depend on the seed alone.  None means no shifts.  Expanded data are
                 stored with their shifts and ignore the seeds.
             canvas: the top-left part of the whole canvas to return.  It must hold the examples (`canvas_sizes`).
+            augmentations: uint8 [N, 11], in place of the stored ones.  The canvas must hold the examples turned, too.
 
         Raises:
-            SettingError: if the data set's format has the whole canvas alone, and `canvas` is another.
+            SettingError: if the data set's format has the whole canvas alone, and `canvas` is another; or if it stores
+                no grids, and `augmentations` are given.
             IndexError: if an example does not exist.
         """
         raise NotImplementedError
@@ -59,6 +85,13 @@ class Split:
             IndexError: if an example does not exist.
         """
         raise NotImplementedError
+
+    def identities(self) -> PuzzleIdentities:
+        """Returns the task and the augmentation of each puzzle."""
+        raise NotImplementedError
+
+    def check_takes_augmentations(self) -> None:
+        """Raises SettingError if examples cannot be read under other augmentations than the stored ones."""
 
     def restricted_to(self, identifiers: np.ndarray) -> Split:
         """Returns the groups that contain a puzzle with one of `identifiers`."""
@@ -94,6 +127,7 @@ class CompactSplit(Split):
     grids: uint8, the cells of all grids, flat.
     index: where the grids and the augmentation of each example are.
     shifted: whether `visit_seeds` have an effect.
+    group_tasks: int32 [G], the number of each group's task, from 1 on.  num_tasks: of the whole data set.
     """
 
     metadata: SplitMetadata
@@ -103,6 +137,8 @@ class CompactSplit(Split):
     identifiers_start: int = 1
     shifted: bool = True
     group_weights: np.ndarray | None = field(default=None, repr=False)
+    group_tasks: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int32), repr=False)
+    num_tasks: int = 0
 
     @cached_property
     def puzzle_indices(self) -> np.ndarray:  # type: ignore[override]
@@ -111,13 +147,25 @@ class CompactSplit(Split):
 
     @cached_property
     def puzzle_identifiers(self) -> np.ndarray:  # type: ignore[override]
+        return (self._augmentation_rows() + self.identifiers_start).astype(np.int32)
+
+    def _augmentation_rows(self) -> np.ndarray:
+        """Returns the row of `index.augmentations` of each puzzle, int64 [P]."""
         puzzles = np.arange(self.group_indices[-1])
         group = np.searchsorted(self.group_indices, puzzles, side="right") - 1
-        rows = self.index.first_row[group] + puzzles - self.group_indices[group]
-        return (rows + self.identifiers_start).astype(np.int32)
+        rows: np.ndarray = self.index.first_row[group] + puzzles - self.group_indices[group]
+        return rows
+
+    def identities(self) -> PuzzleIdentities:
+        tasks = np.repeat(self.group_tasks, np.diff(self.group_indices))
+        return PuzzleIdentities(tasks, np.asarray(self.index.augmentations[self._augmentation_rows()]), self.num_tasks)
 
     def read(
-        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+        self,
+        examples: np.ndarray,
+        visit_seeds: np.ndarray | None = None,
+        canvas: Canvas | None = None,
+        augmentations: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Encodes the examples; `Split.read` lists arguments, shapes and errors."""
         examples = _check_bounds(examples, self.num_examples)
@@ -125,13 +173,18 @@ class CompactSplit(Split):
         if canvas is None:
             canvas = whole
         else:  # the kernel writes without bounds checks
-            fits = not len(examples) or bool((self.canvas_sizes(examples) <= canvas).all())
+            sizes = self.canvas_sizes(examples)
+            if augmentations is not None:
+                sizes = np.maximum(sizes, sizes[:, ::-1])  # they may turn it
+            fits = not len(examples) or bool((sizes <= canvas).all())
             assert fits, f"an example does not fit a canvas of {canvas}"
         inputs = np.empty((len(examples), canvas.height, canvas.width), dtype=np.uint8)
         labels = np.empty_like(inputs)
         seeds = visit_seeds if self.shifted and visit_seeds is not None else np.empty(0, dtype=np.uint64)
         assert len(seeds) in (0, len(examples)), (len(seeds), len(examples))
-        encoding.encode_examples(self.grids, self.index, examples, seeds, whole.height, inputs, labels)
+        drawn = NO_AUGMENTATIONS if augmentations is None else augmentations
+        assert len(drawn) in (0, len(examples)), (len(drawn), len(examples))
+        encoding.encode_examples(self.grids, self.index, examples, seeds, drawn, whole.height, inputs, labels)
         return inputs.reshape(-1, canvas.cells), labels.reshape(-1, canvas.cells)
 
     def canvas_sizes(self, examples: np.ndarray) -> np.ndarray:
@@ -145,7 +198,10 @@ class CompactSplit(Split):
 
 @dataclass
 class ExpandedSplit(Split):
-    """Examples that are stored as they are read.  A split may have several sets, one after the other."""
+    """Examples that are stored as they are read.  A split may have several sets, one after the other.
+
+    open_catalog: reads what each identifier of the data set stands for.
+    """
 
     metadata: SplitMetadata
     inputs: list[np.ndarray]
@@ -154,11 +210,30 @@ class ExpandedSplit(Split):
     puzzle_indices: np.ndarray
     puzzle_identifiers: np.ndarray
     group_weights: np.ndarray | None = None
+    open_catalog: Callable[[], PuzzleCatalog] | None = field(default=None, repr=False)
+
+    def identities(self) -> PuzzleIdentities:
+        """Reads the names of all identifiers: this takes seconds with a million puzzles."""
+        assert self.open_catalog is not None, "this split does not know its data set"
+        catalog = self.open_catalog()
+        tasks = catalog.task_of[self.puzzle_identifiers] + np.int32(1)
+        rows = np.hstack([catalog.dihedral[:, None], catalog.colours])[self.puzzle_identifiers]
+        rows[tasks == 0] = IDENTITY_ROW
+        return PuzzleIdentities(tasks, rows, len(catalog.task_ids))
+
+    def check_takes_augmentations(self) -> None:
+        raise SettingError(EXPANDED_HAS_NO_GRIDS)
 
     def read(
-        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+        self,
+        examples: np.ndarray,
+        visit_seeds: np.ndarray | None = None,
+        canvas: Canvas | None = None,
+        augmentations: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Copies the examples; `Split.read` lists arguments, shapes and errors."""
+        if augmentations is not None:
+            self.check_takes_augmentations()
         if canvas not in (None, self.metadata.canvas):
             raise SettingError(EXPANDED_HAS_ONE_CANVAS)
         examples = _check_bounds(examples, self.num_examples)
@@ -217,15 +292,27 @@ class RestrictedSplit(Split):
                 "mean_puzzle_examples": float(sizes.mean()) if len(sizes) else 0.0,
             }
         )
+        self._puzzles = puzzles
         self._shift = puzzle_starts[puzzles] - self.puzzle_indices[:-1]
 
     def _examples_of_base(self, examples: np.ndarray) -> np.ndarray:
         return examples + self._shift[np.searchsorted(self.puzzle_indices, examples, side="right") - 1]
 
     def read(
-        self, examples: np.ndarray, visit_seeds: np.ndarray | None = None, canvas: Canvas | None = None
+        self,
+        examples: np.ndarray,
+        visit_seeds: np.ndarray | None = None,
+        canvas: Canvas | None = None,
+        augmentations: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        return self.base.read(self._examples_of_base(examples), visit_seeds, canvas)
+        return self.base.read(self._examples_of_base(examples), visit_seeds, canvas, augmentations)
+
+    def identities(self) -> PuzzleIdentities:
+        every = self.base.identities()
+        return PuzzleIdentities(every.tasks[self._puzzles], every.augmentations[self._puzzles], every.num_tasks)
+
+    def check_takes_augmentations(self) -> None:
+        self.base.check_takes_augmentations()
 
     def canvas_sizes(self, examples: np.ndarray) -> np.ndarray:
         return self.base.canvas_sizes(self._examples_of_base(examples))

@@ -120,12 +120,6 @@ def _initial_latents(state: TrainState, slots: int, cells: int) -> Latents:
     return tuple(init.expand_as(z).clone() for init, z in zip(state.network.initial_latents(), empty, strict=True))
 
 
-def _puzzle_rows(state: TrainState, identifiers: Tensor, use_ema: bool) -> Tensor | None:
-    if state.table is None:
-        return None
-    return state.table.gather_averaged(identifiers) if use_ema else state.table.weights[identifiers.to(torch.int64)]
-
-
 class StaticBatching:
     """Gives every example of a batch every step; nothing is fetched from the device before the last step."""
 
@@ -140,7 +134,7 @@ class StaticBatching:
     def predict(self, examples: np.ndarray, batch: Batch) -> PredictionBatch:
         slots = to_slots(batch, self.state.device)
         latents = _initial_latents(self.state, *slots.inputs.shape)
-        rows = _puzzle_rows(self.state, slots.puzzle_identifiers, self.options.use_ema)
+        rows = self.state.tables.gather_averaged(slots, self.options.use_ema)
         every_step: list[Tensor] = []
         last_steps: LastSteps = deque(maxlen=self.options.vote_steps)
         for _ in range(self.steps):
@@ -197,9 +191,9 @@ class ContinuousBatching:
         """Makes as many slots as the batch has rows, all of them free."""
         slots = to_slots(batch, self.state.device)
         count, cells = slots.inputs.shape
+        self._slots = slots.map(torch.clone)  # free slots compute too, so they need examples that make sense
         self._examples = np.full(count, -1, dtype=np.int64)
         self._taken = np.zeros(count, dtype=np.int32)
-        self._inputs, self._identifiers = torch.zeros_like(slots.inputs), torch.zeros_like(slots.puzzle_identifiers)
         self._latents = _initial_latents(self.state, count, cells)
         self._fresh = _initial_latents(self.state, 1, cells)
         self._previous = torch.zeros_like(slots.inputs)
@@ -208,9 +202,8 @@ class ContinuousBatching:
     def _fill(self, free: np.ndarray, examples: np.ndarray, batch: Batch, rows: np.ndarray) -> None:
         """Puts rows of the batch, which are these examples, into free slots."""
         at = torch.from_numpy(free).to(self.state.device)
-        chosen = Batch(batch.inputs[rows], batch.labels[rows], batch.puzzle_identifiers[rows])
-        slots = to_slots(chosen, self.state.device)
-        self._inputs[at], self._identifiers[at] = slots.inputs, slots.puzzle_identifiers
+        chosen = to_slots(batch.take(rows), self.state.device)
+        self._slots = self._slots.map(lambda old, new: old.index_copy(0, at, new), chosen)
         for z, fresh in zip(self._latents, self._fresh, strict=True):
             z[at] = fresh
         self._equal[at] = 0
@@ -218,8 +211,9 @@ class ContinuousBatching:
 
     def _step(self) -> PredictionBatch:
         """Advances all slots by one step; returns the answers of the examples that exit."""
-        rows = _puzzle_rows(self.state, self._identifiers, self.options.use_ema)
-        found = self.state.predict_step(self._latents, self._inputs, rows, self.positions, self.width)
+        rows = self.state.tables.gather_averaged(self._slots, self.options.use_ema)
+        inputs = self._slots.inputs
+        found = self.state.predict_step(self._latents, inputs, rows, self.positions, self.width)
         latents, tokens, q_halt, halts, logits = found
         self._latents = tuple(z.clone() for z in latents)
         self._taken += 1

@@ -130,6 +130,7 @@ class _Predictor:
             world_size=distributed.world_size(),
             examples=examples,
             canvas=canvas,
+            identified=self._state.config.arch.is_composed,
         )
         batching = open_batching(self._state, canvas, options, partial(_labels_on, self._split, canvas))
         left = len(examples)
@@ -202,6 +203,7 @@ def measure_prediction(
             world_size=distributed.world_size(),
             examples=order[fits][: options.batch_size],
             canvas=canvas,
+            identified=state.config.arch.is_composed,
         )
         for examples, batch in batches:
             seconds = []

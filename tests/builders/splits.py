@@ -48,6 +48,7 @@ class FakeSplit:
         examples: NDArray[np.int64],
         visit_seeds: NDArray[np.uint64] | None = None,
         canvas: Canvas | None = None,
+        augmentations: None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         if visit_seeds is None:
             visit_seeds = np.zeros(len(examples), dtype=np.uint64)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dataset.data_shape import DataShape
+from dataset.sampling.fresh_augmentations import draw_augmentations
 from dataset.sampling.joined import Batch
 from dataset.storage import open_split
 from models.act import ACTStep, Slots, initial_carry, refill
@@ -57,7 +58,13 @@ def batch_of(step: int, shape: DataShape = SHAPE, size: int = BATCH) -> Batch:
     """Returns random examples, the same for the same step."""
     rng = np.random.default_rng(step)
     inputs, labels = rng.integers(0, shape.vocab_size, (2, size, shape.seq_len)).astype(np.uint8)
-    return Batch(inputs, labels, rng.integers(1, shape.num_puzzle_identifiers, size).astype(np.int32))
+    identifiers = rng.integers(1, shape.num_puzzle_identifiers, size).astype(np.int32)
+    if shape.num_task_rows is None:
+        return Batch(inputs, labels, identifiers)
+    tasks = rng.integers(1, shape.num_task_rows, size).astype(np.int32)
+    return Batch(
+        inputs, labels, identifiers, tasks, draw_augmentations(rng.integers(2**60, size=size).astype(np.uint64))
+    )
 
 
 def train_on(state: TrainState, steps: int, first: int = 0, total_steps: int = 10) -> TrainState:
@@ -100,6 +107,18 @@ def kept_bytes(state: TrainState) -> int:
         result = step(refill(initial_carry(state.network, slots), slots, state.network.initial_latents()), rows)
     assert result[1].requires_grad
     return sum(seen.values())
+
+
+COMPOSED: dict[str, Any] = {"puzzle_embedding": "composed", "puzzle_emb_len": 0}
+COMPOSED_SHAPE = DataShape(12, C, PUZZLES, 0, num_task_rows=4)
+
+
+def composed_state(
+    composition: str = "prefix", rank: int = 2, arch: dict[str, Any] | None = None, **more: Any
+) -> TrainState:
+    """Returns a state whose puzzle embeddings are composed of three tasks and any augmentations."""
+    settings = COMPOSED | {"composition": composition, "augmentation_rank": rank} | (arch or {})
+    return state_of(COMPOSED_SHAPE, arch=settings, **more)
 
 
 RECURRENT = TINY | {

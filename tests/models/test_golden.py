@@ -90,7 +90,7 @@ class Case:
         return {key.removeprefix(prefix): self.tensor(key) for key in self.arrays if key.startswith(prefix)}
 
     def batch(self, i: int) -> Slots:
-        return Slots(*(self.tensor(f"batch{i}/{field}") for field in Slots._fields))
+        return Slots(*(self.tensor(f"batch{i}/{field}") for field in ("inputs", "labels", "puzzle_identifiers")))
 
     def build(self) -> tuple[ACTStep, PuzzleTable]:
         """The start of a run."""
@@ -178,7 +178,8 @@ def steps_of(case: Case) -> dict[str, torch.Tensor]:
         for latent, value in zip(network.recursion.latents, carry.latents, strict=True):
             found[f"{at}carry/inner.{latent}"] = value
         for field, value in carry.data._asdict().items():
-            found[f"{at}carry/data.{field}"] = value
+            if value is not None:
+                found[f"{at}carry/data.{field}"] = value
         if case.training:
             loss.backward()
             named = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}

@@ -129,6 +129,7 @@ def test_a_puzzles_row_is_as_wide_as_the_network() -> None:
 FIXED_ON_RESUME = {
     "arch",
     "canvases",
+    "fresh_augmentations",
     "global_batch_size",
     "micro_batch_size",
     "eval_interval",

@@ -15,6 +15,15 @@ from training.checkpoint.weights import Weights
 from training.state import TrainState
 from utils.errors import CheckpointError
 
+PARTS = {
+    "embed_pos": "arch.pos_encodings=learned",
+    "mlp_t": "arch.mlp_t=true",
+    "puzzle_embedding.dihedral": "arch.puzzle_embedding=composed",
+    "puzzle_embedding.film": "arch.composition=scale_shift",
+    "puzzle_embedding.residual": "arch.augmentation_rank > 0",
+}
+"""Weights, by a piece of their names, that only networks with a setting have."""
+
 
 def initialise_network(network: Network, weights: Weights) -> None:
     """Loads `weights` into the network.
@@ -43,7 +52,7 @@ def disagreements(network: Network, weights: Weights) -> list[str]:
         compare("arch.hidden_size", network.arch.hidden_size, width)
     for level in ("L", "H"):
         compare(f"arch.{level}_layers", _num_blocks(mine, f"{level}_level"), _num_blocks(theirs, f"{level}_level"))
-    for key, setting in (("embed_pos", "arch.pos_encodings=learned"), ("mlp_t", "arch.mlp_t=true")):
+    for key, setting in PARTS.items():
         here, there = (any(key in name for name in state) for state in (mine, theirs))
         if here != there:
             problems.append(f"{setting} holds {'in the checkpoint' if there else 'here'} only")
@@ -80,31 +89,38 @@ class RowsStart:
     """What the puzzle rows start from.
 
     rows_from: keep, mean, noise, zero, or none if the network has no puzzle rows.  trained: of how many rows the mean
-    was taken.  checked: whether kept rows are known to belong to the same puzzles.
+    was taken.  checked: whether kept rows are known to belong to the same puzzles.  of: whose they are, puzzle or task.
     """
 
     rows_from: str
     trained: int = 0
     checked: bool = True
+    of: str = "puzzle"
 
     def __str__(self) -> str:
         if self.rows_from == "none":
-            return "no puzzle rows"
+            return f"no {self.of} rows"
         if self.rows_from == "keep":
-            unchecked = " (the order of the puzzles cannot be checked: it was not recorded)"
-            return "puzzle rows kept" + ("" if self.checked else unchecked)
+            unchecked = f" (the order of the {self.of}s cannot be checked: it was not recorded)"
+            return f"{self.of} rows kept" + ("" if self.checked else unchecked)
         if self.rows_from == "zero":
-            return "puzzle rows zero"
+            return f"{self.of} rows zero"
         noise = " plus noise of their spread" if self.rows_from == "noise" else ""
-        return f"puzzle rows set to the mean of {self.trained} trained rows{noise}"
+        return f"{self.of} rows set to the mean of {self.trained} trained rows{noise}"
 
 
-def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles: str | None) -> RowsStart:
-    """Sets the puzzle rows.
+def initialise_rows(
+    state: TrainState, weights: Weights, rows_from: str, puzzles: str | None, tasks: str | None = None
+) -> RowsStart:
+    """Sets the rows of puzzles, or of tasks if the embedding is composed of them.
+
+    What a composed embedding stores per puzzle beside its tasks' rows is kept with the rows of the same puzzles.  For
+    others it begins at zero.
 
     Args:
         rows_from: keep, mean, noise or zero, as the setting `puzzle_rows`.
         puzzles: fingerprint of the data set's puzzles, None if the data set does not record any.
+        tasks: fingerprint of its tasks, for a composed embedding.
 
     Returns:
         what was done.
@@ -115,12 +131,23 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
     table = state.table
     if table is None:
         return RowsStart("none")
+    is_composed = state.config.arch.is_composed
+    of = "task" if is_composed else "puzzle"
+    if (residual := state.tables.residual) is not None:
+        residual.weights.zero_()
     _check_row_width(table, weights)
     if rows_from == "zero":
         table.weights.zero_()
-        return RowsStart("zero")
+        return RowsStart("zero", of=of)
     if rows_from == "keep":
-        return _keep_rows(table, weights, puzzles)
+        if not is_composed:
+            return _keep_rows(table, weights, weights.record.puzzles, puzzles, of)
+        kept = _keep_rows(table, weights, weights.record.tasks, tasks, of)
+        stored = weights.residual_rows
+        are_the_same = puzzles is not None and weights.record.puzzles == puzzles
+        if residual is not None and stored is not None and are_the_same:
+            residual.weights.copy_(stored)
+        return kept
     summary = _summary_of(weights, rows_from)
     table.weights.copy_(summary.mean.expand_as(table.weights))
     if rows_from == "noise":
@@ -128,7 +155,7 @@ def initialise_rows(state: TrainState, weights: Weights, rows_from: str, puzzles
         noise = torch.randn(table.weights.shape, generator=generator) * summary.spread
         table.weights += noise.to(table.weights.device)
     table.weights[BLANK_IDENTIFIER] = 0
-    return RowsStart(rows_from, trained=summary.count)
+    return RowsStart(rows_from, trained=summary.count, of=of)
 
 
 def _check_row_width(table: PuzzleTable, weights: Weights) -> None:
@@ -144,20 +171,25 @@ def _check_row_width(table: PuzzleTable, weights: Weights) -> None:
         )
 
 
-def _keep_rows(table: PuzzleTable, weights: Weights, puzzles: str | None) -> RowsStart:
-    """Takes the rows as they are, which must be those of the same puzzles."""
-    rows, theirs = weights.puzzle_rows, weights.record.puzzles
+def _keep_rows(table: PuzzleTable, weights: Weights, theirs: str | None, ours: str | None, of: str) -> RowsStart:
+    """Takes the rows as they are, which must be those of the same puzzles, or of the same tasks.
+
+    Args:
+        theirs, ours: fingerprints of what the rows belong to, of the weights and of the data set.
+        of: what that is, puzzle or task.
+    """
+    rows = weights.puzzle_rows
     if rows is None:
         raise _no_rows(weights, "keep", remedy="zero" if weights.summary is None else "mean")
     # Two kinds of fingerprint cannot be compared: that of names, and that of content.
-    checked = bool(theirs and puzzles) and str(theirs).startswith("names:") == str(puzzles).startswith("names:")
-    if rows.shape != table.weights.shape or (checked and theirs != puzzles):
+    checked = bool(theirs and ours) and str(theirs).startswith("names:") == str(ours).startswith("names:")
+    if rows.shape != table.weights.shape or (checked and theirs != ours):
         raise CheckpointError(
-            f"{weights.source} has rows for {len(rows)} other puzzles than this data set's {len(table.weights)}: "
+            f"{weights.source} has rows for {len(rows)} other {of}s than this data set's {len(table.weights)}: "
             "use the data set it was trained on, or set puzzle_rows=mean and fine-tune"
         )
     table.weights.copy_(rows)
-    return RowsStart("keep", checked=checked)
+    return RowsStart("keep", checked=checked, of=of)
 
 
 def _summary_of(weights: Weights, rows_from: str) -> RowSummary:

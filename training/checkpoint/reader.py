@@ -6,7 +6,8 @@
             network.safetensors     raw weights under their published names
             ema.safetensors         averaged weights, with ema=True
             optimizer.safetensors   moments
-            puzzle_table.safetensors
+            puzzle_table.safetensors    rows of puzzles, or of tasks (arch.puzzle_embedding=composed)
+            residual_table.safetensors  rows of puzzles beside those of tasks (arch.augmentation_rank)
             carry.safetensors       all slots, by bucket and micro-batch
             buckets.safetensors     the scheduler, and where the streams are, with several canvases (before: lanes)
             metrics.safetensors     sums since the last line of metrics.jsonl

@@ -61,6 +61,7 @@ class CheckpointRecord(BaseModel):
     config: dict[str, Any] = Field(default_factory=dict, description="every setting of the run")
     data: list[str | None] = Field(default_factory=list, description="fingerprint of each data set, if it has one")
     puzzles: str | None = Field(default=None, description="fingerprint of which puzzle each row belongs to")
+    tasks: str | None = Field(default=None, description="fingerprint of which task each row belongs to, if to tasks")
     task_keys: dict[str, str] = Field(
         default_factory=dict, description="tasks trained on, whatever their names: whole or demonstrations"
     )

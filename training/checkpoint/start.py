@@ -103,9 +103,10 @@ def start_state(state: TrainState, directory: Path, identity: Mapping[str, Any])
         return Fresh()
     weights = load_weights(Path(config.load_checkpoint), config.load_averaged)
     initialise_network(state.network, weights)
-    rows = initialise_rows(state, weights, config.rows_from, identity["puzzles"])
-    if state.table is not None and state.table.average is not None:
-        state.table.average.reset()
+    rows = initialise_rows(state, weights, config.rows_from, identity["puzzles"], identity.get("tasks"))
+    for table in state.tables:
+        if table.average is not None:
+            table.average.reset()
     if state.ema is not None:
         state.ema.reset()
     before = weights.record.optimizer
@@ -135,7 +136,7 @@ def start_record(
 
     Args:
         data: what each data set consists of (`StageData`).
-        identity: fingerprints `data` and `puzzles` of the data sets.
+        identity: fingerprints `data`, `puzzles` and, if rows belong to them, `tasks` of the data sets.
         task_keys: tasks of the data sets: key -> whole or demonstrations.
     """
     before = record_before(config)
@@ -146,6 +147,7 @@ def start_record(
         config=settings,
         data=identity["data"],
         puzzles=identity["puzzles"],
+        tasks=identity.get("tasks"),
         task_keys=before.task_keys | dict(task_keys),
         stages=[*before.complete_stages, stage],
         git=git_commit(),

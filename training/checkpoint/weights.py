@@ -28,7 +28,7 @@ class Weights:
 
     source: where they come from, for messages.  network: weights under their published names.  puzzle_rows: [num, E],
     if they are stored.  record: what the source says of them.  summary: of the trained rows, if that is shared in place
-    of the rows.
+    of the rows.  residual_rows: [num, R], what a composed embedding stores per puzzle.
     """
 
     source: str
@@ -36,6 +36,7 @@ class Weights:
     puzzle_rows: Tensor | None
     record: CheckpointRecord = field(default_factory=CheckpointRecord)
     summary: RowSummary | None = None
+    residual_rows: Tensor | None = None
 
     def row_summary(self) -> RowSummary | None:
         """Returns mean and spread of the trained rows, or None if no row was trained."""
@@ -99,7 +100,13 @@ def _load_checkpoint(path: Path, averaged: bool) -> Weights:
     network = read_part(path, "network", record)
     if averaged and record.has_part("ema"):
         network |= read_part(path, "ema", record)
-    table = read_part(path, "puzzle_table", record) if record.has_part("puzzle_table") else {}
+    rows, residual = (_load_rows(path, part, record, averaged) for part in ("puzzle_table", "residual_table"))
+    return Weights(str(path), network, rows, record, residual_rows=residual)
+
+
+def _load_rows(path: Path, part: str, record: CheckpointRecord, averaged: bool) -> Tensor | None:
+    """Returns the rows of a table, averaged if that is asked for and stored; None if there is no such table."""
+    table = read_part(path, part, record) if record.has_part(part) else {}
     rows = table.get("weights")
     if rows is not None and averaged and "average" in table:
         average = RowAverage(rows, record.ema_rate)
@@ -108,7 +115,7 @@ def _load_checkpoint(path: Path, averaged: bool) -> Weights:
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from None
         rows = average.gather(torch.arange(len(rows)))  # the average at the checkpoint's step
-    return Weights(str(path), network, rows, record)
+    return rows
 
 
 def _load_run(path: Path, averaged: bool) -> Weights:

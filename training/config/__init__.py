@@ -3,6 +3,7 @@
     roles.py          what the rest of the program may ask of a setting: fixed on resume, part of the recipe, ..
     sections.py       the settings of both training scripts by topic: type, bounds, default, meaning, roles
     optimization.py   of them, those of the optimizer and its schedule
+    puzzles.py        those of puzzles: augmentations and rows
     run_config.py     TrainConfig, RunConfig and PretrainConfig: sections put together, contradictions between settings
     eval_config.py    EvalConfig: what eval_arc_k10.py adds
 

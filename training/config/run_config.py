@@ -9,6 +9,7 @@ from pydantic import field_validator, model_validator
 
 from training.config.compiler import not_compiled_because
 from training.config.optimization import OptimizerConfig, StepSettings
+from training.config.puzzles import AugmentationSettings, PuzzleRowSettings
 from training.config.sections import (
     AverageSettings,
     CheckpointSettings,
@@ -19,7 +20,6 @@ from training.config.sections import (
     LengthSettings,
     LogSettings,
     NetworkSettings,
-    PuzzleRowSettings,
     StartSettings,
 )
 from utils.errors import SettingError
@@ -89,7 +89,7 @@ class TrainConfig(
         return "" if self.compile is not None else not_compiled_because(device)
 
 
-class RunConfig(EvaluatorSettings, StartSettings, TrainConfig, DataSettings):
+class RunConfig(EvaluatorSettings, StartSettings, TrainConfig, AugmentationSettings, DataSettings):
     """What pretraining and test-time fine-tuning have in common."""
 
     @field_validator("data_paths", mode="before")
@@ -115,6 +115,15 @@ class RunConfig(EvaluatorSettings, StartSettings, TrainConfig, DataSettings):
             raise SettingError(
                 f"canvases={self.canvases} and arch.mlp_t=true contradict: the weights of arch.mlp_t mix the positions "
                 "of the whole canvas; set canvases=null or arch.mlp_t=false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_fresh_augmentations_have_a_meaning(self) -> RunConfig:
+        if self.fresh_augmentations and self.arch.puzzle_emb_ndim and not self.arch.is_composed:
+            raise SettingError(
+                "fresh_augmentations=true shows puzzles that no table has a row for: set "
+                "arch.puzzle_embedding=composed, or fresh_augmentations=false"
             )
         return self
 

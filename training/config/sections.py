@@ -82,24 +82,6 @@ class LengthSettings(Section):
     )
 
 
-class PuzzleRowSettings(Section):
-    """Each puzzle has a learnt row in the puzzle table; an optimizer of its own trains the rows."""
-
-    topic = "Puzzle rows"
-
-    puzzle_emb_lr: float = setting(
-        1e-2, "learning rate of the puzzle rows", resume="reported", recipe=True, solver="inherited", ge=0
-    )
-    puzzle_emb_weight_decay: float = setting(
-        0.1,
-        "weight decay of the puzzle rows; only rows in the batch decay",
-        resume="reported",
-        recipe=True,
-        solver="inherited",
-        ge=0,
-    )
-
-
 class FreezeSettings(Section):
     """A frozen network does not learn; only the puzzle rows do. One setting freezes it in all steps, the other in the
     first part of them."""

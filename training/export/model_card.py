@@ -78,7 +78,8 @@ def _opening(config: NetworkConfig, parameters: int) -> str:
         f"| width, layers, heads | {arch.hidden_size}, {arch.L_layers or arch.H_layers}, {arch.num_heads} |",
         f"| positions | {'an MLP over the sequence' if arch.mlp_t else arch.pos_encodings} |",
         *([] if arch.mlp_conv == "none" else [f"| convolution in the SwiGLU | {arch.mlp_conv} |"]),
-        f"| puzzle row | {arch.puzzle_emb_ndim} wide, as {config.canvas.prefix_len} prefix tokens |",
+        f"| {'task row' if arch.is_composed else 'puzzle row'} | {arch.puzzle_emb_ndim} wide, as "
+        f"{config.canvas.prefix_len} prefix tokens |",
         f"| tokens | {_tokens(config)} |",
     ]
     return "\n".join(lines)

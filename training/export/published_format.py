@@ -16,8 +16,17 @@ PUBLISHED_PREFIX = "_orig_mod.model.inner."
 
 
 def published_state(weights: Weights) -> dict[str, Tensor]:
-    """Returns weights and puzzle rows under the names that the published code gives them."""
+    """Returns weights and puzzle rows under the names that the published code gives them.
+
+    Raises:
+        CheckpointError: if the published code has no network like theirs.
+    """
     named = dict(weights.network)
+    if any(name.startswith("puzzle_embedding.") for name in named):
+        raise CheckpointError(
+            f"{weights.source} has a composed puzzle embedding, which the published code does not know: use "
+            "--format folder"
+        )
     if "init_hidden" in named:  # a urm: its code has no levels
         named = {key.removeprefix("L_level."): value for key, value in named.items()}
     if weights.puzzle_rows is not None:

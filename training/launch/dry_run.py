@@ -71,6 +71,7 @@ def device_memory(run: Run, state: TrainState) -> Memory:
         vocab=state.shape.vocab_size,
         at_once=[Workload(bucket.canvas.cells, bucket.size / ranks) for bucket in state.carries],
         moments=sum(value.numel() * value.element_size() for value in moments),
+        tasks=state.shape.num_task_rows or 0,
     )
 
 

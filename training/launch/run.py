@@ -27,7 +27,7 @@ class Run:
 
     directory: the run's folder, created by `start_run`.
     identity: `data`, the fingerprint of what training reads of each data set, and `puzzles`, which puzzle each
-        identifier stands for.
+        identifier stands for; with a composed embedding `tasks`, which task each row stands for.
     task_keys: the tasks of the data sets by content, and whether each is trained on whole or by demonstrations alone.
     data: what each data set is made of.
     metrics: the log; it writes nothing before `start_run` has opened it.
@@ -90,7 +90,14 @@ def identify_data(config: RunConfig) -> dict[str, Any]:
             for path in config.data_paths
         ]
     )
-    return {"data": [data for data, _ in prints], "puzzles": "+".join(puzzles for _, puzzles in prints)}
+    identity: dict[str, Any] = {
+        "data": [data for data, _ in prints],
+        "puzzles": "+".join(puzzles for _, puzzles in prints),
+    }
+    if config.arch.is_composed:  # rows belong to tasks
+        tasks = distributed.from_main(lambda: [storage.tasks_digest(path) for path in config.data_paths])
+        identity["tasks"] = "+".join(tasks)
+    return identity
 
 
 def name_run(config: RunConfig) -> tuple[str, Path]:

@@ -132,7 +132,19 @@ def weight_count(arch: ArchConfig, cells: int, vocab: int = 12) -> int:
     conv = 0 if arch.mlp_conv == "none" else inner * (math.prod(KERNELS[arch.mlp_conv]) + 1)
     blocks = layers * (mix + 3 * D * inner + conv)
     positions = S * D if arch.pos_encodings == "learned" else 0
-    return blocks + 2 * vocab * D + positions + 2 * D + 2
+    return blocks + 2 * vocab * D + positions + 2 * D + 2 + _composed_count(arch)
+
+
+def _composed_count(arch: ArchConfig) -> int:
+    """Returns the number of weights that compose puzzle embeddings."""
+    if not arch.is_composed:
+        return 0
+    D, E = arch.hidden_size, arch.puzzle_emb_ndim
+    residual = arch.augmentation_rank * E
+    if arch.composition == "prefix":
+        return (8 + 9) * D + residual
+    slot = E // 10
+    return 8 * E + 9 * slot + (E - 9 * slot) + 2 * E * 2 * E + 2 * E + residual
 
 
 @dataclass(frozen=True)
@@ -166,6 +178,7 @@ def step_memory(
     vocab: int = 12,
     at_once: Sequence[Workload] | None = None,
     moments: float | None = None,
+    tasks: int = 0,
 ) -> Memory:
     """Returns the memory of one device that has these slots.
 
@@ -175,7 +188,7 @@ def step_memory(
 
     Args:
         workloads: all slots of this device.
-        puzzles: rows of the puzzle table.
+        puzzles: rows of the puzzle table; tasks: of the table of tasks, if embeddings are composed.
         ema, ema_rows: whether weights and rows are averaged.
         at_once: what is computed at once, one after the other (micro-batches, canvases); None: all slots.
         moments: bytes of the optimizer; None: those of AdamAtan2, two numbers for each weight.
@@ -186,14 +199,15 @@ def step_memory(
     examples = sum(each.examples for each in workloads)
     cells = sum(each.examples * each.cells for each in workloads)
     latents = len(RECURSIONS[arch.name].latents)
-    rows = FLOAT * puzzles * arch.puzzle_emb_ndim
+    rows = FLOAT * (tasks if arch.is_composed else puzzles) * arch.puzzle_emb_ndim
+    rows += FLOAT * puzzles * arch.augmentation_rank
     kept = [_activations(arch, each, recomputes, vocab) for each in at_once or workloads]
     return Memory(
         weights=2 * weights,
         moments=2 * weights if moments is None else moments,
         average=weights if ema else 0,
         puzzle_rows=rows * (2 if ema_rows else 1),
-        carry=2 * tokens * D * width * latents + 3 * (2 * cells + 4 * examples),
+        carry=2 * tokens * D * width * latents + 3 * (2 * cells + (19 if arch.is_composed else 4) * examples),
         activations=max(kept) if at_once else sum(kept),
     )
 
@@ -246,7 +260,8 @@ def step_seconds(
     wire = 0.0
     if ranks > 1:
         sent = FLOAT * weight_count(arch, max(each.cells for each in workloads)) * 2 * (ranks - 1) / ranks
-        rows = FLOAT * arch.puzzle_emb_ndim * sum(each.examples for each in workloads) * (ranks - 1)
+        width = arch.puzzle_emb_ndim + arch.augmentation_rank
+        rows = FLOAT * width * sum(each.examples for each in workloads) * (ranks - 1)
         wire = (sent + rows) / machine.link
     return machine.fixed + max(work, launches(arch) * machine.launch) + wire
 

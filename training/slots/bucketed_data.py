@@ -27,7 +27,9 @@ class BucketedData:
     @property
     def shape(self) -> DataShape:
         data, fractions = self.streams.data, tuple(self.streams.fractions.tolist())
-        return DataShape.from_metadata(data.metadata, data.num_puzzle_identifiers, self.streams.canvases, fractions)
+        return DataShape.from_metadata(
+            data.metadata, data.num_puzzle_identifiers, self.streams.canvases, fractions, data.num_task_rows
+        )
 
     def num_steps(self, interval: int) -> int:
         return self._num_steps(interval)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from dataset.augmentation import IDENTITY_ROW
 from dataset.canvas import Canvas
 from dataset.sampling.bucket_streams import Position
 from dataset.sampling.joined import Batch
@@ -28,6 +29,9 @@ from training.slots.scheduler import DeficitScheduler
 from training.slots.taken import TakenCounter
 from utils import distributed
 from utils.errors import CheckpointError, SettingError
+
+AUGMENTATION = len(IDENTITY_ROW)
+"""Numbers of an augmentation."""
 
 REPORT_EVERY = 8
 """Steps between two reports to the scheduler.  A report arrives one interval late, so that no step waits for the
@@ -153,6 +157,7 @@ class Carries:
         for bucket, expected in zip(self.buckets, self.expected_slots(), strict=True):
             tokens = latents * len(bucket.positions) * arch.hidden_size * arch.dtype.itemsize
             examples = 2 * bucket.canvas.cells + 4  # inputs, labels (uint8), the puzzle (int32)
+            examples += 4 + AUGMENTATION if arch.is_composed else 0  # the task (int32), the augmentation (uint8)
             slots = max(expected, len(bucket.carries) * bucket.size)
             total += slots * (tokens + examples + 4 + 1)  # steps (int32), halted (bool)
         return total
@@ -191,7 +196,7 @@ class Carries:
         """Returns the shape of each tensor of a carry on this rank."""
         slots, cells = (bucket.local_size,), bucket.canvas.cells
         latent = (*slots, len(bucket.positions), self.network.arch.hidden_size)
-        return {
+        shapes: dict[str, tuple[int, ...]] = {
             **{f"latents.{name}": latent for name in self.network.recursion.latents},
             "steps": slots,
             "halted": slots,
@@ -199,6 +204,9 @@ class Carries:
             "data.labels": (*slots, cells),
             "data.puzzle_identifiers": slots,
         }
+        if self.network.arch.is_composed:
+            shapes |= {"data.tasks": slots, "data.augmentations": (*slots, AUGMENTATION)}
+        return shapes
 
     def _carry(self, tensors: dict[str, Tensor], prefix: str) -> Carry:
         """Returns the carry whose tensors' names begin with `prefix`."""
@@ -206,10 +214,12 @@ class Carries:
         def tensor(name: str) -> Tensor:
             return tensors[prefix + name].to(self.device)
 
+        def data(name: str) -> Tensor | None:
+            return tensor(f"data.{name}") if f"{prefix}data.{name}" in tensors else None
+
         latents = tuple(tensor(f"latents.{name}") for name in self.network.recursion.latents)
-        return Carry(
-            latents, tensor("steps"), tensor("halted"), Slots(*(tensor(f"data.{name}") for name in Slots._fields))
-        )
+        slots = Slots(**{name: data(name) for name in Slots._fields})  # type: ignore[arg-type]
+        return Carry(latents, tensor("steps"), tensor("halted"), slots)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns where the streams are and the scheduler's state; empty on one canvas.  Collective."""
@@ -244,4 +254,4 @@ def name_tensors(carry: Carry, latents: tuple[str, ...]) -> dict[str, Tensor]:
     """Returns the tensors of a carry by name; the first axis of each is the slot."""
     named = {f"latents.{name}": z for name, z in zip(latents, carry.latents, strict=True)}
     named |= {"steps": carry.steps, "halted": carry.halted}
-    return named | {f"data.{name}": value for name, value in carry.data._asdict().items()}
+    return named | {f"data.{name}": value for name, value in carry.data._asdict().items() if value is not None}
