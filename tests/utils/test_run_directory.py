@@ -176,14 +176,16 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_has_gone(small_data
     """Refused while the first lives, with its name; taken over after it was killed.  Another folder is free."""
     words = ("pretrain_no_eval.py", f"data_paths=[{small_data}]", "epochs=100000", "eval_interval=100000", *SMALL)
     first = Running((*words, f"checkpoint_path={tmp_path / 'run'}"))
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and len(read_metrics(metrics)) > 2)
-    log = metrics.read_bytes()
-    refused = run_script(*words, f"checkpoint_path={tmp_path / 'run'}")
-    assert refused.returncode == 2 and f"process {first.pid} on {socket.gethostname()}" in refused.stderr
-    assert metrics.read_bytes().startswith(log)
-    first.kill()
-    first.communicate()
+    try:
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        wait_for(lambda: metrics.exists() and len(read_metrics(metrics)) > 2)
+        log = metrics.read_bytes()
+        refused = run_script(*words, f"checkpoint_path={tmp_path / 'run'}")
+        assert refused.returncode == 2 and f"process {first.pid} on {socket.gethostname()}" in refused.stderr
+        assert metrics.read_bytes().startswith(log)
+    finally:
+        first.kill()
+        first.communicate()
     short = ("epochs=4", "eval_interval=4")
     assert run_script(*words, *short, f"checkpoint_path={tmp_path / 'other'}").returncode == 0
     open_run_directory(tmp_path / "run", "again")
