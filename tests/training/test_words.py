@@ -1,4 +1,4 @@
-"""training/launch/words.py and sweeps.py: what was typed is what a run gets; every run of a sweep has its own folder."""
+"""training/launch/words.py and sweeps.py: what was typed is what a run gets; runs of a sweep are apart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def composed(*words: str) -> list[EvalConfig]:
     ("typed", "tasks"),
     [
         ("tasks=[13e47133,90347967]", ["13e47133", "90347967"]),
-        ("+tasks=[00576224, 1e5 ,0x10,1_000,nan,true,null]", ["00576224", "1e5", "0x10", "1_000", "nan", "true", "null"]),
+        (
+            "+tasks=[00576224, 1e5 ,0x10,1_000,nan,true,null]",
+            ["00576224", "1e5", "0x10", "1_000", "nan", "true", "null"],
+        ),
         ("tasks=13e47133", ["13e47133"]),
         ("tasks=13e47133,a", ["13e47133", "a"]),
         ("""tasks=["a,b",'c d',e f]""", ["a,b", "c d", "e f"]),

@@ -78,8 +78,8 @@ def run_once(main: Callable[[Config], None], config: Config) -> None:
 def compose_configs(config_name: str, words: Sequence[str]) -> list[DictConfig]:
     """Returns what Hydra composes from the words of a command line.
 
-    This is one configuration; several with `--multirun`, each with a folder of its own; none where an option of Hydra's own only prints something
-    (`--cfg`, `--info`, `--hydra-help`).
+    This is one configuration; several with `--multirun`, each with a folder of its own; none where an option of Hydra's
+    own only prints something (`--cfg`, `--info`, `--hydra-help`).
 
     Raises:
         SettingError: if options of Hydra's own do not go together.

@@ -12,7 +12,6 @@ from types import NoneType
 from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.types import Quote, QuotedString
-from pydantic import BaseModel
 
 from utils.errors import SettingError
 
