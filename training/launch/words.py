@@ -39,7 +39,7 @@ def text_keys(settings: Sequence[tuple[str, Any]]) -> dict[str, type]:
     Args:
         settings: every key with its pydantic field.
     """
-    kinds = {}
+    kinds: dict[str, type] = {}
     for key, field in settings:
         types = set(get_args(field.annotation)) or {field.annotation}
         if get_origin(field.annotation) is list:
