@@ -16,10 +16,12 @@ Only rank 0 writes; on the other ranks these functions do nothing.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import platform
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -129,10 +131,23 @@ def write_run_files(run: RunDirectory, config: Mapping[str, Any], manifests: Seq
         manifests: the manifest of each data set, as plain values.
     """
     if distributed.is_main():
-        write_atomically(run.path / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False))
+        write_atomically(run.path / "config.yaml", _to_yaml(to_plain(config)))
         write_atomically(run.path / "manifests.json", json.dumps(to_plain(manifests), indent=2) + "\n")
         starts = [*_earlier_starts(run.path), collect_versions()]
         write_atomically(run.path / VERSIONS, json.dumps({"name": run.name, "starts": starts}, indent=2) + "\n")
+
+
+class _QuotingDumper(yaml.SafeDumper):
+    """Puts quotes around texts that OmegaConf, unlike PyYAML, would read as numbers, such as the task id 13e47133."""
+
+
+_QuotingDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_.]*[eE][-+]?[0-9]+"), list("-+0123456789")
+)
+
+
+def _to_yaml(value: Any) -> str:
+    return yaml.dump(value, Dumper=_QuotingDumper, sort_keys=False)
 
 
 def read_run_name(path: Path) -> str | None:
@@ -153,10 +168,13 @@ def _earlier_starts(path: Path) -> list[Any]:
 def random_name() -> str:
     """Returns a name such as brisk-otter, which rank 0 draws for all.
 
-    It differs each time, whatever has been seeded.  Only ranks that torchrun has restarted get the same name again.
+    It differs each time, whatever has been seeded.  Only ranks that torchrun has restarted get the same names again, in
+    the same order.
     """
     launch = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    coolname.replace_random(random.SystemRandom() if launch == "none" else random.Random(launch))
+    coolname.replace_random(
+        random.SystemRandom() if launch == "none" else random.Random(f"{launch}{next(_drawn) or ''}")
+    )
     return distributed.broadcast_object(coolname.generate_slug(2))
 
 
@@ -174,6 +192,10 @@ def collect_versions() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
     }
+
+
+_drawn = itertools.count()
+"""How many names this process has drawn: a sweep needs several."""
 
 
 @functools.cache

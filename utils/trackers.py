@@ -15,11 +15,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import inspect
 import io
 import json
 import math
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,15 +100,39 @@ def _missing(name: str) -> str:
 
 
 def _has_login_of_wandb() -> bool:
+    """Whether wandb has credentials.  It never asks for them here, whatever the version of its `login` accepts."""
     import wandb
 
+    accepted = inspect.signature(wandb.login).parameters.values()
+    takes_prompt = any(one.name == "prompt" or one.kind is one.VAR_KEYWORD for one in accepted)
     try:
-        return bool(wandb.login(prompt=False))
-    except (wandb.errors.Error, ValueError) as error:  # a wrong WANDB_ variable is a ValueError of several lines
-        said = " ".join(str(error).split())
-        raise SettingError(
-            f"tracker.mode=online: wandb refuses to log in ({said}): correct that, or leave it out"
-        ) from None
+        with _no_terminal():  # a version without `prompt` asks wherever there is one
+            return bool(wandb.login(**({"prompt": False} if takes_prompt else {})))
+    except wandb.errors.UsageError as error:
+        if any(sign in str(error) for sign in ("tty", "No API key")):  # it would have asked
+            return False
+        raise _refused(error) from None
+    except (
+        wandb.errors.Error,
+        ValueError,
+        TypeError,
+    ) as error:  # a wrong WANDB_ variable: a ValueError of several lines
+        raise _refused(error) from None
+
+
+def _refused(error: Exception) -> SettingError:
+    said = " ".join(str(error).split())
+    return SettingError(f"tracker.mode=online: wandb refuses to log in ({said}): correct that, or leave it out")
+
+
+@contextlib.contextmanager
+def _no_terminal() -> Iterator[None]:
+    """Within the block standard input is empty and no terminal."""
+    before, sys.stdin = sys.stdin, io.StringIO()
+    try:
+        yield
+    finally:
+        sys.stdin = before
 
 
 def _has_login_of_the_hub() -> bool:

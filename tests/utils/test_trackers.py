@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,68 @@ except ValueError as error:
     nobody = {"HOME": str(tmp_path), "HF_HOME": str(tmp_path), "WANDB_API_KEY": "", "HF_TOKEN": ""}
     said = run_offline(code, **nobody)
     assert said.startswith(f"tracker.mode=online finds no login for {name} (") and said.count("\n") == 1
+
+
+class UsageError(Exception):
+    """As wandb's own."""
+
+
+def login_of_0_25(key: str | None = None, relogin: bool | None = None, verify: bool = False) -> bool:
+    """It asks wherever it can."""
+    assert not sys.stdin.isatty(), "it would wait for an answer"
+    raise UsageError("No API key configured. Use `wandb login` to log in.")
+
+
+def older_login(key: str | None = None) -> bool:
+    raise UsageError("api_key not configured (no-tty). call wandb.login(key=[your_api_key])")
+
+
+def login_with_prompt(*, prompt: bool = True) -> bool:
+    assert not prompt
+    return False
+
+
+def login_of_anything(**options: object) -> bool:
+    return options == {"prompt": False}
+
+
+def other_login(key: str) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("login", "said"),
+    [
+        (login_of_0_25, "finds no login for wandb"),
+        (older_login, "finds no login for wandb"),
+        (login_with_prompt, "finds no login for wandb"),
+        (login_of_anything, None),
+        (lambda key=None: True, None),
+        (other_login, "wandb refuses to log in (other_login() missing 1 required"),
+    ],
+)
+def test_every_login_of_wandb_answers_without_a_question(
+    login: Callable[..., bool], said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    wandb = types.ModuleType("wandb")
+    wandb.__file__ = "wandb/__init__.py"
+    wandb.login = login  # type: ignore[attr-defined]
+    wandb.errors = types.SimpleNamespace(UsageError=UsageError, Error=UsageError)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdin", terminal)
+    config = TrackerConfig(name="wandb", mode="online")
+    if said is None:
+        check_tracker(config)
+    else:
+        with pytest.raises(SettingError) as error:
+            check_tracker(config)
+        assert said in str(error.value) and "\n" not in str(error.value)
+    assert sys.stdin is terminal
 
 
 @pytest.mark.parametrize("name", list(trackers.MODULES))

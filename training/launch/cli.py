@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections import Counter
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 from training.config import Config
-from training.launch.overrides import HYDRA_OPTIONS, check_overrides, settings_of, validate
-from training.launch.texts import quote_texts
+from training.launch.overrides import check_overrides, settings_of, validate
+from training.launch.sweeps import separate_runs
+from training.launch.words import SWEEPS, keep_texts, options_first, quote_text, text_keys
 from utils import distributed, run_directory, trackers
 from utils.cli import StoppedBySignal, run_command
 from utils.errors import SettingError
+from utils.progress import print0
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG_DIR = str(ROOT / "config")
@@ -48,18 +51,26 @@ def run_script(
             print(help_text(main, config_name, model))
             return
         check_overrides(words, model, GROUPS)
+        texts = keep_texts(words, text_keys(settings_of(model)))
+        configs = [validate(config, model) for config in compose_configs(config_name, texts)]
         try:
-            composed = compose_configs(config_name, quote_texts(words, model))
-            for config in in_own_folders([validate(config, model) for config in composed]):
-                main(config)
+            for number, config in enumerate(configs, start=1):
+                if len(configs) > 1:
+                    print0(f"run {number} of {len(configs)} of this sweep")
+                run_once(main, config)
         except KeyboardInterrupt:
             raise StoppedBySignal(
                 signal.SIGINT, "stopped by SIGINT; the same command continues from the last checkpoint"
             ) from None
         distributed.teardown()
 
+    return run_command(compose_and_run)
+
+
+def run_once(main: Callable[[Config], None], config: Config) -> None:
+    """Calls `main`, then closes what a run has open, however it ended."""
     try:
-        return run_command(compose_and_run)
+        main(config)
     finally:
         trackers.close_all()
         run_directory.release_locks()
@@ -68,46 +79,37 @@ def run_script(
 def compose_configs(config_name: str, words: Sequence[str]) -> list[DictConfig]:
     """Returns what Hydra composes from the words of a command line.
 
-    This is one configuration; several with `--multirun`; none where an option of Hydra's own only prints something
-    (`--cfg`, `--info`, `--hydra-help`).
+    This is one configuration; several with `--multirun`, each with a folder of its own; none where an option of Hydra's
+    own only prints something (`--cfg`, `--info`, `--hydra-help`).
 
     Raises:
         SettingError: if options of Hydra's own do not go together.
     """
     composed: list[DictConfig] = []
+    chosen: list[list[str]] = []
 
     @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name=config_name)
     def keep(config: DictConfig) -> None:
         composed.append(config)
+        words_of_run: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+        chosen.append(words_of_run)
 
     # Hydra prints what `keep` raises in its own way, so that the script's `main` is called outside.
-    with _command_line(for_hydra(options_first(words))):
+    with tempfile.TemporaryDirectory() as scratch, _command_line(_in_scratch(for_hydra(words), scratch)):
         try:
             keep()
         except ValueError as error:  # options of Hydra's own that do not go together
             problem = " ".join(str(error).split())
             raise SettingError(f"Hydra refuses the options of the command line ({problem}): correct them") from None
+    separate_runs(composed, chosen)
     return composed
 
 
-def in_own_folders(configs: list[Config]) -> list[Config]:
-    """Returns the settings of a sweep, its runs in folders 0, 1, .. of those that several of them name."""
-    named = Counter(config.checkpoint_path for config in configs if config.checkpoint_path)
-    return [
-        config.model_copy(update={"checkpoint_path": str(Path(config.checkpoint_path, str(number)))})
-        if config.checkpoint_path and named[config.checkpoint_path] > 1
-        else config
-        for number, config in enumerate(configs)
-    ]
-
-
-def options_first(words: Sequence[str]) -> list[str]:
-    """Returns the words with options of Hydra and their values first: it takes them in no other order."""
-    options = [
-        word.startswith("-") or before in HYDRA_OPTIONS for before, word in zip(["", *words], words, strict=False)
-    ]
-    pairs = list(zip(words, options, strict=True))
-    return [word for word, is_option in pairs if is_option] + [word for word, is_option in pairs if not is_option]
+def _in_scratch(words: Sequence[str], scratch: str) -> list[str]:
+    """Lets what Hydra keeps of a sweep go elsewhere than into the working directory, unless the words say where."""
+    if not SWEEPS & set(words) or any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in words):
+        return list(words)
+    return [*words, f"hydra.sweep.dir={quote_text(scratch)}"]
 
 
 @contextmanager
@@ -122,9 +124,12 @@ def _command_line(words: Sequence[str]) -> Iterator[None]:
 
 
 def for_hydra(overrides: Sequence[str]) -> list[str]:
-    """Returns overrides as Hydra needs them: `+arch=NAME` without its plus, and null as the name of a group's file."""
+    """Returns overrides as Hydra needs them.
+
+    Its own options come first, `+arch=NAME` loses its plus, and null becomes the name of a group's file.
+    """
     chosen = []
-    for override in overrides:
+    for override in options_first(overrides):
         key, equals, value = override.partition("=")
         if key.lstrip("+") in GROUPS.keys() - {"experiment"}:
             override = key.lstrip("+") + equals + ("'null'" if value == "null" else value)

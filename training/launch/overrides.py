@@ -13,25 +13,8 @@ from pydantic.fields import FieldInfo
 
 from training.config import Config
 from training.launch.defaults import register_defaults
+from training.launch.words import VALUE_OPTIONS
 from utils.errors import SettingError
-
-HYDRA_OPTIONS = frozenset(
-    (
-        "--cfg",
-        "-c",
-        "--package",
-        "-p",
-        "--config-path",
-        "-cp",
-        "--config-name",
-        "-cn",
-        "--config-dir",
-        "-cd",
-        "--info",
-        "-i",
-    )
-)
-"""Hydra's own options that a value may follow."""
 
 register_defaults()  # as Hydra's manual does it: before anything is composed, wherever that is
 
@@ -74,7 +57,7 @@ def check_overrides(overrides: list[str], model: type[BaseModel], groups: Mappin
     """
     keys = known_keys(model)
     for before, override in zip(["", *overrides], overrides, strict=False):
-        if override.startswith(("-", "~")) or before in HYDRA_OPTIONS:
+        if override.startswith(("-", "~")) or before in VALUE_OPTIONS:
             continue
         if "=" not in override:
             raise SettingError(f"{override!r} is not a setting: write it as key=value, such as epochs=1000")
@@ -121,4 +104,6 @@ def _sentence_of(problem: Any, model: type[BaseModel]) -> str:
         return unknown_key(key, known_keys(model))
     if problem["type"] == "value_error":  # raised by the settings themselves; most of them name the key
         return (f"{key}: " if key and "=" not in problem["msg"] else "") + str(problem["ctx"]["error"])
+    if problem["type"] == "string_type" and isinstance(problem["input"], int | float):  # from a YAML file
+        return f"{key}={problem['input']!r} is read as a number, not as a text: put it in quotes in its YAML file"
     return f"{key}={problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
