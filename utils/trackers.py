@@ -104,10 +104,12 @@ def _has_login_of_wandb() -> bool:
     import wandb
 
     accepted = inspect.signature(wandb.login).parameters.values()
-    takes_prompt = any(one.name == "prompt" or one.kind is one.VAR_KEYWORD for one in accepted)
+    options: dict[str, Any] = {}
+    if any(one.name == "prompt" or one.kind is one.VAR_KEYWORD for one in accepted):
+        options["prompt"] = False
     try:
         with _no_terminal():  # a version without `prompt` asks wherever there is one
-            return bool(wandb.login(**({"prompt": False} if takes_prompt else {})))
+            return bool(wandb.login(**options))
     except wandb.errors.UsageError as error:
         if any(sign in str(error) for sign in ("tty", "No API key")):  # it would have asked
             return False
