@@ -18,6 +18,7 @@ from benchmarks.learning.runs import Job, in_order, job_of, jobs_of, jobs_of_equ
 from benchmarks.learning.task_sets import DataSets
 from dataset.storage import open_test_tasks
 from models.arch import ArchConfig
+from tests.builders.programs import run_script
 from tests.conftest import SMALL
 from training.config import EvalConfig, PretrainConfig
 from training.launch.cli import CONFIG_DIR, GROUPS, for_hydra
@@ -92,8 +93,14 @@ def test_task_sets_are_chosen_by_rule() -> None:
     assert all(task_sets.is_reported(task.id, "new_tasks", True) for task in wider)
 
 
-def test_new_tasks_are_in_no_data_of_before(tmp_path: Path) -> None:
+def test_new_tasks_are_in_no_data_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And of the others every pair is trained on, each once as it is."""
+
+    def build_here(*words: str) -> None:
+        done = run_script("build_dataset.py", *words)
+        assert done.returncode == 0, done.stderr
+
+    monkeypatch.setattr(task_sets, "_run_build", build_here)
     data = task_sets.build(tmp_path, "screening", "new_tasks", 0)
     assert data.before is not None
     tasks = task_sets.TASK_SETS["screening"].tasks()
@@ -103,7 +110,8 @@ def test_new_tasks_are_in_no_data_of_before(tmp_path: Path) -> None:
     assert counts["tasks"] == len(others) and counts["tasks"] + len(scored) == 65
     assert counts["train_examples"] == sum(len(task.train) + len(task.test) for task in others)
     assert {task_sets.fold_of(task) for task in scored} == {task_sets.REPORTED}
-    assert task_sets.build(tmp_path, "screening", "new_tasks", 0, task_sets.TUNING).scored != data.scored
+    tuning_data = task_sets.build(tmp_path, "screening", "new_tasks", 0, task_sets.TUNING)
+    assert {task_sets.fold_of(task) for task in open_test_tasks(tuning_data.scored)} == {task_sets.TUNING}
 
 
 def a_comparison(**changes: object) -> Comparison:
@@ -114,8 +122,8 @@ def a_comparison(**changes: object) -> Comparison:
 def test_folders_are_named_by_all_that_decides_a_run(tmp_path: Path) -> None:
     data = DataSets(None, tmp_path / "data")
 
-    def name(comparison: Comparison = a_comparison(), data: DataSets = data, steps: int = 100, lr: str = "1") -> str:
-        return job_of(tmp_path, comparison, "a, =first", (f"lr={lr}",), data, 0, steps).folder.name
+    def name(comparison: Comparison | None = None, data: DataSets = data, steps: int = 100, lr: str = "1") -> str:
+        return job_of(tmp_path, comparison or a_comparison(), "a, =first", (f"lr={lr}",), data, 0, steps).folder.name
 
     others = [
         name(a_comparison(common=("ema=false",))),
@@ -186,6 +194,32 @@ def test_a_run_is_done_with_its_last_planned_evaluation(tmp_path: Path) -> None:
         assert job.is_done is done
 
 
+def test_runs_that_are_done_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Job] = []
+    monkeypatch.setattr(Job, "run", made.append)
+    done, other = (Job(tmp_path / name, DataSets(None, tmp_path), (), 0, 10) for name in ("done", "other"))
+    (done.folder / "evaluation_step_10").mkdir(parents=True)
+    (done.folder / "evaluation_step_10" / "scores.json").write_text("{}")
+    runs.run_all([done, other], 2)
+    assert made == [other]
+
+
+def test_a_run_that_was_cut_off_goes_on_after_its_first_stage(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pretraining that was cut off is started again, pretraining that has ended is not; the settings of all runs
+    write checkpoints on the way."""
+    started: list[list[str]] = []
+    monkeypatch.setattr(runs, "_start", lambda words, folder: started.append(words))
+    job = Job(tmp_path / "run", DataSets(small_data, small_data), (), 0, 100)
+    write_times(job, 1.0, 1.0, status=143)
+    job.run()
+    write_times(job, 1.0, 1.0)
+    job.run()
+    assert [words[0] for words in started] == ["pretrain_no_eval.py", "eval_arc_k10.py", "eval_arc_k10.py"]
+    assert all(any(word.startswith("checkpoint_steps=") for word in words) for words in started)
+
+
 def test_settings_of_one_stage_go_to_that_stage(small_data: Path, tmp_path: Path) -> None:
     settings = ("pretrain:lr=3", "finetune:lr=4", "finetune:puzzle_rows=noise", "ema=false")
     job = Job(tmp_path, DataSets(small_data, small_data), settings, 0, 100)
@@ -246,13 +280,20 @@ def test_a_comparison_is_made_once_and_read_back(
 ) -> None:
     """Two arms, two seeds, equal steps and equal time; the second call starts no run and writes the same."""
     started: list[list[str]] = []
-    start = runs._start
 
-    def counting(words: list[str], folder: Path) -> None:
+    def start_here(words: list[str], folder: Path) -> None:
         started.append(words)
-        start([*words, *SMALL], folder)
+        runs._write_cpu(folder, {"script": words[0]})
+        done = run_script(*words, *SMALL)
+        assert done.returncode == 0, done.stderr
+        runs._write_cpu(folder, {"script": words[0], "status": 0, "cpu_seconds": 2.0})
 
-    monkeypatch.setattr(runs, "_start", counting)
+    def run_in_turn(jobs: list[Job], side_by_side: int) -> None:
+        for job in jobs:
+            job.run()
+
+    monkeypatch.setattr(runs, "_start", start_here)
+    monkeypatch.setattr(command, "run_all", run_in_turn)
     monkeypatch.setattr(command, "build", lambda *_: DataSets(None, small_data))
     arms = {"first": ("lr=1e-3",), "second": ("lr=2e-3",)}
     monkeypatch.setitem(COMPARISONS, "tiny", Comparison("screening", "held_out", arms, steps=1))
@@ -263,13 +304,13 @@ def test_a_comparison_is_made_once_and_read_back(
     first = capsys.readouterr().out
     command.main()
     assert len(started) == 2
-    assert first.splitlines()[2:] == capsys.readouterr().out.splitlines()
+    assert first == capsys.readouterr().out
     (path,) = (tmp_path / "results").glob("*.json")
     report = results.read_file(path)
     found = summarise(results.from_json(report["outcomes"]["equal steps"]))
     assert found["second"]["difference"].keys() == {"pass@1", "pass@2", "pass@10"}
     assert found["first"].keys() >= {"held-out loss", "mean reciprocal rank", "training exactness", "CPU seconds"}
-    assert found["first"]["held-out loss"]["mean"] > 0 and found["first"]["CPU seconds"]["mean"] > 1
+    assert found["first"]["held-out loss"]["mean"] > 0 and found["first"]["CPU seconds"]["mean"] == 2
     summary = report["summary"]["equal steps"]
     assert summary["arms"]["first"] == found["first"] and summary["smallest difference of pass@2"]["outputs"] == 4
     table = page.format_table(report)
