@@ -110,8 +110,6 @@ def test_new_tasks_are_in_no_data_of_before(tmp_path: Path, monkeypatch: pytest.
     assert counts["tasks"] == len(others) and counts["tasks"] + len(scored) == 65
     assert counts["train_examples"] == sum(len(task.train) + len(task.test) for task in others)
     assert {task_sets.fold_of(task) for task in scored} == {task_sets.REPORTED}
-    tuning_data = task_sets.build(tmp_path, "screening", "new_tasks", 0, task_sets.TUNING)
-    assert {task_sets.fold_of(task) for task in open_test_tasks(tuning_data.scored)} == {task_sets.TUNING}
 
 
 def a_comparison(**changes: object) -> Comparison:
@@ -196,7 +194,7 @@ def test_a_run_is_done_with_its_last_planned_evaluation(tmp_path: Path) -> None:
 
 def test_runs_that_are_done_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Job] = []
-    monkeypatch.setattr(Job, "run", made.append)
+    monkeypatch.setattr(Job, "run", lambda job: made.append(job))
     done, other = (Job(tmp_path / name, DataSets(None, tmp_path), (), 0, 10) for name in ("done", "other"))
     (done.folder / "evaluation_step_10").mkdir(parents=True)
     (done.folder / "evaluation_step_10" / "scores.json").write_text("{}")
@@ -325,6 +323,33 @@ def test_a_comparison_is_made_once_and_read_back(
     assert text.startswith("before") and text.endswith("after\n") and table in text and "old" not in text
     picture = (document.parent / page.FIGURE).read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) < 40_000 and f"({page.FIGURE})" in text
+
+
+def test_new_tasks_are_chosen_on_one_fold_and_reported_on_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each arm has the data of its own number of augmentations."""
+    asked: list[Path] = []
+
+    def build(folder: Path, task_set: str, form: str, augmentations: int, fold: int) -> DataSets:
+        return DataSets(None, folder / f"{fold}-{augmentations}")
+
+    def tune(root: Path, found: Comparison, data: dict[str, DataSets], side_by_side: int) -> tuple[Comparison, str]:
+        asked.extend(each.scored for each in data.values())
+        return found, "chosen"
+
+    comparison = a_comparison(
+        form="new_tasks", tuned={"a, first": ("lr=1",), "b": ("lr=2",)}, augmentations_of={"b": 200}
+    )
+    monkeypatch.setitem(COMPARISONS, "tiny", comparison)
+    monkeypatch.setattr(command, "build", build)
+    monkeypatch.setattr(command, "tune", tune)
+    monkeypatch.setattr(command, "run_all", lambda jobs, side_by_side: asked.extend(job.data.scored for job in jobs))
+    monkeypatch.setattr(command, "outcome_of", lambda job: outcome(job.seed, a=[1]))
+    monkeypatch.setattr("sys.argv", ["learning", "tiny", "--folder", str(tmp_path), "--seeds", "1"])
+    report = command.compare(command.parse())
+    assert [path.name for path in asked] == ["1-16", "1-200", "0-16", "0-200"]
+    assert report["tuning"] == "chosen" and report["augmentations_of"] == {"b": 200}
 
 
 def chosen_by_tuning(
