@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.learning.runs import Job
 from dataset.storage import open_catalog, open_test_tasks
 from evaluators.inference.predictions import PREDICTIONS, Predictions
-from evaluators.scores import list_evaluations, rank_of
+from evaluators.scores import evaluated_step, list_evaluations, rank_of
 from evaluators.voting import count_votes
 from utils.metrics_log import read_metrics
 
@@ -26,6 +26,7 @@ KS = (1, 2, 10)
 class Outcome:
     """What one run has reached.
 
+    steps: that were made, in all stages.
     ranks: by task, of the true output of each test input among the candidates; 0 if it is not among them.
     train_exact: fraction of right training examples at the end of training, of all tasks of the last stage.
     loss: of training, at the end.  held_out_loss: mean over the augmented test examples of all scored tasks of the
@@ -75,7 +76,7 @@ def outcome_of(job: Job) -> Outcome:
     end = [line for line in log if line["step"] > 0.9 * log[-1]["step"]]
     return Outcome(
         seed=job.seed,
-        steps=job.steps,
+        steps=evaluated_step(folder) + job.steps_before(),
         cpu_seconds=job.cpu_seconds(),
         ranks=ranks,
         train_exact=statistics.mean(line["exact_accuracy"] or 0.0 for line in end),  # None: no example ended

@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.learning.comparisons import BATCH, COMMON, STAGES, Comparison
 from benchmarks.learning.task_sets import DataSets
 from evaluators.scores import list_evaluations
+from utils.metrics_log import read_metrics
 
 PRETRAINING = 0.6
 """The fraction of the steps before the new tasks are met, in the form `new_tasks`."""
@@ -75,15 +76,22 @@ class Job:
 
     def _words(self, folder: Path, data: Path, steps: int, stage: str, start: tuple[str, ...] = ()) -> list[str]:
         """Returns the settings of a stage.  Hydra takes the last of several values, so an arm's own comes last."""
-        groups = json.loads((data / "train" / "dataset.json").read_text(encoding="utf-8"))["total_groups"]
+        found = json.loads((data / "train" / "dataset.json").read_text(encoding="utf-8"))
+        examples = found["total_groups"] * found["mean_puzzle_examples"]  # of an epoch: it visits all of a puzzle's
         evaluations = self.evaluations if stage == FINETUNE else 1
-        interval = max(1, round(steps * self.batch / groups / evaluations))
+        interval = max(1, round(steps * self.batch / examples / evaluations))
         own = [word.removeprefix(stage) for word in self.settings]
         return [
             *(f"data_paths=[{data}]", f"checkpoint_path={folder}", f"seed={self.seed}", *self.common, *start),
             *(word for word in own if not word.startswith(STAGES)),
             *(f"epochs={interval * evaluations}", f"eval_interval={interval}"),
         ]
+
+    def steps_before(self) -> int:
+        """Returns the steps that pretraining has made; 0 if there is none."""
+        if self.data.before is None:
+            return 0
+        return int(read_metrics(self.folder / "pretrain" / "metrics.jsonl")[-1]["step"])
 
     def cpu_seconds(self) -> float | None:
         """Returns the CPU time of the processes of all stages, start-up, compilation and evaluation included.

@@ -222,6 +222,7 @@ def test_settings_of_one_stage_go_to_that_stage(small_data: Path, tmp_path: Path
     settings = ("pretrain:lr=3", "finetune:lr=4", "finetune:puzzle_rows=noise", "ema=false")
     job = Job(tmp_path, DataSets(small_data, small_data), settings, 0, 100)
     before, after = job.commands()
+    assert not any(word.startswith(("pretrain:", "finetune:")) for word in (*before, *after))
     assert "lr=3" in before and "lr=4" not in before and "ema=false" in before
     assert "lr=4" in after and "lr=3" not in after and "ema=false" in after
     assert after.index("puzzle_rows=mean") < after.index("puzzle_rows=noise")  # Hydra takes the last
@@ -294,7 +295,7 @@ def test_a_comparison_is_made_once_and_read_back(
     monkeypatch.setattr(command, "run_all", run_in_turn)
     monkeypatch.setattr(command, "build", lambda *_: DataSets(None, small_data))
     arms = {"first": ("lr=1e-3",), "second": ("lr=2e-3",)}
-    monkeypatch.setitem(COMPARISONS, "tiny", Comparison("screening", "held_out", arms, steps=1))
+    monkeypatch.setitem(COMPARISONS, "tiny", Comparison("screening", "held_out", arms, steps=12, batch=8))
     monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
     monkeypatch.setattr("sys.argv", ["learning", "tiny", "--folder", str(tmp_path), "--seeds", "1"])
     command.main()
@@ -312,7 +313,9 @@ def test_a_comparison_is_made_once_and_read_back(
     summary = report["summary"]["equal steps"]
     assert summary["arms"]["first"] == found["first"] and summary["smallest difference of pass@2"]["outputs"] == 4
     table = page.format_table(report)
-    assert "| first | 1 |" in table and "| mean reciprocal rank |" in table
+    # twelve steps of so many examples as the training scripts' batch size says, as planned
+    made = report["outcomes"]["equal steps"]["first"][0]["steps"]
+    assert abs(made - 12) <= 3 and f"| first | {made} |" in table and "| mean reciprocal rank |" in table
 
     pytest.importorskip("matplotlib")
     document = tmp_path / "docs" / "learning.md"
