@@ -3,9 +3,10 @@
     python -m benchmarks.learning muon --folder runs/learning [--seeds 3] [--jobs 2] [--steps N] [--time]
     python -m benchmarks.learning mine --arm "published:" --arm "muon:optimizer=muon lr=2e-3" --task-set decision
 
-The arms of a named comparison, or of your own, are trained at equal steps; with --time also for the time of the first
-arm.  Runs that are there are not made again, and one that was cut off goes on.  A table is printed, and one JSON file
-is written; `python -m benchmarks.learning.page` puts all of them into docs/learning.md.
+The arms of a named comparison, or of your own, are trained at equal steps; with --time also for the CPU time of the
+first arm.  In the form new_tasks, `pretrain:` or `finetune:` before a setting sets it for that stage alone.  Runs that
+are there are not made again, and one that was cut off goes on.  A table is printed, and one JSON file is written;
+`python -m benchmarks.learning.page` puts all of them into docs/learning.md.
 """
 
 from __future__ import annotations
@@ -19,38 +20,16 @@ from typing import Any
 
 import torch
 
-from benchmarks.learning.comparisons import COMMON, COMPARISONS, Comparison
-from benchmarks.learning.page import format_table
-from benchmarks.learning.results import Outcome, as_json, outcome_of
-from benchmarks.learning.runs import Job, jobs_of, jobs_of_equal_time, run_all
-from benchmarks.learning.task_sets import TASK_SETS, DataSets, build, half_of
+from benchmarks.learning.boards import board_outcome_of, boards_as_json
+from benchmarks.learning.comparisons import COMPARISONS, Comparison
+from benchmarks.learning.page import RESULTS, format_table
+from benchmarks.learning.results import as_json, from_json, outcome_of, smallest_difference, summarise
+from benchmarks.learning.runs import Job, in_order, jobs_of, jobs_of_equal_time, run_all
+from benchmarks.learning.task_sets import REPORTED, TASK_SETS, TUNING, DataSets, build, is_reported
+from benchmarks.learning.tuning import tune
 from benchmarks.run import hardware
-
-
-def tune(root: Path, comparison: Comparison, data: DataSets, side_by_side: int) -> tuple[Comparison, dict[str, Any]]:
-    """Tries the rates of each arm once, with seed 0; returns the comparison with the best ones, and what was found.
-
-    The best has the highest pass@2 on half of the tasks; training exactness decides between equals.
-    """
-    tried = {
-        arm: {
-            rate: Job(root / f"tune-{arm}-{rate}".replace(" ", "-"), data, (*settings, rate), 0, comparison.steps)
-            for rate in comparison.tuned.get(arm, ())
-        }
-        for arm, settings in comparison.arms.items()
-    }
-    run_all([job for jobs in tried.values() for job in jobs.values()], side_by_side)
-    found: dict[str, Any] = {}
-    arms = {}
-    for arm, jobs in tried.items():
-        outcomes = {rate: outcome_of(job) for rate, job in jobs.items()}
-        found[arm] = {
-            rate: {"pass@2, half 0": outcome.solved(2, lambda task: half_of(task) == 0), "exact": outcome.train_exact}
-            for rate, outcome in outcomes.items()
-        }
-        best = max(found[arm], key=lambda rate: tuple(found[arm][rate].values()), default=None)
-        arms[arm] = (*comparison.arms[arm], *([best] if best else []))
-    return replace(comparison, arms=arms), found
+from utils.cli import command
+from utils.files import write_atomically
 
 
 def parse_arm(text: str) -> tuple[str, tuple[str, ...]]:
@@ -75,7 +54,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--arm", action="append", default=[], help="'NAME:SETTING=VALUE ..'; the first is the baseline")
     parser.add_argument("--time", action="store_true", help="also compare at the time of the first arm")
     parser.add_argument("--no-tuning", action="store_true", help="take the arms as they are")
-    parser.add_argument("--out", type=Path, help="the JSON file; default: FOLDER/NAME.json")
+    parser.add_argument("--out", type=Path, help="the JSON file; default: in benchmarks/results/learning/")
     return parser.parse_args()
 
 
@@ -97,39 +76,84 @@ def comparison_of(given: argparse.Namespace) -> Comparison:
     return replace(comparison, **{name: value for name, value in asked.items() if value is not None})
 
 
-def main() -> None:
-    given = parse()
+def data_of(folder: Path, comparison: Comparison, fold: int = REPORTED) -> dict[str, DataSets]:
+    """Builds the data sets of the arms, and returns them by arm."""
+    return {
+        arm: build(
+            folder / "data",
+            comparison.task_set,
+            comparison.form,
+            comparison.augmentations_of.get(arm, comparison.augmentations),
+            fold,
+        )
+        for arm in comparison.arms
+    }
+
+
+def compare(given: argparse.Namespace) -> dict[str, Any]:
+    """Makes the runs that are not there, and returns the report."""
     comparison = comparison_of(given)
-    task_set = TASK_SETS[comparison.task_set]
-    data = build(given.folder / "data", task_set, comparison.form, comparison.augmentations)
-    root = (
-        given.folder / f"{given.name}-{task_set.name}-{comparison.form}-{comparison.augmentations}-{comparison.steps}"
-    )
+    boards = comparison.form == "boards"
+    if boards and (given.time or comparison.tuned):
+        sys.exit("error: boards are compared by the time to a target: leave out --time and rates")
+    root = given.folder / given.name
     found: dict[str, Any] = {}
+    data = data_of(given.folder, comparison)
     if comparison.tuned:
-        comparison, found["tuning"] = tune(root, comparison, data, given.jobs)
-    jobs = jobs_of(root, comparison, data, range(given.seeds))
-    run_all([job for made in jobs.values() for job in made], given.jobs)
-    outcomes: dict[str, dict[str, list[Outcome]]] = {"equal steps": _read(jobs)}
+        others = data if comparison.form == "held_out" else data_of(given.folder, comparison, TUNING)
+        comparison, found["tuning"] = tune(root, comparison, others, given.jobs)
+    jobs = {"equal steps": jobs_of(root, comparison, data, range(given.seeds))}
+    run_all(in_order(jobs["equal steps"]), given.jobs)
     if given.time:
-        timed = jobs_of_equal_time(root, jobs)
-        run_all([job for made in timed.values() for job in made], given.jobs)
-        outcomes["equal time"] = _read(timed)
+        jobs["equal time"] = jobs_of_equal_time(root, comparison, jobs["equal steps"])
+        run_all(in_order(jobs["equal time"]), given.jobs)
     report = {
-        **{"name": given.name, "task_set": task_set.name, "form": comparison.form},
-        **{"augmentations": comparison.augmentations, "common": COMMON, "arms": comparison.arms},
+        **{"name": given.name, "task_set": comparison.task_set, "form": comparison.form, "steps": comparison.steps},
+        **{"augmentations": comparison.augmentations, "common": comparison.common, "arms": comparison.arms},
+        **({"augmentations_of": comparison.augmentations_of} if comparison.augmentations_of else {}),
+        **({"target": comparison.target} if boards else {}),
         **hardware(torch.device("cpu")),
         **found,
-        "outcomes": {budget: as_json(runs) for budget, runs in outcomes.items()},
+        "outcomes": {budget: _read(made, boards) for budget, made in jobs.items()},
     }
-    out = given.out or given.folder / f"{root.name}.json"
-    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if not boards:
+        report["summary"] = {
+            budget: _summary(runs, comparison.form, "tuning" in found) for budget, runs in report["outcomes"].items()
+        }
+    return report
+
+
+def _read(jobs: dict[str, list[Job]], boards: bool) -> dict[str, list[dict[str, Any]]]:
+    if boards:
+        return boards_as_json({arm: [board_outcome_of(job) for job in made] for arm, made in jobs.items()})
+    return as_json({arm: [outcome_of(job) for job in made] for arm, made in jobs.items()})
+
+
+def _summary(runs: dict[str, list[dict[str, Any]]], form: str, tuned: bool) -> dict[str, Any]:
+    """Returns the witnesses of each arm, and how large a difference must be, on the reported tasks."""
+    outcomes = from_json(runs)
+
+    def chosen(task: str) -> bool:
+        return is_reported(task, form, tuned)
+
+    smallest = smallest_difference(outcomes, 2, chosen)
+    return {
+        "arms": summarise(outcomes, chosen),
+        "smallest difference of pass@2": {"value": smallest.value, **smallest._asdict()},
+    }
+
+
+@command
+def main() -> None:
+    given = parse()
+    report = compare(given)
+    name = "".join(c if c.isalnum() else "_" for c in given.name)
+    parts = (name, report["task_set"], report["form"], report["augmentations"], report["steps"])
+    out = given.out or RESULTS / f"{'-'.join(map(str, parts))}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, json.dumps(report, indent=1) + "\n")
     print(format_table(report))
     print(f"written: {out}")
-
-
-def _read(jobs: dict[str, list[Job]]) -> dict[str, list[Outcome]]:
-    return {arm: [outcome_of(job) for job in made] for arm, made in jobs.items()}
 
 
 if __name__ == "__main__":

