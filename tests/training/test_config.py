@@ -195,7 +195,10 @@ def test_conditions_of_a_score_are_what_it_depends_on() -> None:
         ("lr_schedule=warmup_stable_decay", "never falls with lr_min_ratio=1: set lr_min_ratio=0"),
         ("arch=trn", "arch=trn does not exist: did you mean arch=trm?"),
         ("+experiment=arc3", "did you mean experiment=arc"),
-        ("epochs", "'epochs' is not a setting: write it as key=value"),
+        ("epochs", "'epochs' has no value: write it as epochs=VALUE, without spaces"),
+        ("=3", "there is no setting ''"),
+        ("time_budget=3", "eval_arc_k10.py has it"),
+        ("3", "'3' is not a setting: write it as key=value"),
     ],
 )
 def test_refusals_name_the_key_and_the_remedy(override: str, said: str) -> None:

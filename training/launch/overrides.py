@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from training.config import Config
+from training.config import Config, EvalConfig
 from training.launch.defaults import register_defaults
 from training.launch.words import VALUE_OPTIONS
 from utils.errors import SettingError
@@ -38,7 +38,9 @@ def known_keys(model: type[BaseModel]) -> list[str]:
 
 
 def unknown_key(key: str, keys: list[str]) -> str:
-    """Returns a sentence about a key that does not exist; it names the most similar one."""
+    """Returns a sentence about a key that does not exist; it names the script that has it, or the most similar key."""
+    if key in known_keys(EvalConfig):
+        return f"there is no setting {key!r} in this script: eval_arc_k10.py has it"
     nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
     leaf = difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in keys], n=1, cutoff=0.6)
     if not nearest and leaf:
@@ -60,6 +62,8 @@ def check_overrides(overrides: list[str], model: type[BaseModel], groups: Mappin
         if override.startswith(("-", "~")) or before in VALUE_OPTIONS:
             continue
         if "=" not in override:
+            if override in keys:
+                raise SettingError(f"{override!r} has no value: write it as {override}=VALUE, without spaces")
             raise SettingError(f"{override!r} is not a setting: write it as key=value, such as epochs=1000")
         key, value = override.lstrip("+").split("=", 1)
         key = key.split("@")[0]
