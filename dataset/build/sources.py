@@ -39,7 +39,8 @@ class Source(BaseModel):
         None, min_length=1, description="name of the subset; null: its own name, or that of the folder or file"
     )
     include: tuple[str, ...] = Field(
-        (), description="globs A+B: use these files of a folder alone, by path or name; of other sources, these task ids"
+        (),
+        description="globs A+B: use these files of a folder alone, by path or name; of other sources, these task ids",
     )
     exclude: tuple[str, ...] = Field((), description="globs A+B: leave out these files of a folder, or these task ids")
     id_prefix: str = Field("", description="put before each task's id, for two sources with the same ids")

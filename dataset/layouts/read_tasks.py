@@ -147,13 +147,17 @@ def _with_solutions(found: Recognised, path: Path, challenges: Path) -> Recognis
     known = json_text.read_json(path)
     ids = {task.id for task in found.tasks}
     if not isinstance(known, dict):
-        raise DataError(f"{path} is {describe(known)}, not lists of grids by id: use the solutions of {challenges.name}")
+        raise DataError(
+            f"{path} is {describe(known)}, not lists of grids by id: use the solutions of {challenges.name}"
+        )
     if other := sorted(ids ^ known.keys(), key=str):
         raise DataError(
             f"{path} has solutions for other tasks than {challenges.name} (such as {other[0]!r}): "
             "use files of the same release"
         )
-    return Recognised(f"{found.layout} with solutions", [_solved(t, known[t.id], path, challenges) for t in found.tasks])
+    return Recognised(
+        f"{found.layout} with solutions", [_solved(t, known[t.id], path, challenges) for t in found.tasks]
+    )
 
 
 def _solved(task: RawTask, grids: Any, path: Path, challenges: Path) -> RawTask:
@@ -201,7 +205,9 @@ def _make_task(raw: RawTask, path: Path, subset: str, rules: ReadRules, report: 
                 pair = _parse_pair(pairs[i], at, known=label == "train")
                 for grid in pair:
                     if grid is not None and max(grid.shape) > side:
-                        raise GridTooLargeError(f"{at} is {grid.shape[0]} x {grid.shape[1]}, larger than {side} x {side}")
+                        raise GridTooLargeError(
+                            f"{at} is {grid.shape[0]} x {grid.shape[1]}, larger than {side} x {side}"
+                        )
             except GridTooLargeError as error:
                 report.too_large.append(f"{task_id}, {label} pair {i}")
                 if label == "test":
@@ -260,9 +266,5 @@ def unique_ids(loaded: list[tuple[Task, str]], remedy: Callable[[str], str]) -> 
     for task, where in loaded:
         other, other_where = first.setdefault((task.subset, task.id), (task, where))
         if other is not task and not other.same_content(task):
-            raise DataError(
-                f"{other_where} and {where} have different tasks with the id {task.id!r}: {remedy(where)}"
-            )
+            raise DataError(f"{other_where} and {where} have different tasks with the id {task.id!r}: {remedy(where)}")
     return [task for task, _ in first.values()]
-
-

@@ -137,7 +137,9 @@ def _task(value: Any) -> tuple[str, list[RawTask]] | None:
 
 
 def _by_id(value: dict[str, Any]) -> list[RawTask] | None:
-    return _all_of(list(value.items()), lambda task_id, raw: RawTask(task_id, raw.train, raw.test, f": task {task_id!r}"))
+    return _all_of(
+        list(value.items()), lambda task_id, raw: RawTask(task_id, raw.train, raw.test, f": task {task_id!r}")
+    )
 
 
 def _all_of(items: list[tuple[str, Any]], make: Callable[[str, RawTask], RawTask]) -> list[RawTask] | None:

@@ -83,7 +83,9 @@ def test_names_tell_sources_apart(corpus: Path) -> None:
 
 def test_caps_are_draws_of_the_seed_whatever_the_order(corpus: Path) -> None:
     source = parse_sources([f"{corpus / 'ids.json'},max_tasks=2"])
-    drawn = {seed: sorted(task.id for task in load_mix(source, ReadRules(seed=seed), quiet).tasks) for seed in range(40)}
+    drawn = {
+        seed: sorted(task.id for task in load_mix(source, ReadRules(seed=seed), quiet).tasks) for seed in range(40)
+    }
     assert {len(ids) for ids in drawn.values()} == {2}
     assert drawn[7] == sorted(task.id for task in load_mix(source, ReadRules(seed=7), quiet).tasks)
     assert {name for ids in drawn.values() for name in ids} == {"k0", "k1", "k2", "k3"}
