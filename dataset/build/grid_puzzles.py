@@ -238,7 +238,8 @@ def _split(both: GridPuzzles, test_size: int, rng: np.random.Generator, path: Pa
     count = test_size or max(1, total // TEST_FRACTION)
     if count >= total:
         raise SettingError(
-            f"{path} has {total} puzzles, and {count} of them for test would leave none: lower --test-size or add test.csv"
+            f"{path} has {total} puzzles, and {count} of them for test would leave none: lower --test-size or add "
+            "test.csv"
         )
     tested = np.zeros(total, dtype=bool)
     tested[rng.choice(total, count, replace=False)] = True

@@ -286,10 +286,8 @@ def _print_report(source: Source, report: SourceReport, loaded: list[Task]) -> N
     if files := report.passed_over:
         print(f"{source.where}: {count_of(len(files), 'file', 'files')} without tasks passed over: {few(files)}")
     if pairs := report.too_large:
-        print(
-            f"{source.where}: {count_of(len(pairs), 'pair', 'pairs')} too large for the canvas left out: {few(pairs)}"
-        )
+        count = count_of(len(pairs), "pair", "pairs")
+        print(f"{source.where}: {count} too large for the canvas left out: {few(pairs)}")
     if emptied := report.emptied:
-        print(
-            f"{source.where}: {count_of(len(emptied), 'task', 'tasks')} without a pair that fits left out: {few(emptied)}"
-        )
+        count = count_of(len(emptied), "task", "tasks")
+        print(f"{source.where}: {count} without a pair that fits left out: {few(emptied)}")

@@ -235,6 +235,7 @@ def _places_by_name(header: Sequence[str], columns: Columns, path: Path) -> tupl
         if place is None:
             raise DataError(
                 f"{path} has no column {role}, only {', '.join(header) or 'nothing'}: name it by --{role}-column"
+                + (" (boards without answers cannot be trained or scored)" if role == "answer" else "")
             )
     assert question is not None and answer is not None
     known = {"question": "question", "answer": "answer"}

@@ -50,7 +50,10 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
     default = DEFAULT_TEST_SET if settings.input_file_prefix is None else None
     test_set = _find_test_set(settings.test_set_name or default, subsets)
     if large := [said for subset, said in loaded.large_test_pairs if subset == test_set]:
-        raise DataError(f"{large[0]}, and it belongs to the test set {test_set}, or choose another --test-set-name")
+        raise DataError(
+            f"a test pair of the test set {test_set} does not fit: {large[0]} with exclude=, or choose another "
+            "--test-set-name"
+        )
     tasks = _filter_tasks(loaded.tasks, test_set, settings.max_grid_size, settings.max_tasks_per_subset)
 
     test_ids = {task.id for task in tasks if task.subset == test_set}

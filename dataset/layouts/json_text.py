@@ -57,7 +57,7 @@ def open_text(path: Path) -> IO[str]:
     """
     with path.open("rb") as raw:
         zipped = raw.read(2) == GZIP_MAGIC
-    stream = gzip.open(path, "rb") if zipped else path.open("rb")
+    stream = gzip.open(path, "rb") if zipped else path.open("rb")  # noqa: SIM115  # the caller closes it
     try:
         buffered = io.BufferedReader(stream)  # type: ignore[type-var]
         encoding = json.detect_encoding(buffered.peek(4)[:4])
@@ -114,7 +114,7 @@ def cut_objects(text: str) -> list[str] | None:
 
     It is done where no object contains another one and no text in them contains a backslash, as in lists of pairs.
     """
-    if not text.lstrip()[:1] == "[" or not _LIST_OF_FLAT_OBJECTS.fullmatch(text):
+    if text.lstrip()[:1] != "[" or not _LIST_OF_FLAT_OBJECTS.fullmatch(text):
         return None
     return _OBJECTS.findall(text)
 

@@ -86,10 +86,10 @@ def read_file(path: Path, subset: str, rules: ReadRules, report: SourceReport, a
         report.layouts["one task per line"] += 1
         return [_make_task(raw, path, subset, rules, report) for raw in _lines(path, json_text.read_lines(path))]
     text = json_text.read_text(path)
-    if rules.max_pairs and subset != rules.test_set and (pieces := json_text.cut_objects(text)) is not None:
-        if len(pieces) > rules.max_pairs and is_pair(json.loads(pieces[0])):
-            report.layouts["lists of pairs"] += 1
-            return [_make_task(RawTask(None, pieces, []), path, subset, rules, report)]
+    pieces = json_text.cut_objects(text) if rules.max_pairs and subset != rules.test_set else None
+    if pieces is not None and len(pieces) > rules.max_pairs and is_pair(json.loads(pieces[0])):
+        report.layouts["lists of pairs"] += 1
+        return [_make_task(RawTask(None, pieces, []), path, subset, rules, report)]
     numbered = _values_per_line(text, path)
     if numbered is not None:
         report.layouts["one task per line"] += 1
@@ -102,9 +102,9 @@ def read_file(path: Path, subset: str, rules: ReadRules, report: SourceReport, a
             report.passed_over.append(path.name)
             return []
         raise DataError(f"{path} is {describe(value)}, which is no known layout: use {LAYOUTS}, or leave it out")
-    report.layouts[found.layout] += 1
     if kind == "challenges" and (solutions := folders.solutions_beside(path)) is not None:
         found = _with_solutions(found, solutions, path)
+    report.layouts[found.layout] += 1
     return [_make_task(raw, path, subset, rules, report) for raw in found.tasks]
 
 

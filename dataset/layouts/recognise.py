@@ -12,7 +12,6 @@ A pair is `{"input": grid, "output": grid}` or `[grid, grid]`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,17 +136,12 @@ def _task(value: Any) -> tuple[str, list[RawTask]] | None:
 
 
 def _by_id(value: dict[str, Any]) -> list[RawTask] | None:
-    return _all_of(
-        list(value.items()), lambda task_id, raw: RawTask(task_id, raw.train, raw.test, f": task {task_id!r}")
-    )
-
-
-def _all_of(items: list[tuple[str, Any]], make: Callable[[str, RawTask], RawTask]) -> list[RawTask] | None:
     tasks = []
-    for key, value in items:
-        if (task := _task(value)) is None:
+    for task_id, content in value.items():
+        if (task := _task(content)) is None:
             return None
-        tasks.append(make(key, task[1][0]))
+        (raw,) = task[1]
+        tasks.append(RawTask(task_id, raw.train, raw.test, f": task {task_id!r}"))
     return tasks
 
 

@@ -177,7 +177,13 @@ def _map_expanded_set(folder: Path, name: str, weighted: bool) -> ExpandedSet:
     weights = np.ones(max(0, len(groups) - 1))
     if weighted and array_path(folder, name, GROUP_WEIGHTS).exists():
         weights = _map_array(array_path(folder, name, GROUP_WEIGHTS), np.float64, 1)
-    inputs, labels = (_map_tokens(array_path(folder, name, part)) for part in ("inputs", "labels"))
+    inputs, labels = (
+        _map_array(array_path(folder, name, part), np.uint8, 2, any_integer=True) for part in ("inputs", "labels")
+    )
+    for part, tokens in (("inputs", inputs), ("labels", labels)):
+        if tokens.dtype != np.uint8 and launched_rank() == 0:
+            print(f"{array_path(folder, name, part)} has the type {tokens.dtype}: its tokens are read as uint8")
+            break
     return ExpandedSet(
         inputs=inputs,
         labels=labels,
@@ -186,15 +192,6 @@ def _map_expanded_set(folder: Path, name: str, weighted: bool) -> ExpandedSet:
         group_indices=groups,
         group_weights=weights,
     )
-
-
-def _map_tokens(path: Path) -> np.ndarray:
-    """Maps tokens into memory.  Wider integers are read too, and converted as they are read."""
-    tokens = _map_array(path, np.uint8, 2, any_integer=True)
-    if tokens.dtype != np.uint8 and launched_rank() == 0:
-        size = f"{tokens.dtype.itemsize} bytes per token"
-        print(f"{path} has the type {tokens.dtype}: its tokens are read as uint8, and the file has {size}")
-    return tokens
 
 
 def _join_sets(sets: list[ExpandedSet], metadata: SplitMetadata, catalog: Callable[[], PuzzleCatalog]) -> ExpandedSplit:
