@@ -27,6 +27,11 @@ from dataset.layouts.recognise import (
 from dataset.tasks import GridTooLargeError, Pair, Task, check_task_id, parse_grid
 from utils.errors import DataError
 
+MANY_PAIRS = 50
+"""Of tasks with more pairs, `max_pairs` are drawn before they are parsed.  Others are parsed whole, so that tasks which
+occur twice are found, and the manifest knows them by all their inputs; they are capped later
+(`dataset.build.select_tasks`)."""
+
 FEW = 3
 """This many of what is left out are named."""
 
@@ -87,7 +92,7 @@ def read_file(path: Path, subset: str, rules: ReadRules, report: SourceReport, a
         return [_make_task(raw, path, subset, rules, report) for raw in _lines(path, json_text.read_lines(path))]
     text = json_text.read_text(path)
     pieces = json_text.cut_objects(text) if rules.max_pairs and subset != rules.test_set else None
-    if pieces is not None and len(pieces) > rules.max_pairs and is_pair(json.loads(pieces[0])):
+    if pieces is not None and len(pieces) > max(rules.max_pairs, MANY_PAIRS) and is_pair(json.loads(pieces[0])):
         report.layouts["lists of pairs"] += 1
         return [_make_task(RawTask(None, pieces, []), path, subset, rules, report)]
     numbered = _values_per_line(text, path)
@@ -183,7 +188,7 @@ def _make_task(raw: RawTask, path: Path, subset: str, rules: ReadRules, report: 
     if not raw.train and not raw.test:
         raise DataError(f"{where}, train is empty or not a list: a task needs at least one pair")
     tested = subset == rules.test_set
-    cap = 0 if tested else rules.max_pairs
+    cap = 0 if tested or len(raw.train) + len(raw.test) <= MANY_PAIRS else rules.max_pairs
     one_by_one = not tested and not (raw.train and raw.test)
     side = rules.max_side if one_by_one else MAX_GRID
     if cap and not one_by_one and _largest(raw) > rules.max_side:
