@@ -242,7 +242,7 @@ def _load_folder(
         progress(done, len(paths))
     if not loaded:
         raise DataError(
-            f"{folder} has no tasks: {names[paths[0]]} and {len(paths) - 1} other files have no known layout: "
+            f"{folder} has no tasks: none of its files ({len(paths)}, such as {names[paths[0]]}) has a known layout: "
             f"use {LAYOUTS}"
         )
 
