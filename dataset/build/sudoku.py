@@ -7,17 +7,29 @@ A Sudoku of n x n digits is a row of n * n tokens: PAD 0, blank 1, digit d is d 
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
 
+from dataset.build.puzzle_files import BLANKS
 from dataset.hashing import splitmix64
 from utils.errors import DataError
 
-BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
+BOXES = {
+    **{4: (2, 2), 6: (2, 3), 8: (2, 4), 9: (3, 3), 10: (2, 5)},
+    **{12: (3, 4), 14: (2, 7), 15: (3, 5), 16: (4, 4)},
+}
 """Rows and columns of a box, by the side of the Sudoku."""
+
+GENERATED = (4, 6, 9)
+"""Sides of which Sudoku are made; larger ones are read."""
+
+ALPHABETS = ("123456789ABCDEFG", "0123456789ABCDEF", "ABCDEFGHIJKLMNOP")
+"""The digits 1, 2, .. as people write them.  In the second one 0 is a digit, and blanks are dots."""
 
 TOKEN_OF_BLANK = 1
 
@@ -234,15 +246,23 @@ def augment_sudoku(puzzle: np.ndarray, solution: np.ndarray, rng: np.random.Gene
 
 
 def parse_sudoku(question: str, answer: str, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a puzzle and its solution, uint8 [n * n], from the text of a CSV row, with `.` or 0 for a blank.
+    """Returns a puzzle and its solution, uint8 [n * n], from the text of a row of a table.
+
+    Digits above 9 are letters (`ALPHABETS`), or the cells are numbers with blanks or commas between them.  A blank cell
+    is `.`, 0 or another character of `BLANKS`.
 
     Raises:
         DataError: naming `where`, if the answer is not a solution of the question.
     """
-    blank_to_zero = question.strip().replace(".", "0"), answer.strip()
-    if not all(text.isascii() and text.isdigit() for text in blank_to_zero):
-        raise DataError(f"{where} contains something other than digits and dots: correct the file")
-    puzzle, solution = (np.frombuffer(text.encode(), dtype=np.uint8) - ord("0") for text in blank_to_zero)
+    asked, answered = _cells(question), _cells(answer)
+    n = math.isqrt(len(answered))
+    # An answer has all digits, so that it tells which alphabet is used.
+    alphabet = next((a[:n] for a in ALPHABETS if set(answered) == set(a[:n])), ALPHABETS[0])
+    value_of = dict.fromkeys(BLANKS, 0) | {digit: i for i, digit in enumerate(alphabet, start=1)}
+    if not {*asked, *answered} <= value_of.keys():
+        wrong = next(cell for cell in (*asked, *answered) if cell not in value_of)
+        raise DataError(f"{where} contains something other than digits and dots ({wrong!r}): correct the file")
+    puzzle, solution = (np.array([value_of[cell] for cell in cells], dtype=np.uint8) for cells in (asked, answered))
     if len(puzzle) != len(solution) or len(puzzle) not in (n * n for n in BOXES):
         raise DataError(f"{where} has {len(puzzle)} and {len(solution)} cells: a 9 x 9 Sudoku has 81 each")
     if solution.max() > side_of(len(solution)):
@@ -252,3 +272,16 @@ def parse_sudoku(question: str, answer: str, where: str) -> tuple[np.ndarray, np
     if solve_sudoku(solution, 1)[0] != 1 or (solution == 0).any() or ((puzzle != 0) & (puzzle != solution)).any():
         raise DataError(f"{where}: the answer is not a solution of the question: correct the file")
     return puzzle, solution
+
+
+def _cells(text: str) -> list[str]:
+    """Returns the cells of a board as single characters, letters in capitals."""
+    squares = {n * n for n in BOXES}
+    if len(text) not in squares and len(text.strip()) in squares:
+        text = text.strip()
+    if len(text) not in squares:
+        parts = re.findall(r"[^\s,;|\[\]()'\"]+", text)
+        if len(parts) in squares and all(part in BLANKS or (part.isdigit() and int(part) <= 16) for part in parts):
+            return ["." if part in BLANKS or int(part) == 0 else ALPHABETS[0][int(part) - 1] for part in parts]
+        text = "".join(parts)
+    return list(text.upper())

@@ -57,6 +57,7 @@ from dataset.storage.schema import (
 from dataset.storage.splits import CompactSplit, ExpandedSplit, Split, weights_or_none
 from dataset.storage.validation import REMEDY, ExpandedSet
 from dataset.tasks import Task, parse_task
+from utils.cli import launched_rank
 from utils.errors import DataError
 
 M = TypeVar("M", bound=BaseModel)
@@ -163,19 +164,31 @@ def _open_expanded(
         arrays = _map_expanded_set(folder, name, weighted)
         validation.check_expanded_set(folder, name, arrays, metadata)
         sets.append(arrays)
+    if "total_puzzles" not in metadata.model_fields_set:
+        metadata = metadata.model_copy(update={"total_puzzles": sum(len(a.puzzle_identifiers) for a in sets)})
     return _join_sets(sets, metadata, catalog)
 
 
 def _map_expanded_set(folder: Path, name: str, weighted: bool) -> ExpandedSet:
-    groups = _map_array(array_path(folder, name, "group_indices"), np.int32, 1)
+    def indices(part: str) -> np.ndarray:
+        return _map_array(array_path(folder, name, part), np.int32, 1, any_integer=True)
+
+    groups = indices("group_indices")
     weights = np.ones(max(0, len(groups) - 1))
     if weighted and array_path(folder, name, GROUP_WEIGHTS).exists():
         weights = _map_array(array_path(folder, name, GROUP_WEIGHTS), np.float64, 1)
+    inputs, labels = (
+        _map_array(array_path(folder, name, part), np.uint8, 2, any_integer=True) for part in ("inputs", "labels")
+    )
+    for part, tokens in (("inputs", inputs), ("labels", labels)):
+        if tokens.dtype != np.uint8 and launched_rank() == 0:
+            print(f"{array_path(folder, name, part)} has the type {tokens.dtype}: its tokens are read as uint8")
+            break
     return ExpandedSet(
-        inputs=_map_array(array_path(folder, name, "inputs"), np.uint8, 2),
-        labels=_map_array(array_path(folder, name, "labels"), np.uint8, 2),
-        puzzle_identifiers=_map_array(array_path(folder, name, "puzzle_identifiers"), np.int32, 1),
-        puzzle_indices=_map_array(array_path(folder, name, "puzzle_indices"), np.int32, 1),
+        inputs=inputs,
+        labels=labels,
+        puzzle_identifiers=indices("puzzle_identifiers"),
+        puzzle_indices=indices("puzzle_indices"),
         group_indices=groups,
         group_weights=weights,
     )
@@ -231,16 +244,25 @@ def _read_json(path: Path) -> Any:
         raise DataError(f"{path} cannot be read ({error}): {REMEDY}") from None
 
 
-def _map_array(path: Path, dtype: type, ndim: int) -> np.ndarray:
-    """Maps a .npy file into memory; an error says what it is instead of an array of `dtype` with `ndim` axes."""
+def _map_array(path: Path, dtype: type, ndim: int, any_integer: bool = False) -> np.ndarray:
+    """Maps a .npy file into memory; an error says what it is instead of an array of `dtype` with `ndim` axes.
+
+    Args:
+        any_integer: accept integers of other widths, if all of them fit into `dtype`.
+    """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path} is missing: {REMEDY}") from None
     except Exception as error:  # NumPy's reader of headers raises many kinds
         raise DataError(f"{path} is not a plain array ({error}): {REMEDY}") from None
-    if array.dtype != dtype or array.ndim != ndim:
+    wider = any_integer and array.dtype != dtype and np.issubdtype(array.dtype, np.integer)
+    if (array.dtype != dtype and not wider) or array.ndim != ndim:
         raise DataError(
             f"{path} has the type {array.dtype} and {array.ndim} axes, not {np.dtype(dtype)} and {ndim}: {REMEDY}"
         )
+    if wider:
+        validation.check_range(path, array, dtype)
+        array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+        return array.astype(dtype) if ndim == 1 else array  # tokens may be large: they stay in the file
     return array

