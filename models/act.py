@@ -192,5 +192,7 @@ class ACTStep(nn.Module):
             target_q_continue=target,
             q_loss_of_unlabelled=self.training,
         )
-        # These are detached so that no gradient is prepared for values that only evaluation reads.
-        return carry, loss, metrics, Output(out.latents, *(value.detach() for value in out[1:]))
+        # These are detached so that no gradient is prepared for values that only evaluation reads.  By name: before 2.9
+        # PyTorch cannot compile the slice of a named tuple.
+        detached = Output(out.latents, out.logits.detach(), out.q_halt.detach(), out.q_continue.detach())
+        return carry, loss, metrics, detached

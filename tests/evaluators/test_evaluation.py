@@ -32,6 +32,7 @@ from evaluators.submission import check_submission, format_submissions
 from evaluators.time_split import split_time
 from evaluators.voting import Votes, count_votes
 from models.act import ACTStep, initial_carry, refill
+from tests.builders.networks import needs_recorded_draws
 from tests.builders.programs import Running, RunningRanks, run_process, start, wait_for
 from tests.builders.runs import LONG, last
 from tests.builders.states import STEPS, TINY, predicting_state
@@ -88,6 +89,7 @@ def test_predictions_are_those_of_the_last_step(state: TrainState, small_data: P
     assert (found.steps == STEPS).all()
 
 
+@needs_recorded_draws
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
 def test_early_exit_is_the_first_step_that_halts(state: TrainState, small_data: Path, batch_size: int) -> None:
     """Whoever shares the batch, and in whatever slot: the answer of the first step whose logit is positive."""

@@ -23,6 +23,7 @@ from models.ema import EMA
 from models.losses import IGNORE, METRICS
 from models.network import Network
 from models.puzzle_table import PuzzleTable
+from tests.builders.networks import needs_recorded_draws
 from tests.golden import make
 from training.optim.optimizers import OptimizerConfig, build_optimizer
 from training.optim.schedule import lr_factor
@@ -312,6 +313,7 @@ def test_our_vectors_are_what_the_plain_reference_computes() -> None:
         assert distance(value, want[key]) <= OWN_GRADIENTS, key
 
 
+@needs_recorded_draws
 def test_the_demonstrations_recipe_trains_as_it_did() -> None:
     """Losses and exact accuracy of its first 20 steps, from tasks to the log."""
     got, want = make.trace(), json.loads((make.FOLDER / "demo.json").read_text())

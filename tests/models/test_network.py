@@ -46,15 +46,15 @@ def test_trm_is_the_reference(H_cycles: int, L_cycles: int) -> None:
         mine, theirs = rows.clone().requires_grad_(), rows.clone().requires_grad_()
         out = network(latents, tokens, mine)
         z_H, z_L, logits, q = plain(*expected, tokens, theirs)
-        torch.testing.assert_close(out.logits, logits, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(torch.stack((out.q_halt, out.q_continue), 1), q, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(out.logits, logits, rtol=1e-4, atol=3e-5)
+        torch.testing.assert_close(torch.stack((out.q_halt, out.q_continue), 1), q, rtol=1e-4, atol=3e-5)
         (out.logits.square().sum() + out.q_halt.sum()).backward()
         (logits.square().sum() + q[:, 0].sum()).backward()
         for name, parameter in network.named_parameters():
             _close(parameter.grad, plain.weight(name).grad, name)
         _close(mine.grad, theirs.grad, "rows")
         latents, expected = out.latents, (z_H, z_L)
-        torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(latents, expected, rtol=1e-4, atol=3e-5)
 
 
 def test_gradients_reach_only_the_last_cycle() -> None:

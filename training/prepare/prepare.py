@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from training.prepare import cpu_kernels
@@ -29,8 +31,7 @@ def prepare(state: TrainState, compiles: bool) -> TrainState:
     """
     cpu_kernels.install(state.device)
     if compiles:
-        graphs = len(state.shape.canvases) or 1
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * graphs)
+        allow_graphs(4 * (len(state.shape.canvases) or 1))
         state.act_step.compile(dynamic=False)
         state.predict_step.compile(dynamic=False)
         # On a CPU the update takes a few milliseconds of a step, and compiling it ten seconds.
@@ -38,3 +39,10 @@ def prepare(state: TrainState, compiles: bool) -> TrainState:
             state.optimizer.compile()
     state.module = collectives.data_parallel(state.act_step, state.device)
     return state
+
+
+def allow_graphs(number: int) -> None:
+    """Raises PyTorch's limit of graphs per function, for the whole process, unless it is higher."""
+    config: Any = torch._dynamo.config
+    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # its name before 2.7
+    setattr(config, limit, max(getattr(config, limit), number))
