@@ -15,6 +15,7 @@ import contextlib
 import errno
 import functools
 import os
+import re
 import select
 import signal
 import sys
@@ -43,6 +44,9 @@ REMEDIES = {
 """What a user can do about an error of the operating system; about others there is nothing to say in general."""
 
 SECONDS_FOR_RANK_0 = 5.0
+
+OLDEST = {"torch": (2, 6), "numpy": (2, 0), "numba": (0, 60)}
+"""The oldest release of each package that this program runs with."""
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """The environment variables that torchrun sets for every rank."""
@@ -82,6 +86,7 @@ def run_command(main: Callable[[], object]) -> int:
 def _run(main: Callable[[], object]) -> int:
     """Runs `main` and returns the exit status; an error of the operating system is raised."""
     try:
+        check_versions()
         main()
     except SystemExit as end:  # from argparse, or from Hydra
         if end.code is None or isinstance(end.code, int):
@@ -98,6 +103,20 @@ def _run(main: Callable[[], object]) -> int:
         print_once("stopped by SIGINT")
         return 128 + signal.SIGINT
     return 0
+
+
+def check_versions() -> None:
+    """Checks the packages that are loaded.
+
+    Raises:
+        InputError: naming the one that is too old, before it fails somewhere with an error of its own.
+    """
+    for name, oldest in OLDEST.items():
+        found = str(getattr(sys.modules.get(name), "__version__", ""))
+        release = re.match(r"(\d+)\.(\d+)", found)
+        if release is not None and (int(release[1]), int(release[2])) < oldest:
+            wanted = ".".join(map(str, oldest))
+            raise InputError(f'{name} {found} is too old, {wanted} is needed: pip install --upgrade "{name}>={wanted}"')
 
 
 def command(main: Callable[[], object]) -> Callable[[], None]:

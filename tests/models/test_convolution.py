@@ -18,7 +18,7 @@ from evaluators.inference.engine import PredictionOptions, open_batching
 from models.convolution import KERNELS, DepthwiseConv, Layout, convolve, shifted_products
 from models.layers import Block, ConvSwiGLU
 from models.network import Network
-from tests.builders.networks import B, arch_of
+from tests.builders.networks import B, arch_of, needs_cpu_compiler
 from tests.builders.states import RECURRENT, RECURRENT_SHAPE, batch_of, state_of
 from training.slots.micro_batches import MicroBatch
 from training.state import TrainState
@@ -221,6 +221,7 @@ def test_a_rectangular_canvas_is_not_taken_for_its_transpose() -> None:
         {"mlp_conv": "canvas3x3", "H_cycles": 1, "L_cycles": 1},
     ],
 )
+@needs_cpu_compiler
 def test_a_compiled_step_is_the_eager_step(arch: dict[str, Any]) -> None:
     found = []
     for compiled in (False, True):

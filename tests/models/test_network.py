@@ -17,7 +17,7 @@ from models.arch import ArchConfig
 from models.layers import Attention, Block, Linear, rms_norm, rotary, rotary_2d, rotate, truncated_normal
 from models.network import Network
 from models.recursion import RECURSIONS
-from tests.builders.networks import B, C, V, arch_of, build, inputs_of
+from tests.builders.networks import B, C, V, arch_of, build, inputs_of, needs_cpu_compiler
 
 
 def latents_of(network: Network, cells: int = C) -> tuple[torch.Tensor, ...]:
@@ -222,6 +222,7 @@ def test_contradictions_are_named(settings: dict[str, Any], said: str) -> None:
         arch_of(**({"name": "trm"} | settings))
 
 
+@needs_cpu_compiler
 def test_a_compiled_step_is_the_eager_step() -> None:
     """One graph without breaks, the same losses and gradients."""
     results = []

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,39 @@ def test_a_fault_of_the_program_keeps_its_traceback() -> None:
             run_command(lambda error=error: raising(error))  # type: ignore[misc]
     with pytest.raises(json.JSONDecodeError):  # a ValueError, but of a library
         run_command(lambda: json.loads("no JSON"))
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "wanted"),
+    [
+        *[("torch", "2.5.1+cu121", "2.6"), ("torch", "1.13.0", "2.6"), ("numpy", "1.26.4", "2.0")],
+        *[
+            ("numba", "0.59.1", "0.60"),
+            ("torch", "2.6.0", None),
+            ("torch", "2.10.0a0+git1", None),
+            ("torch", "?", None),
+        ],
+        *[("numpy", "2.0.2", None), ("numba", "1.0.0", None)],
+    ],
+)
+def test_a_package_that_is_too_old_is_one_sentence(
+    package: str, version: str, wanted: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, types.SimpleNamespace(__version__=version))  # type: ignore[arg-type]
+    ran: list[int] = []
+    status = run_command(lambda: ran.append(1))
+    if wanted is None:
+        assert (status, ran) == (0, [1])
+    else:
+        assert (status, ran) == (2, [])
+        said = f'error: {package} {version} is too old, {wanted} is needed: pip install --upgrade "{package}>={wanted}"'
+        assert capsys.readouterr().err == said + "\n"
+
+
+def test_the_oldest_packages_are_those_of_the_project() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for name, oldest in cli.OLDEST.items():
+        assert any(line.split(",")[0] == f"{name}>={'.'.join(map(str, oldest))}" for line in wanted), name
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from training.config.compiler import name_compiler_cache
 from training.prepare import cpu_kernels
 from training.state import TrainState
 from utils import collectives
@@ -31,6 +32,7 @@ def prepare(state: TrainState, compiles: bool) -> TrainState:
     """
     cpu_kernels.install(state.device)
     if compiles:
+        name_compiler_cache()
         allow_graphs(4 * (len(state.shape.canvases) or 1))
         state.act_step.compile(dynamic=False)
         state.predict_step.compile(dynamic=False)
