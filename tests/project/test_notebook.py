@@ -57,6 +57,72 @@ def test_what_it_installs_is_what_the_project_needs_and_kaggle_has_not(
     assert installed - needed == {f"numpy=={np.__version__}"}  # the one that is there
 
 
+def touch(path: Path, text: str = "{}") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("competition", "repository", "checkpoint"),
+    [
+        ("arc-prize-2026-arc-agi-2", "trm-arc/trm", "trm-checkpoint"),
+        ("competitions/arc-prize-2026-arc-agi-2", "datasets/some-one/code/trm", "datasets/some-one/run"),
+        ("competitions/arc-prize-2026-arc-agi-2", "datasets/a/b/trm-main", "models/a/trm/pytorch/default/1"),
+        ("competitions/arc-prize-2027/data", "datasets/a/b", "datasets/a/c/weights"),
+    ],
+)
+def test_inputs_are_found_wherever_they_are_mounted(
+    competition: str,
+    repository: str,
+    checkpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TRM_INPUT", str(tmp_path))
+    for subset in ("evaluation", "test", "training"):
+        touch(tmp_path / competition / f"arc-agi_{subset}_challenges.json")
+    for name in ("pyproject.toml", "eval_arc_k10.py", "tests/golden/trm.safetensors"):
+        touch(tmp_path / repository / name)
+    wheels = touch(tmp_path / "datasets/a/w/wheels/hydra_core-1.3.2-py3-none-any.whl").parent
+    inside = {"run": "step_3/checkpoint.json", "trm-checkpoint": "checkpoint.json", "1": "provenance.json"}
+    touch(tmp_path / checkpoint / inside.get(Path(checkpoint).name, "model.safetensors"))
+    touch(tmp_path / checkpoint / "config.json")
+    touch(tmp_path / ".hidden" / "step_1")
+    names: dict[str, object] = {}
+    exec(code_cells()[0], names)
+    found = {name: names[name] for name in ("COMPETITION", "REPOSITORY", "WHEELS", "CHECKPOINT")}
+    wanted = {"COMPETITION": tmp_path / competition, "REPOSITORY": tmp_path / repository, "WHEELS": wheels}
+    assert found == wanted | {"CHECKPOINT": tmp_path / checkpoint}
+    said = capsys.readouterr().out
+    assert all(f"{name}: {place}" in said for name, place in found.items())
+
+
+def test_several_places_are_said_and_one_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRM_INPUT", str(tmp_path))
+    for name in ("arc-prize-2025", "arc-prize-2026-arc-agi-2"):
+        touch(tmp_path / "competitions" / name / "arc-agi_evaluation_challenges.json")
+    names: dict[str, object] = {}
+    exec(code_cells()[0], names)
+    assert names["COMPETITION"] == tmp_path / "competitions" / "arc-prize-2026-arc-agi-2"
+    assert f"(also {tmp_path / 'competitions' / 'arc-prize-2025'}: TRM_COMPETITION chooses)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("missing", ["COMPETITION", "REPOSITORY", "CHECKPOINT"])
+def test_a_missing_input_ends_in_a_sentence(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "input").mkdir()
+    monkeypatch.setenv("TRM_INPUT", str(tmp_path / "input"))
+    for name in {"COMPETITION", "REPOSITORY", "CHECKPOINT"} - {missing}:
+        monkeypatch.setenv(f"TRM_{name}", str(tmp_path))
+    names: dict[str, object] = {}
+    with pytest.raises(RuntimeError, match=f"there is no {missing} below .*: attach .* or set TRM_{missing}"):
+        for cell in code_cells()[:3]:
+            exec(cell, names)
+
+
 def run_cells(settings: Mapping[str, object]) -> None:
     """Runs the notebook in this process, and what it starts in copies of it: one rank in place of torchrun's."""
 
