@@ -3,9 +3,10 @@
     python solve.py examples/mirror.json --weights FOLDER --out answer.png
 
 The file is one task as ARC has them, {"train": [{"input": .., "output": ..}, ..], "test": [{"input": ..}]}, a grid a
-list of rows of colours 0 to 9.  FOLDER is an exported network (python -m training.export), a checkpoint or a run.  The
-network learns the puzzle from its demonstrations first.  The best attempts are printed as digits, all of them are in
-answer.attempts.json.  Settings of fine-tuning and prediction have their usual names: --settings lr=1e-4 device=cuda
+list of rows of colours 0 to 9.  FOLDER is an exported network (python -m training.export), a checkpoint, a run, or
+hf://OWNER/NAME[/FILE][@REVISION].  The network learns the puzzle from its demonstrations first.  The best attempts are
+printed as digits, all of them are in answer.attempts.json.  Settings of fine-tuning and prediction have their usual
+names: --settings lr=1e-4 device=cuda
 """
 
 from __future__ import annotations
@@ -120,7 +121,9 @@ def solve_puzzle(given: argparse.Namespace) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("puzzle", type=Path, help="a JSON file with demonstrations and test inputs")
-    parser.add_argument("--weights", type=Path, required=True, help="an exported network, a checkpoint or a run")
+    parser.add_argument(
+        "--weights", required=True, help="an exported network, a checkpoint, a run, or hf://OWNER/NAME[/FILE]"
+    )
     parser.add_argument("--out", type=Path, default=Path("answer.png"), help="the picture (%(default)s)")
     parser.add_argument("--task", help="which task, if the file has several")
     parser.add_argument(

@@ -37,6 +37,7 @@ from training.checkpoint import (
     initialise_network,
     initialise_rows,
     load_weights,
+    locate_weights,
     network_config,
 )
 from training.config import EvalConfig, roles_of
@@ -133,7 +134,8 @@ class Solver:
         """Returns a solver with the weights at `path`.
 
         Args:
-            path: a folder that `python -m training.export .. --format folder` has written, a checkpoint, or a run.
+            path: a folder that `python -m training.export .. --format folder` has written, a checkpoint, a run, or
+                hf://OWNER/NAME[/FILE][@REVISION] on the Hugging Face hub.
             settings: such as `device="cuda"`, `global_batch_size=64`, `lr=1e-4`, `compile=True`; by default the rates
                 of the network's last training.
 
@@ -141,7 +143,7 @@ class Solver:
             CheckpointError: if there are no such weights.
             SettingError: if a setting is wrong.
         """
-        weights = load_weights(Path(path))
+        weights = load_weights(locate_weights(path))
         return cls(weights, network_config(weights), settings)
 
     def predict(

@@ -4,7 +4,8 @@ record.py           what weights say of themselves
 reader.py           finds, verifies and restores checkpoints; draws their layout
 writer.py           writes and removes them
 exported.py         the folder in which a network is shared; network_config.py is its config.json
-weights.py          reads weights from five kinds of place; architecture.py finds what network they belong to
+weights.py          reads weights from six kinds of place; architecture.py finds what network they belong to
+tensor_files.py     reads what other programs write; hub.py fetches weights by their name on the hub
 initialise.py       a network and its puzzle rows from such weights
 resume.py           which settings may change when a run continues
 start.py            puts these together: what a run starts from, and the record it begins
@@ -12,6 +13,7 @@ start.py            puts these together: what a run starts from, and the record 
 
 from training.checkpoint.architecture import network_config
 from training.checkpoint.exported import CONFIG, MODEL, PROVENANCE, ROWS, Provenance, is_exported, write_exported
+from training.checkpoint.hub import HUB, locate_weights
 from training.checkpoint.initialise import RowsStart, disagreements, initialise_network, initialise_rows
 from training.checkpoint.network_config import NetworkConfig
 from training.checkpoint.reader import (
@@ -39,6 +41,7 @@ from training.checkpoint.writer import CheckpointWriter, save_checkpoint, snapsh
 
 __all__ = [
     "CONFIG",
+    "HUB",
     "MODEL",
     "PROVENANCE",
     "PUBLISHED_TABLE",
@@ -68,6 +71,7 @@ __all__ = [
     "latest_undamaged",
     "list_checkpoints",
     "load_weights",
+    "locate_weights",
     "network_config",
     "published_name",
     "read_part",

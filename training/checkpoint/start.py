@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.checkpoint.hub import locate_weights
 from training.checkpoint.initialise import RowsStart, initialise_network, initialise_rows
 from training.checkpoint.reader import latest_undamaged, list_checkpoints, read_record, restore_state
 from training.checkpoint.record import CheckpointRecord, Stage
@@ -101,7 +102,7 @@ def start_state(state: TrainState, directory: Path, identity: Mapping[str, Any])
 
     if config.load_checkpoint is None:
         return Fresh()
-    weights = load_weights(Path(config.load_checkpoint), config.load_averaged)
+    weights = load_weights(locate_weights(config.load_checkpoint), config.load_averaged)
     initialise_network(state.network, weights)
     rows = initialise_rows(state, weights, config.rows_from, identity["puzzles"], identity.get("tasks"))
     for table in state.tables:
@@ -117,7 +118,9 @@ def start_state(state: TrainState, directory: Path, identity: Mapping[str, Any])
 
 def record_before(config: RunConfig) -> CheckpointRecord:
     """Returns the record of the weights that `load_checkpoint` names; an empty one if there is none."""
-    return CheckpointRecord() if config.load_checkpoint is None else record_of(Path(config.load_checkpoint))
+    if config.load_checkpoint is None:
+        return CheckpointRecord()
+    return record_of(locate_weights(config.load_checkpoint))
 
 
 def seen_tasks(config: RunConfig) -> dict[str, str]:

@@ -1,25 +1,29 @@
-"""Reads weights to start from, from five kinds of place."""
+"""Reads weights to start from, from six kinds of place."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from models.puzzle_table import RowAverage, RowSummary
 from training.checkpoint.exported import is_exported, read_exported, read_exported_record
 from training.checkpoint.reader import latest_checkpoint, read_part, read_record
 from training.checkpoint.record import RECORD, CheckpointRecord
+from training.checkpoint.tensor_files import INDEX, holds_tensors, read_tensors
 from utils.errors import CheckpointError
 
 PUBLISHED_TABLE = "puzzle_emb.weights"
 """Name of the puzzle rows in the published code's files."""
+
+
+EMBEDDING = "embed_tokens.embedding_weight"
+ESSENTIAL = (EMBEDDING, "lm_head.weight", "q_head.weight")
+"""What every network of TRM, of its variants and of its relatives has."""
 
 
 @dataclass
@@ -49,8 +53,9 @@ class WeightsKind(Enum):
     CHECKPOINT = "a step_N folder of a run"
     RUN = "a run's folder, for its latest checkpoint"
     EXPORTED = "a folder that was exported to be shared"
-    SAFETENSORS = "a .safetensors file"
+    SAFETENSORS = "a .safetensors file, alone or one of several parts"
     TORCH = "a state dict saved by torch.save, as by the published code"
+    FOLDER = "a folder of another program with one of these files"
 
 
 def identify_weights(path: Path) -> WeightsKind:
@@ -64,10 +69,12 @@ def identify_weights(path: Path) -> WeightsKind:
     if is_exported(path):
         return WeightsKind.EXPORTED
     if path.is_dir():
-        return WeightsKind.RUN
+        is_run = latest_checkpoint(path) is not None or not holds_tensors(path)
+        return WeightsKind.RUN if is_run else WeightsKind.FOLDER
     if not path.is_file():
         raise CheckpointError(f"load_checkpoint={path} does not exist: name a checkpoint folder or file")
-    return WeightsKind.SAFETENSORS if path.suffix == ".safetensors" else WeightsKind.TORCH
+    is_safe = path.name.removesuffix(INDEX).endswith(".safetensors")
+    return WeightsKind.SAFETENSORS if is_safe else WeightsKind.TORCH
 
 
 def load_weights(path: Path, averaged: bool = True) -> Weights:
@@ -127,37 +134,28 @@ def _load_exported(path: Path, averaged: bool) -> Weights:
     return Weights(str(path), network, None, record, summary)
 
 
-def _load_safetensors(path: Path, averaged: bool) -> Weights:
-    return _from_state_dict(path, lambda: load_file(path))
-
-
-def _load_torch_file(path: Path, averaged: bool) -> Weights:
-    mapped = zipfile.is_zipfile(path)
-    return _from_state_dict(path, lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
+def _load_tensors(path: Path, averaged: bool) -> Weights:
+    """The weights of files that have tensors by name and say nothing else of themselves."""
+    state = read_tensors(path)
+    prefix = next((key.removesuffix(EMBEDDING) for key in state if key.endswith(f".{EMBEDDING}")), "")
+    network = {published_name(key.removeprefix(prefix)): value for key, value in state.items()}
+    if missing := [key for key in ESSENTIAL if key not in network]:
+        raise CheckpointError(
+            f"{path} is not a network like TRM: of what every one has, {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing; it has {', '.join(list(state)[:3])}, .. "
+            f"({len(state)} tensors): name weights of TRM, URM or HRM"
+        )
+    return Weights(str(path), network, network.pop(PUBLISHED_TABLE, None))
 
 
 _READERS: dict[WeightsKind, Callable[[Path, bool], Weights]] = {
     WeightsKind.CHECKPOINT: _load_checkpoint,
     WeightsKind.RUN: _load_run,
     WeightsKind.EXPORTED: _load_exported,
-    WeightsKind.SAFETENSORS: _load_safetensors,
-    WeightsKind.TORCH: _load_torch_file,
+    WeightsKind.SAFETENSORS: _load_tensors,
+    WeightsKind.TORCH: _load_tensors,
+    WeightsKind.FOLDER: _load_tensors,
 }
-
-
-def _from_state_dict(path: Path, load: Callable[[], object]) -> Weights:
-    """The weights of a file that has tensors by name and says nothing else of itself."""
-    try:
-        state = load()
-    except Exception as error:  # readers raise errors of many kinds at bytes that are not a checkpoint
-        raise CheckpointError(
-            f"{path} is not a file of plain tensors and was not loaded ({type(error).__name__}): name a "
-            "checkpoint folder, a .safetensors file or a state dict saved by torch.save"
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} contains {type(state).__name__}, not a dictionary of tensors")
-    network = {published_name(key): value for key, value in state.items()}
-    return Weights(str(path), network, network.pop(PUBLISHED_TABLE, None))
 
 
 def published_name(key: str) -> str:

@@ -140,7 +140,8 @@ class StartSettings(Section):
     )
     load_checkpoint: str | None = setting(
         None,
-        "start a new run from the weights of this checkpoint (a folder or a file); this does not resume its run",
+        "start a new run from the weights of this checkpoint: a folder, a file, or hf://OWNER/NAME[/FILE][@REVISION] "
+        "on the Hugging Face hub; this does not resume its run",
         resume="fixed",
         condition=True,
     )

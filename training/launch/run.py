@@ -60,6 +60,8 @@ def open_run(config: RunConfig) -> Run:
             f"global_batch_size={config.global_batch_size} does not divide by {ranks} ranks: "
             f"choose a multiple of {ranks}"
         )
+    if (config.load_checkpoint or "").startswith(checkpoint.HUB):
+        checkpoint.locate_weights(config.load_checkpoint or "")  # fetched before anything is built
     identity = identify_data(config)
     manifests = [storage.open_manifest(path) for path in config.data_paths]
     if (tracker := config.tracker) is not None:
