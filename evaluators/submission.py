@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ SUBMISSION, KAGGLE_SUBMISSION = "submission.json", "submission_kaggle.json"
 KAGGLE_ATTEMPTS = 2
 
 Submission = dict[str, list[dict[str, list[list[int]]]]]
+
+NO_ANSWER: list[list[int]] = []
+"""What stands in a submission where nothing is answered."""
+
+ATTEMPT = re.compile(r"attempt_\d+")
 
 
 def build_submission(votes: Votes, tasks: Mapping[str, Task], attempts: int) -> Submission:
@@ -44,8 +50,72 @@ def list_unanswered(votes: Votes, tasks: Mapping[str, Task]) -> list[tuple[str, 
     ]
 
 
-def check_submission(submission: Any, tasks: Mapping[str, Task], attempts: int) -> None:
+def read_submission(path: Path) -> Submission:
+    """Returns a submission of whatever program, as the competition has them, with `NO_ANSWER` where there is none.
+
+    That is a file of tasks by id; or one file per task, ID.json, which lists its test inputs; or a folder of these.  An
+    attempt is a grid, or an object with the grid as its `answer`.  One that is null, empty or missing is no answer.
+
+    Raises:
+        SubmissionError: naming the file, the task and the test input that cannot be read.
+        DataError: if that is a grid.
+    """
+    if path.is_dir():
+        files = sorted(each for each in path.glob("*.json") if not each.name.startswith("."))
+        listed = {each: _read_json(each) for each in files}
+        tasks = {each.stem: entries for each, entries in listed.items() if isinstance(entries, list)}
+        if not tasks:
+            raise SubmissionError(f"{path} has no file ID.json with a list of test inputs: name a submission file")
+    else:
+        given = _read_json(path)
+        tasks = {path.stem: given} if isinstance(given, list) and given else given
+    if not isinstance(tasks, dict):
+        raise SubmissionError(f"{path} is not a submission: it has a {type(tasks).__name__}, not tasks by id")
+    return {task: _read_entries(entries, f"{path}: task {task!r}") for task, entries in tasks.items()}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SubmissionError(f"{path} cannot be read ({error}): name a submission file") from None
+
+
+def _read_entries(entries: Any, where: str) -> list[dict[str, list[list[int]]]]:
+    """Returns the attempts at each test input of a task."""
+    if not isinstance(entries, list):
+        raise SubmissionError(f"{where} has no list of entries, one per test input: correct it")
+    read = []
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not any(ATTEMPT.fullmatch(name) for name in entry):
+            raise SubmissionError(f"{where}, test input {i} has no attempt_1: correct it")
+        read.append({name: _read_attempt(value, f"{where}, test input {i}, {name}") for name, value in entry.items()})
+    return read
+
+
+def _read_attempt(value: Any, where: str) -> list[list[int]]:
+    grid = value.get("answer") if isinstance(value, dict) else value
+    if grid is None or grid == NO_ANSWER:
+        return NO_ANSWER
+    parse_grid(grid, where)
+    return grid
+
+
+def count_gaps(submission: Submission, attempts: int) -> int:
+    """Returns how many of the attempts are no answer."""
+    return sum(
+        entry.get(f"attempt_{n}", NO_ANSWER) == NO_ANSWER
+        for entries in submission.values()
+        for entry in entries
+        for n in range(1, attempts + 1)
+    )
+
+
+def check_submission(submission: Any, tasks: Mapping[str, Task], attempts: int, gaps: bool = False) -> None:
     """Checks a submission as the competition does.
+
+    Args:
+        gaps: accept attempts that are no answer.
 
     Raises:
         SubmissionError: naming the first thing that it would refuse.
@@ -66,11 +136,12 @@ def check_submission(submission: Any, tasks: Mapping[str, Task], attempts: int) 
             )
         for i, entry in enumerate(entries):
             where = f"task {task_id!r}, test input {i}"
-            if not isinstance(entry, Mapping) or entry.keys() != wanted:
+            if not isinstance(entry, Mapping) or not (entry.keys() == wanted or (gaps and entry.keys() <= wanted)):
                 have = sorted(entry) if isinstance(entry, Mapping) else entry
                 raise SubmissionError(f"{where} needs {sorted(wanted)} and has {have}")
             for name, grid in entry.items():
-                parse_grid(grid, f"{where}, {name}")
+                if not (gaps and grid == NO_ANSWER):
+                    parse_grid(grid, f"{where}, {name}")
 
 
 def format_submission(submission: Submission) -> str:

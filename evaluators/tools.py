@@ -4,22 +4,30 @@ python -m evaluators.tools recount DATA_SET PREDICTIONS.. --out FOLDER     votes
 python -m evaluators.tools compare DATA_SET PREDICTIONS..                  every ranking, scored side by side
 python -m evaluators.tools merge SUBMISSION.. --out FILE --attempts 2      attempts of several submissions in turn
 python -m evaluators.tools validate SUBMISSION CHALLENGES                  against Kaggle's challenges file
+
+SUBMISSION is a file of tasks by id, a file ID.json with the entries of one task, or a folder of these.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 from dataset.storage import open_catalog, open_test_tasks
-from dataset.tasks import load_challenges, parse_grid
+from dataset.tasks import load_challenges
 from evaluators.arc import ArcScorer
 from evaluators.inference.predictions import Predictions, PredictionSnapshot
 from evaluators.scores import KS, has_solutions, pass_at_k
-from evaluators.submission import Submission, check_submission, write_submission
+from evaluators.submission import (
+    NO_ANSWER,
+    Submission,
+    check_submission,
+    count_gaps,
+    read_submission,
+    write_submission,
+)
 from evaluators.voting import RANKINGS, count_votes
 from utils.cli import command
 from utils.errors import DataError, SettingError, SubmissionError
@@ -100,50 +108,18 @@ def format_comparison(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def read_submission(path: Path) -> Any:
-    """Returns what a file of JSON contains.
-
-    Raises:
-        SubmissionError: if it is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SubmissionError(f"{path} cannot be read ({error}): name a submission file") from None
-
-
-def _read_entries(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Returns a submission in which every entry has attempts, each a grid.
-
-    Raises:
-        SubmissionError: naming the file, the task and the test input that has none.
-    """
-    given = read_submission(path)
-    if not isinstance(given, dict):
-        raise SubmissionError(f"{path} is not a submission: it has a {type(given).__name__}, not tasks by id")
-    for task, entries in given.items():
-        if not isinstance(entries, list):
-            raise SubmissionError(f"{path}: task {task!r} has no list of entries, one per test input: correct it")
-        for i, entry in enumerate(entries):
-            if not isinstance(entry, dict) or "attempt_1" not in entry:
-                raise SubmissionError(f"{path}: task {task!r}, test input {i} has no attempt_1: correct it")
-            for name, grid in entry.items():
-                parse_grid(grid, f"{path}: task {task!r}, test input {i}, {name}")
-    return given
-
-
 def merge(paths: list[Path], attempts: int) -> Submission:
     """Returns the first attempts of each submission in turn, then the second ones, .., each grid once.
 
     Args:
-        attempts: per test input.  An input with fewer different grids repeats its first one.
+        attempts: per test input.  An input with fewer different grids repeats its first one; one without any has `[]`.
 
     Raises:
         SubmissionError: if one is not a submission, or they are not for the same tasks and test inputs.
     """
     if attempts < 1:
         raise SettingError(f"--attempts {attempts}: a submission has at least one attempt per test input")
-    given = [_read_entries(path) for path in paths]
+    given = [read_submission(path) for path in paths]
     shapes = [{task: len(entries) for task, entries in one.items()} for one in given]
     if any(shape != shapes[0] for shape in shapes):
         raise SubmissionError(
@@ -158,20 +134,20 @@ def merge(paths: list[Path], attempts: int) -> Submission:
 def _merge_entries(entries: list[dict[str, Any]], attempts: int) -> dict[str, list[list[int]]]:
     """Returns the merged attempts at one test input."""
     grids: list[list[list[int]]] = []
-    for n in range(1, max(len(entry) for entry in entries) + 1):
+    for n in sorted({int(name.removeprefix("attempt_")) for entry in entries for name in entry}):
         for entry in entries:
             grid = entry.get(f"attempt_{n}")
-            if grid is not None and grid not in grids:
+            if grid is not None and grid != NO_ANSWER and grid not in grids:
                 grids.append(grid)
-    grids = (grids + [grids[0]] * attempts)[:attempts]
+    grids = (grids + [grids[0] if grids else NO_ANSWER] * attempts)[:attempts]
     return {f"attempt_{n}": grid for n, grid in enumerate(grids, start=1)}
 
 
 def validate(path: Path, challenges: Path, attempts: int | None) -> str:
-    """Checks a submission as the competition does; returns that it is valid, in words.
+    """Checks a submission as the competition does; returns that it is valid, in words, with what is not answered.
 
     Args:
-        attempts: per test input; None: as many as its first entry has.
+        attempts: per test input; None: as many as the entries have.
 
     Raises:
         SubmissionError: naming the first thing that the competition would refuse.
@@ -179,11 +155,12 @@ def validate(path: Path, challenges: Path, attempts: int | None) -> str:
     tasks = load_challenges(challenges)
     given = read_submission(path)
     if attempts is None:
-        first = next(iter(given.values()), None) if isinstance(given, dict) else None
-        attempts = len(first[0]) if isinstance(first, list) and first and isinstance(first[0], dict) else 2
-    check_submission(given, tasks, attempts)
-    inputs = sum(len(task.test) for task in tasks.values())
-    return f"{path} is valid: {len(tasks)} tasks, {inputs} test inputs, {attempts} attempts each"
+        attempts = max((len(entry) for entries in given.values() for entry in entries), default=2)
+    check_submission(given, tasks, attempts, gaps=True)
+    inputs, gaps = sum(len(task.test) for task in tasks.values()), count_gaps(given, attempts)
+    return f"{path} is valid: {len(tasks)} tasks, {inputs} test inputs, {attempts} attempts each" + (
+        f"; {gaps} of the {inputs * attempts} attempts are no answer" if gaps else ""
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -349,6 +349,64 @@ def test_what_is_no_submission_is_not_merged(tmp_path: Path, content: Any, said:
         tools.merge([tmp_path / "one", tmp_path / "one"], 2)
 
 
+A, B = [[1]], [[2, 3]]
+
+
+@pytest.mark.parametrize("gap", [{"attempt_2": []}, {"attempt_2": None}, {}, {"attempt_2": {"answer": None}}])
+def test_an_attempt_that_is_not_there_is_no_answer(gap: dict[str, Any], tmp_path: Path) -> None:
+    task = random_task("t", np.random.default_rng(0), test=2)
+    write_kaggle(tmp_path, "x", [task], solutions=False)
+    challenges = tmp_path / "arc_x_challenges.json"
+    nothing = {"attempt_1": [], "attempt_2": []}
+    (tmp_path / "s.json").write_text(json.dumps({"t": [{"attempt_1": A, **gap}, nothing]}))
+    said = tools.validate(tmp_path / "s.json", challenges, 2)
+    assert "1 tasks, 2 test inputs, 2 attempts each; 3 of the 4 attempts are no answer" in said
+    merged = tools.merge([tmp_path / "s.json"], 2)
+    assert merged == {"t": [{"attempt_1": A, "attempt_2": A}, nothing]}
+    (tmp_path / "two.json").write_text(json.dumps({"t": [{"attempt_2": B}, {"attempt_1": None, "attempt_2": B}]}))
+    merged = tools.merge([tmp_path / "s.json", tmp_path / "two.json"], 2)
+    assert merged == {"t": [{"attempt_1": A, "attempt_2": B}, {"attempt_1": B, "attempt_2": B}]}
+    submission.write_submission(merged, tmp_path / "out.json")
+    assert tools.validate(tmp_path / "out.json", challenges, None).endswith("2 attempts each")
+
+
+def with_metadata(grid: Any) -> dict[str, Any]:
+    return {"answer": grid, "metadata": {"model": "x", "pair_index": 0}, "correct": None}
+
+
+def test_one_file_per_task_with_answers_and_metadata(tmp_path: Path) -> None:
+    tasks = [random_task(name, np.random.default_rng(0), test=n) for name, n in (("13e47133", 1), ("a", 2))]
+    write_kaggle(tmp_path, "x", tasks, solutions=False)
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "13e47133.json").write_text(json.dumps([{"attempt_1": with_metadata(A)}]))
+    second = [{"attempt_1": with_metadata(B), "attempt_2": with_metadata([])}, {"attempt_1": A, "attempt_2": None}]
+    (folder / "a.json").write_text(json.dumps(second))
+    for name in ("results.json", "._a.json"):  # a summary, and what a Mac leaves
+        (folder / name).write_text("{}")
+    merged = tools.merge([folder], 2)
+    assert merged["13e47133"] == [{"attempt_1": A, "attempt_2": A}]
+    assert merged["a"] == [{"attempt_1": B, "attempt_2": B}, {"attempt_1": A, "attempt_2": A}]
+    said = tools.validate(folder, tmp_path / "arc_x_challenges.json", None)
+    assert "2 tasks, 3 test inputs, 2 attempts each; 3 of the 6 attempts are no answer" in said
+    assert tools.merge([folder / "13e47133.json"], 1) == {"13e47133": [{"attempt_1": A}]}
+    (folder / "a.json").write_text(json.dumps([{"attempt_1": with_metadata([[1], [2, 3]])}]))
+    with pytest.raises(DataError, match=r"made: task 'a', test input 0, attempt_1 is ragged"):
+        tools.merge([folder], 2)
+    for name in ("13e47133.json", "a.json"):
+        (folder / name).unlink()
+    with pytest.raises(SubmissionError, match="has no file ID.json"):
+        tools.merge([folder], 2)
+
+
+def test_our_own_submissions_have_no_gaps() -> None:
+    built = submission.build_submission(votes_of(a0=[5], a1=[6], b0=[3]), TASKS, 2)
+    built["a"][0]["attempt_2"] = []
+    with pytest.raises(InputError):
+        submission.check_submission(built, TASKS, 2)
+    submission.check_submission(built, TASKS, 2, gaps=True)
+
+
 @pytest.mark.parametrize("attempts", [0, -1])
 def test_submissions_are_not_merged_into_nothing(tmp_path: Path, attempts: int) -> None:
     (tmp_path / "one").write_text(json.dumps({"t": [{"attempt_1": [[1]]}]}))
