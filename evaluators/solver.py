@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dataset import storage
 from dataset.build import distinct_augmentations
 from dataset.encoding import VOCAB_SIZE
@@ -43,6 +45,7 @@ from training.checkpoint import (
 from training.config import EvalConfig, roles_of
 from training.data import open_training_data
 from training.launch.overrides import validate
+from training.prepare.precision import choose_dtype
 from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import train_step
@@ -126,6 +129,7 @@ class Solver:
                 raise SettingError(f"{name} cannot be set for a single puzzle: {remedy}")
         self._weights, self._network, self._side = weights, network, network.canvas.side
         self._settings = self._defaults() | dict(settings)
+        self._device = torch.device("cpu")  # until the settings are checked
         self.config_for(finetune_steps=1, seed=0)  # refuses what is wrong before there is any puzzle
         self._device = distributed.setup(self._settings["device"])
 
@@ -219,7 +223,7 @@ class Solver:
         Raises:
             SettingError: naming the setting that is wrong.
         """
-        arch = self._network.arch.model_dump()
+        arch = choose_dtype(self._network.arch, self._device).model_dump()
         settings = {"lr_warmup_steps": min(20, finetune_steps // 5), **self._settings, "seed": seed}
         run = {"data_paths": ["a puzzle"], "epochs": 1, "eval_interval": None}
         config = validate({"arch": arch, **run, **settings}, EvalConfig)

@@ -104,8 +104,11 @@ class ArchConfig(BaseModel):
     loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = _setting(
         "stablemax_cross_entropy", "none", "the loss of the tokens"
     )
-    forward_dtype: Literal["bfloat16", "float32"] = _setting(
-        "bfloat16", "none", "the dtype of activations; weights are always float32"
+    forward_dtype: Literal["bfloat16", "float32", "auto"] = _setting(
+        "bfloat16",
+        "none",
+        "the dtype of activations; weights are always float32. auto: bfloat16 where the device computes in it, else "
+        "float32",
     )
 
     @model_validator(mode="after")
@@ -195,6 +198,7 @@ class ArchConfig(BaseModel):
     @property
     def dtype(self) -> torch.dtype:
         """Returns the dtype of activations and of the weights' working copies."""
+        assert self.forward_dtype != "auto", "the caller chooses for its device"
         return getattr(torch, self.forward_dtype)
 
     @property

@@ -7,6 +7,7 @@ then returns its argument, and there is one rank, 0.
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -200,4 +201,28 @@ def _choose_device(device: str) -> torch.device:
             f"this machine has {torch.cuda.device_count()} GPUs and at least {local_rank() + 1} ranks: "
             f"start torchrun with --nproc-per-node {torch.cuda.device_count()} or set device=cpu"
         )
-    return torch.device("cuda", local_rank())
+    chosen = torch.device("cuda", local_rank())
+    check_capability(chosen)
+    return chosen
+
+
+def check_capability(device: torch.device) -> None:
+    """Checks that PyTorch was built for a GPU.
+
+    Raises:
+        SettingError: if not; every operation would fail.
+    """
+    built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in torch.cuda.get_arch_list()]
+    known = [(match[1], int(match[2]), int(match[3])) for match in built if match is not None]
+    major, minor = torch.cuda.get_device_capability(device)
+    runs = any(
+        (x == major and y <= minor) if kind == "sm" else (x, y) <= (major, minor)  # compute_: the driver translates it
+        for kind, x, y in known
+    )
+    if known and not runs:
+        lowest = min((x, y) for _, x, y in known)
+        raise SettingError(
+            f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, and this PyTorch "
+            f"{torch.__version__} was built for {lowest[0]}.{lowest[1]} and later: choose another GPU, install a build "
+            "for this one, or set device=cpu"
+        )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,6 +20,7 @@ from training.config import Config
 from training.launch.overrides import check_overrides, settings_of, validate
 from training.launch.sweeps import separate_runs
 from training.launch.words import SWEEPS, keep_texts, options_first, quote_text, text_keys
+from training.prepare.precision import choose_dtype
 from utils import distributed, run_directory, trackers
 from utils.cli import StoppedBySignal, run_command
 from utils.errors import SettingError
@@ -69,8 +71,10 @@ def run_script(
 
 def run_once(main: Callable[[Config], None], config: Config) -> None:
     """Calls `main`, then closes what a run has open, however it ended."""
+    kind = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
+    arch = choose_dtype(config.arch, torch.device(kind))
     try:
-        main(config)
+        main(config if arch is config.arch else config.model_copy(update={"arch": arch}))
     finally:
         trackers.close_all()
         run_directory.release_locks()

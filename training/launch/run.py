@@ -15,6 +15,7 @@ from training import checkpoint
 from training.checkpoint import CheckpointRecord
 from training.config import RunConfig
 from training.data import TrainingData, open_training_data
+from training.prepare.precision import slow_because
 from training.state import TrainState
 from utils import distributed, metrics_log, run_directory, trackers
 from utils.errors import SettingError
@@ -53,6 +54,8 @@ def open_run(config: RunConfig) -> Run:
         InputError: if settings, data and ranks do not fit together.
     """
     device, ranks = distributed.setup(config.device), distributed.world_size()
+    if slow := slow_because(config.arch, device):
+        print0(slow)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     if config.global_batch_size % ranks:
