@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import math
 import os
 import re
 import select
@@ -22,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
@@ -117,6 +119,24 @@ def check_versions() -> None:
         if release is not None and (int(release[1]), int(release[2])) < oldest:
             wanted = ".".join(map(str, oldest))
             raise InputError(f'{name} {found} is too old, {wanted} is needed: pip install --upgrade "{name}>={wanted}"')
+
+
+def usable_cores() -> int:
+    """Returns how many cores this process may use: those it is bound to, or fewer where a container has a quota."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(bound, quota_of_container())))
+
+
+def quota_of_container(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Returns how many cores' time the container of this process gets (Linux control groups 2, then 1)."""
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((root / name).read_text(encoding="ascii") for name in names).split()
+            if float(quota) > 0:
+                return float(quota) / float(period)
+        except (OSError, ValueError):  # there is none; "max" is not a number
+            continue
+    return math.inf
 
 
 def command(main: Callable[[], object]) -> Callable[[], None]:

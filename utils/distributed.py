@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -22,6 +23,14 @@ from utils import cli
 from utils.errors import InputError, SettingError
 
 T = TypeVar("T")
+
+OTHER_LAUNCHERS = {
+    "Slurm": ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
+    "Open MPI": ("OMPI_COMM_WORLD_SIZE",),
+    "MPI": ("PMI_SIZE", "MV2_COMM_WORLD_SIZE"),
+    "jsrun": ("JSM_NAMESPACE_SIZE",),
+}
+"""Launchers that start several processes, and the variables, the first one first, in which they say how many."""
 
 GLOO_REST = 0.1
 """Seconds for Gloo's threads to free what the last exchanges used."""
@@ -38,30 +47,65 @@ def setup(device: Literal["auto", "cuda", "cpu"] = "auto", timeout_minutes: floa
 
     Raises:
         SettingError: if a GPU is asked for and there is none, if this machine has fewer GPUs than ranks, or if only
-            some of torchrun's variables are set, or Slurm has started several tasks without torchrun (then every
-            process would train alone and write to the same folder).
+            some of torchrun's variables are set, if another launcher has started several processes without torchrun,
+            or if the address of rank 0 is not known here.
     """
-    missing = [name for name in cli.LAUNCHER_VARIABLES if name not in os.environ]
-    if missing and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise SettingError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}, but {', '.join(missing)} not set: start with torchrun, or unset it"
-        )
-    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", os.environ.get("SLURM_NTASKS", "1"))
-    if missing and tasks.isdigit() and int(tasks) > 1:
-        raise SettingError(
-            f"Slurm has started {tasks} tasks (SLURM_NTASKS), and each would train alone in the same folder: start one "
-            "task per machine that runs torchrun, as examples/slurm does, or set SLURM_NTASKS=1"
-        )
+    _check_launcher()
+    cores = cli.usable_cores()
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
     chosen = _choose_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if cli.is_launched() and not dist.is_initialized():
+        _check_address()
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" and dist.is_nccl_available() else "gloo"
         timeout = timedelta(minutes=timeout_minutes)
         store, rank, ranks = next(rendezvous("env://", timeout=timeout))
         place = dist.PrefixStore(f"generation-{meet(store, rank, ranks, timeout.total_seconds())}", store)
         dist.init_process_group(backend, store=place, rank=rank, world_size=ranks, timeout=timeout)
     return chosen
+
+
+def _check_launcher() -> None:
+    """Raises SettingError if several processes were started, but not as the ranks of one run.
+
+    Each of them would train alone and write to the same folder.
+    """
+    missing = [name for name in cli.LAUNCHER_VARIABLES if name not in os.environ]
+    if missing and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}, but {', '.join(missing)} not set: start with torchrun, or unset it"
+        )
+    for launcher, names in OTHER_LAUNCHERS.items():
+        name = next((name for name in names if name in os.environ), names[0])
+        tasks = os.environ.get(name, "1")
+        if missing and tasks.isdigit() and int(tasks) > 1:
+            raise SettingError(
+                f"{launcher} has started {tasks} tasks ({name}), and each would train alone in the same folder: start "
+                f"one task per machine that runs torchrun, as examples/slurm does, or set {name}=1"
+            )
+
+
+def _check_address() -> None:
+    """Takes this machine's own address for rank 0 where its name does not resolve and all ranks are here.
+
+    torchrun calls rank 0 by the name of its machine.  In containers that name often has no address; every rank would
+    then wait for minutes.
+
+    Raises:
+        SettingError: if rank 0 may be on another machine.
+    """
+    address = os.environ["MASTER_ADDR"]
+    try:
+        socket.getaddrinfo(address, None)
+    except OSError:
+        if os.environ.get("LOCAL_WORLD_SIZE") != os.environ["WORLD_SIZE"]:
+            raise SettingError(
+                f"MASTER_ADDR={address} has no address on {socket.gethostname()}: give torchrun --local-addr with the "
+                "machine's own address on the machine of rank 0"
+            ) from None
+        os.environ["MASTER_ADDR"] = "127.0.0.1"
 
 
 def meet(store: dist.Store, rank: int, ranks: int, seconds: float) -> int:

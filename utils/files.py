@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
+
+from utils.progress import print0
 
 _BLOCK = 1 << 24
 
@@ -28,13 +32,66 @@ def sha256(path: Path, report: Callable[[int], object] | None = None) -> str:
         return digest.hexdigest()
 
 
+NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
+"""What file systems answer that do not offer an operation on folders: network drives, FUSE, some containers."""
+
+
 def sync(path: Path) -> None:
-    """Waits until a file, or a folder's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Waits until a file, or a folder's list of names, is on the disk.
+
+    Where the file system cannot do that for folders, it is said once and the program goes on.
+    """
+    handle = None
     try:
+        handle = os.open(path, os.O_RDONLY)
         os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in NOT_OFFERED:
+            raise
+        say_once(f"note: this file system cannot fsync a folder ({error.strerror}), so a power cut may cost a file")
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
+
+
+def move_folder(source: Path, target: Path, last: str | None = None) -> None:
+    """Moves a folder to a place that is free, in one step where the file system offers that.
+
+    Where it does not (overlay and FUSE file systems may refuse to rename a folder), it moves file by file.
+
+    Args:
+        last: the name of the file that makes the folder complete to its readers: moved after all others.
+
+    Raises:
+        OSError: if that fails too; the target is then removed, and the source is whole.
+    """
+    try:
+        os.replace(source, target)
+        return
+    except OSError as error:
+        if error.errno not in (*NOT_OFFERED, errno.EXDEV):
+            raise
+        say_once(f"note: this file system cannot rename a folder ({error.strerror}), so folders are copied")
+    try:
+        shutil.copytree(source, target, ignore=lambda folder, names: [last] if Path(folder) == source and last else [])
+        if last is not None:
+            shutil.copy2(source / last, target / last)
+        _sync_all(target)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    shutil.rmtree(source, ignore_errors=True)
+
+
+def _sync_all(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+
+
+@functools.cache
+def say_once(text: str) -> None:
+    """Prints a line, as `print0` does, the first time that it is called with it."""
+    print0(text)
 
 
 def write_atomically(path: Path, content: str | Callable[[IO[bytes]], object]) -> None:
@@ -57,19 +114,39 @@ def write_atomically(path: Path, content: str | Callable[[IO[bytes]], object]) -
         staging.unlink(missing_ok=True)
 
 
-def install(staging: Path, target: Path) -> None:
-    """Moves a finished folder to its place when it is on the disk; the folder that was there is kept until then."""
-    for path in [*staging.rglob("*"), staging]:
-        sync(path)
+def install(staging: Path, target: Path, last: str | None = None) -> None:
+    """Moves a finished folder to its place when it is on the disk; the folder that was there is kept until then.
+
+    Args:
+        last: see `move_folder`.
+    """
+    _sync_all(staging)
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
-        os.replace(target, old)
+        move_folder(target, old)
     try:
-        os.replace(staging, target)
+        move_folder(staging, target, last)
     except BaseException:
         if old.exists():
-            os.replace(old, target)
+            move_folder(old, target)
         raise
     sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(folder: Path, first: str) -> None:
+    """Removes a folder so that none of its readers finds a half-removed one.
+
+    Args:
+        first: the name of the file without which it is not complete.
+    """
+    doomed = folder.with_name(f".{folder.name}.old")
+    try:
+        os.replace(folder, doomed)
+    except OSError as error:
+        if error.errno not in (*NOT_OFFERED, errno.EXDEV):
+            raise
+        doomed = folder
+        (folder / first).unlink()
+    shutil.rmtree(doomed)

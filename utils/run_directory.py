@@ -37,7 +37,7 @@ import filelock
 import torch
 import yaml
 
-from utils import distributed
+from utils import cli, distributed
 from utils.errors import SettingError
 from utils.files import write_atomically
 from utils.metrics_log import MetricsLog, to_plain
@@ -188,7 +188,7 @@ def collect_versions() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _package_version(name) for name in PACKAGES},
         "world_size": distributed.world_size(),
-        "cpus": os.cpu_count(),
+        "cpus": cli.usable_cores(),
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
     }

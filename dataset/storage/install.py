@@ -53,7 +53,7 @@ def install_data_set(
         manifest = Manifest.model_validate(identity | {"counts": counts, "files": listed})
         (staging / schema.MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         _check_target(target, identity, manifest.fingerprint)
-        files.install(staging, target)
+        files.install(staging, target, last=schema.MANIFEST)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise

@@ -15,7 +15,7 @@ from tests.builders.programs import ROOT, run_process, run_script
 from utils import distributed
 from utils.errors import SettingError
 
-LAUNCHER_SETS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+LAUNCHER_SETS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 TWO_RANKS = """
 import json, sys
@@ -79,6 +79,30 @@ def test_alone_everything_does_the_obvious_without_a_group() -> None:
 
 
 @pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("variable", ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JSM_NAMESPACE_SIZE"])
+def test_several_processes_of_another_launcher_are_refused(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "4")
+    with pytest.raises(SettingError, match=f"4 tasks.*{variable}"):
+        distributed.setup("cpu")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")  # of a step, which says more than the job
+    monkeypatch.setenv(variable, "1" if variable != "SLURM_NTASKS" else "4")
+    assert distributed.setup("cpu").type == "cpu"
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_name_of_this_machine_without_an_address_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "machine.invalid", "MASTER_PORT": "0"}
+    for name, value in ranks.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingError, match="machine.invalid has no address"):
+        distributed.setup("cpu")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")  # all ranks are here
+    distributed.setup("cpu")
+    assert distributed.all_gather_object(7) == [7]
+    distributed.teardown()
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert distributed.setup("auto").type == "cpu"
@@ -95,7 +119,7 @@ def test_half_a_launcher_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in zip(LAUNCHER_SETS, ("2", "3", "2", "localhost", "1"), strict=True):
+    for name, value in zip(LAUNCHER_SETS, ("2", "3", "2", "3", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

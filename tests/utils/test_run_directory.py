@@ -15,8 +15,8 @@ import yaml
 
 from tests.builders.programs import Running, run_script, wait_for
 from tests.conftest import SMALL
-from utils import distributed, run_directory
-from utils.errors import InputError, SettingError
+from utils import run_directory
+from utils.errors import InputError
 from utils.metrics_log import MetricsLog, read_metrics
 from utils.run_directory import open_run_directory
 
@@ -201,11 +201,3 @@ def test_a_file_system_without_locks_is_said_once(
     monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
     open_run_directory(tmp_path / "run", "x")
     assert capsys.readouterr().out.count("cannot be locked") == 1
-
-
-def test_several_tasks_of_slurm_without_torchrun_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_NTASKS", "4")
-    with pytest.raises(SettingError, match="4 tasks"):
-        distributed.setup("cpu")
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert distributed.setup("cpu").type == "cpu"

@@ -86,7 +86,7 @@ def write_exported(
         listed = {path.name: files.sha256(path) for path in sorted(staging.iterdir())}
         _write_documents(staging, config, provenance.model_copy(update={"files": listed}), card)
         if not taken:
-            files.install(staging, folder)
+            files.install(staging, folder, last=PROVENANCE)
         elif other := _first_difference(staging, folder):
             raise CheckpointError(
                 f"{given} exists, and its {other} is not what would be written now: name another folder, remove "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -112,9 +111,7 @@ def _remove_old(directory: Path, keep_last: int, written: Path) -> None:
         except CheckpointError:
             continue
     for path in removable[keep_last:]:
-        doomed = path.with_name(f".{path.name}.old")
-        os.replace(path, doomed)  # its name is gone at once, so that a half-removed checkpoint is never found
-        shutil.rmtree(doomed)
+        files.remove_folder(path, first=RECORD)
 
 
 def _write_checkpoint(target: Path, parts: Parts, record: CheckpointRecord) -> None:
@@ -129,7 +126,7 @@ def _write_checkpoint(target: Path, parts: Parts, record: CheckpointRecord) -> N
             listed[path.name] = StoredFile(bytes=path.stat().st_size, sha256=files.sha256(path))
         written = record.model_copy(update={"files": listed}).to_json()
         (staging / RECORD).write_text(json.dumps(written, indent=1))
-        files.install(staging, target)
+        files.install(staging, target, last=RECORD)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
