@@ -54,7 +54,8 @@ def read_submission(path: Path) -> Submission:
     """Returns a submission of whatever program, as the competition has them, with `NO_ANSWER` where there is none.
 
     That is a file of tasks by id; or one file per task, ID.json, which lists its test inputs; or a folder of these.  An
-    attempt is a grid, or an object with the grid as its `answer`.  One that is null, empty or missing is no answer.
+    attempt is a grid, or an object with the grid as its `answer`.  One that is null, empty or missing is no answer, and
+    what else an entry has is not looked at.
 
     Raises:
         SubmissionError: naming the file, the task and the test input that cannot be read.
@@ -87,9 +88,16 @@ def _read_entries(entries: Any, where: str) -> list[dict[str, list[list[int]]]]:
         raise SubmissionError(f"{where} has no list of entries, one per test input: correct it")
     read = []
     for i, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not any(ATTEMPT.fullmatch(name) for name in entry):
+        if entry and not isinstance(entry, dict):
+            raise SubmissionError(
+                f"{where}, test input {i} is a {type(entry).__name__}, not attempts by name: correct it"
+            )
+        attempts = {name: value for name, value in entry.items() if ATTEMPT.fullmatch(name)} if entry else {}
+        if entry and not attempts:
             raise SubmissionError(f"{where}, test input {i} has no attempt_1: correct it")
-        read.append({name: _read_attempt(value, f"{where}, test input {i}, {name}") for name, value in entry.items()})
+        read.append(
+            {name: _read_attempt(value, f"{where}, test input {i}, {name}") for name, value in attempts.items()}
+        )
     return read
 
 
@@ -99,6 +107,11 @@ def _read_attempt(value: Any, where: str) -> list[list[int]]:
         return NO_ANSWER
     parse_grid(grid, where)
     return grid
+
+
+def number_of(attempt: str) -> int:
+    """Returns N of `attempt_N`."""
+    return int(attempt.removeprefix("attempt_"))
 
 
 def count_gaps(submission: Submission, attempts: int) -> int:

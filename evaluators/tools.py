@@ -25,6 +25,7 @@ from evaluators.submission import (
     Submission,
     check_submission,
     count_gaps,
+    number_of,
     read_submission,
     write_submission,
 )
@@ -134,7 +135,7 @@ def merge(paths: list[Path], attempts: int) -> Submission:
 def _merge_entries(entries: list[dict[str, Any]], attempts: int) -> dict[str, list[list[int]]]:
     """Returns the merged attempts at one test input."""
     grids: list[list[list[int]]] = []
-    for n in sorted({int(name.removeprefix("attempt_")) for entry in entries for name in entry}):
+    for n in sorted({number_of(name) for entry in entries for name in entry}):
         for entry in entries:
             grid = entry.get(f"attempt_{n}")
             if grid is not None and grid != NO_ANSWER and grid not in grids:
@@ -155,7 +156,9 @@ def validate(path: Path, challenges: Path, attempts: int | None) -> str:
     tasks = load_challenges(challenges)
     given = read_submission(path)
     if attempts is None:
-        attempts = max((len(entry) for entries in given.values() for entry in entries), default=2)
+        attempts = max(
+            (number_of(name) for entries in given.values() for entry in entries for name in entry), default=2
+        )
     check_submission(given, tasks, attempts, gaps=True)
     inputs, gaps = sum(len(task.test) for task in tasks.values()), count_gaps(given, attempts)
     return f"{path} is valid: {len(tasks)} tasks, {inputs} test inputs, {attempts} attempts each" + (

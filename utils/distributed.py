@@ -264,9 +264,9 @@ def check_capability(device: torch.device) -> None:
         for kind, x, y in known
     )
     if known and not runs:
-        lowest = min((x, y) for _, x, y in known)
+        lowest, highest = ("{}.{}".format(*pick((x, y) for _, x, y in known)) for pick in (min, max))
         raise SettingError(
             f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, and this PyTorch "
-            f"{torch.__version__} was built for {lowest[0]}.{lowest[1]} and later: choose another GPU, install a build "
-            "for this one, or set device=cpu"
+            f"{torch.__version__} was built for {lowest} to {highest}: choose another GPU, "
+            "install a build for this one, or set device=cpu"
         )

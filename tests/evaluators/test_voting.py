@@ -335,8 +335,8 @@ def test_any_submission_is_validated_against_challenges(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"t": [{}]}, "task 't', test input 0 has no attempt_1"),
-        ({"t": [[]]}, "task 't', test input 0 has no attempt_1"),
+        ({"t": [{"answer": [[1]]}]}, "task 't', test input 0 has no attempt_1"),
+        ({"t": [[[1]]]}, "task 't', test input 0 is a list"),
         ({"t": 5}, "task 't' has no list of entries"),
         ([], "is not a submission"),
         ({"t": [{"attempt_1": [[1], [1, 2]]}]}, "attempt_1"),
@@ -366,6 +366,10 @@ def test_an_attempt_that_is_not_there_is_no_answer(gap: dict[str, Any], tmp_path
     (tmp_path / "two.json").write_text(json.dumps({"t": [{"attempt_2": B}, {"attempt_1": None, "attempt_2": B}]}))
     merged = tools.merge([tmp_path / "s.json", tmp_path / "two.json"], 2)
     assert merged == {"t": [{"attempt_1": A, "attempt_2": B}, {"attempt_1": B, "attempt_2": B}]}
+    for nothing_at_all in (None, [], {}):
+        (tmp_path / "two.json").write_text(json.dumps({"t": [nothing_at_all, {"attempt_1": B, "note": "unsure"}]}))
+        second = tools.merge([tmp_path / "s.json", tmp_path / "two.json"], 2)["t"]
+        assert second == [{"attempt_1": A, "attempt_2": A}, {"attempt_1": B, "attempt_2": B}]
     submission.write_submission(merged, tmp_path / "out.json")
     assert tools.validate(tmp_path / "out.json", challenges, None).endswith("2 attempts each")
 
