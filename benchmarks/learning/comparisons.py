@@ -147,6 +147,20 @@ COMPARISONS = {
             "composed, Muon, canvas3x3": MUON_RATES,
         },
     ),
+    "modern": Comparison(
+        "decision",
+        "held_out",
+        {"published": (), "composed, Muon": (*COMPOSED, "optimizer=muon")},
+        tuned={"published": RATES, "composed, Muon": MUON_RATES},
+        common=(*COMMON, "canvases=fitted"),
+    ),
+    "modern_new_tasks": Comparison(
+        "decision",
+        "new_tasks",
+        {"published": (), "composed, Muon": (*COMPOSED, "optimizer=muon")},
+        tuned={"published": RATES, "composed, Muon": MUON_RATES},
+        common=(*COMMON, "canvases=fitted"),
+    ),
     "sudoku6": Comparison(
         "sudoku6",
         "boards",
