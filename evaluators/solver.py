@@ -45,6 +45,7 @@ from training.checkpoint import (
 from training.config import EvalConfig, roles_of
 from training.data import open_training_data
 from training.launch.overrides import validate
+from training.prepare.compiler import should_compile
 from training.prepare.precision import choose_dtype
 from training.prepare.prepare import prepare
 from training.state import TrainState
@@ -237,7 +238,7 @@ class Solver:
         """
         training = open_training_data(config, [train])
         shape = replace(training.shape, row_stride=self._network.canvas.row_stride)
-        state = prepare(TrainState(config, shape, self._device), config.should_compile(self._device))
+        state = prepare(TrainState(config, shape, self._device), should_compile(config, self._device))
         initialise_network(state.network, self._weights)
         has_rows = self._weights.row_summary() is not None
         initialise_rows(state, self._weights, config.puzzle_rows or ("mean" if has_rows else "zero"), None)

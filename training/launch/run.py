@@ -15,6 +15,7 @@ from training import checkpoint
 from training.checkpoint import CheckpointRecord
 from training.config import RunConfig
 from training.data import TrainingData, open_training_data
+from training.prepare.compiler import not_compiled_because
 from training.prepare.precision import slow_because
 from training.state import TrainState
 from utils import distributed, metrics_log, run_directory, trackers
@@ -82,7 +83,7 @@ def open_run(config: RunConfig) -> Run:
         },
         data=[describe_data_set(path, each) for path, each in zip(config.data_paths, manifests, strict=True)],
     )
-    why = config.not_compiled_because(device)
+    why = "" if config.compile is not None else not_compiled_because(device)
     print0(f"run {name} in {folder} on {ranks} x {device.type}" + (why and f"; {why}"))
     return run
 
