@@ -46,7 +46,7 @@ from training.config import EvalConfig, roles_of
 from training.data import open_training_data
 from training.launch.overrides import validate
 from training.prepare.compiler import should_compile
-from training.prepare.precision import choose_dtype
+from training.prepare.precision import choose_dtype, replace_emulated
 from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import train_step
@@ -224,7 +224,7 @@ class Solver:
         Raises:
             SettingError: naming the setting that is wrong.
         """
-        arch = choose_dtype(self._network.arch, self._device).model_dump()
+        arch = replace_emulated(choose_dtype(self._network.arch, self._device), self._device).model_dump()
         settings = {"lr_warmup_steps": min(20, finetune_steps // 5), **self._settings, "seed": seed}
         run = {"data_paths": ["a puzzle"], "epochs": 1, "eval_interval": None}
         config = validate({"arch": arch, **run, **settings}, EvalConfig)

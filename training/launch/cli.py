@@ -84,6 +84,8 @@ def run_once(main: Callable[[Config], None], config: Config) -> None:
 
     kind = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
     arch = choose_dtype(config.arch, torch.device(kind))
+    if arch.forward_dtype == "float32" != config.arch.forward_dtype:
+        print0("arch.forward_dtype=auto is float32 here, since not every device of this machine computes in bfloat16")
     try:
         main(config if arch is config.arch else config.model_copy(update={"arch": arch}))
     finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dataset import storage
+from dataset import announcing_compilation, storage
 from dataset.storage import Split
 from training import checkpoint
 from training.checkpoint import CheckpointRecord
@@ -126,7 +126,8 @@ def describe_data_set(path: str, manifest: storage.Manifest | None) -> dict[str,
 
 def open_data(run: Run, splits: Sequence[Split]) -> TrainingData:
     """Opens what the run trains on, and says which canvases it uses."""
-    data = open_training_data(run.config, splits)
+    with announcing_compilation(print0):
+        data = open_training_data(run.config, splits)
     if canvases := str(data):
         print0(canvases)
     return data
