@@ -1,7 +1,7 @@
 """Scaled dot-product attention by the fastest kernel available.
 
 On a GPU, and in float32, this is PyTorch's fused kernel.  In bfloat16 on a CPU, the backward pass of that kernel takes
-most of a training step (PyTorch 2.13).  There our own kernel (attention.cpp) replaces it, once `install_kernel` has
+most of a training step (PyTorch 2.13).  There a kernel of our own (models/kernels) replaces it, once `install_kernel` has
 installed one.
 
 Dimensions: B slots, S sequence, N heads, K width of a head.

@@ -1,4 +1,4 @@
-"""models/attention.py, attention.cpp and training/prepare/: every way of attending against float64."""
+"""models/attention.py, models/kernels/ and training/prepare/: every way of attending against float64."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_operator_is_one_that_compiles(way: str) -> None:
 
 def test_without_a_compiler_there_is_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert cpp_extension.load(cpu_kernels.SOURCE) is None
+    assert cpp_extension.load(cpu_kernels.SOURCES / "attention_avx512.cpp") is None
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")

@@ -1,4 +1,7 @@
-"""Installs what makes a CPU fast: the attention kernel (models/attention.cpp), compiled for this machine."""
+"""Installs what makes a CPU fast: an attention kernel, compiled for this machine.
+
+models/kernels/attention_amx.cpp uses the tile unit (AMX); attention_avx512.cpp beside it needs none.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from torch import Tensor
 from models import attention
 from training.prepare import cpp_extension
 
-SOURCE = Path(attention.__file__).with_suffix(".cpp")
+SOURCES = Path(attention.__file__).parent / "kernels"
+
 NEEDS = "avx512_bf16"
 TILES = "amx_bf16"
 
@@ -38,7 +42,7 @@ def load(tiles: bool = True) -> NativeAttention | None:
     if NEEDS not in flags:
         return None
     tiles = tiles and TILES in flags
-    library = cpp_extension.load(SOURCE, *(() if tiles else ("-mno-amx-bf16", "-mno-amx-tile")))
+    library = cpp_extension.load(SOURCES / f"attention_{'amx' if tiles else 'avx512'}.cpp")
     if library is None or library.prepare() != int(tiles):
         return load(False) if tiles else None  # the system does not let us use the tile unit
     return NativeAttention(library, tiles)
@@ -48,7 +52,7 @@ class NativeAttention:
     """`models.attention.Kernel` over the compiled library.
 
     Args:
-        tiles: whether it uses the tile unit.  Without it PyTorch's forward pass is faster.
+        tiles: whether it uses the tile unit.
     """
 
     def __init__(self, library: ctypes.CDLL, tiles: bool) -> None:
@@ -59,7 +63,7 @@ class NativeAttention:
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         q, k, v = (_packed(x) for x in (q, k, v))
-        if not self.tiles or q.shape[1] <= SHORT:
+        if self.tiles and q.shape[1] <= SHORT:
             out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                 q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
             )
@@ -80,7 +84,7 @@ class NativeAttention:
 
 
 SHORT = 100
-"""Our forward kernel pads sequences.  Up to this length that costs so much that PyTorch's is faster."""
+"""The kernel for the tile unit pads sequences.  Up to this length that costs so much that PyTorch's is faster forward."""
 
 
 def _packed(x: Tensor) -> Tensor:
