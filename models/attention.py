@@ -1,8 +1,8 @@
 """Scaled dot-product attention by the fastest kernel available.
 
 On a GPU, and in float32, this is PyTorch's fused kernel.  In bfloat16 on a CPU, the backward pass of that kernel takes
-most of a training step (PyTorch 2.13).  There a kernel of our own (models/kernels) replaces it, once `install_kernel` has
-installed one.
+most of a training step (PyTorch 2.13).  There a kernel of our own (models/kernels) replaces it, once `install_kernel`
+has installed one.
 
 Dimensions: B slots, S sequence, N heads, K width of a head.
 """

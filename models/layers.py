@@ -68,6 +68,25 @@ def _angles(positions: Tensor, dims: int, theta: float) -> Tensor:
     return torch.outer(positions.to(torch.float32), 1.0 / theta**exponent)
 
 
+def computed_once(x: Tensor) -> Tensor:
+    """Returns x, which needs no gradient, as it is.  On a CPU the compiler keeps it in memory.
+
+    Otherwise the compiler computes what depends on little, such as a cosine for each position, again for every element
+    that uses it.
+    """
+    return _kept(x) if torch.compiler.is_compiling() and x.device.type == "cpu" else x
+
+
+@torch.library.custom_op("trm::kept", mutates_args=(), device_types="cpu")
+def _kept(x: Tensor) -> Tensor:
+    return x.clone()
+
+
+@_kept.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
 def rotate(x: Tensor, rope: Rotary) -> Tensor:
     """Rotates x [B, S, N, K] by rotary angles, in float32."""
     wide = x.to(torch.float32)

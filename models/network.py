@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.arch import ArchConfig
 from models.convolution import DepthwiseConv, Layout
-from models.layers import Embedding, Linear, Reasoner, Rotary, rotary, rotary_2d, truncated_normal
+from models.layers import Embedding, Linear, Reasoner, Rotary, computed_once, rotary, rotary_2d, truncated_normal
 from models.puzzle_embedding import ComposedEmbedding, ComposedRows
 from models.recursion import RECURSIONS, Apply, Latents
 
@@ -204,6 +204,7 @@ class Network(nn.Module):
                 rope = rotary(positions, K, arch.rope_theta)
             else:
                 rope = rotary_2d(positions, K, arch.rope_theta, arch.prefix_len, self.row_stride)
+            rope = Rotary(*(computed_once(table) for table in rope))
         layout = None if arch.mlp_conv == "none" else self._layout(inputs.shape[1], positions, width)
         levels = [self._cast_once(level, rope, layout) for level in (self.L_level, self.H_level) if level is not None]
         f_L, f_H = levels[0], levels[-1]  # one and the same, but for hrm
