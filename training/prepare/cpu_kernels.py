@@ -84,7 +84,7 @@ class NativeAttention:
 
 
 SHORT = 100
-"""The kernel for the tile unit pads sequences.  Up to this length that costs so much that PyTorch's is faster forward."""
+"""The kernel for the tile unit pads sequences.  Up to this length that costs so much that PyTorch's is faster."""
 
 
 def _packed(x: Tensor) -> Tensor:
