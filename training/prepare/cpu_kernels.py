@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from training.prepare import cpp_extension
 SOURCES = Path(attention.__file__).parent / "kernels"
 
 NEEDS = "avx512_bf16"
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 TILES = "amx_bf16"
 
 
@@ -29,6 +31,19 @@ def install(device: torch.device) -> None:
     """
     if device.type == "cpu" and attention.installed_kernel() is None:
         attention.install_kernel(load())
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Makes glibc keep freed memory for the next step; without glibc nothing changes.
+
+    Otherwise each step hands its large tensors back to the system, and the next one waits for thousands of zeroed
+    pages.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the largest that every glibc takes
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @functools.cache
