@@ -56,8 +56,8 @@ def train(
     """
     first, position = plan.locate(state.step)
     writer = CheckpointWriter(directory, state.config.keep_last)
-    B = state.config.global_batch_size
-    with Progress(plan.total_steps, "train", unit="step", initial=state.step, items_per_step=B) as progress:
+    B, made = state.config.global_batch_size, state.step
+    with Progress(plan.total_steps, "train", initial=made, items_per_step=B, until=until) as progress:
         reporter = MetricsReporter(state, log, progress, plan.total_steps)
         for interval in range(first, len(plan.interval_steps)):
             # A signal ends the run after a step; between intervals, where an evaluation runs, it ends the process.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from dataset.sampling.joined import Batch
@@ -68,7 +69,11 @@ class MetricsReporter:
         memory = peak_memory_gb(state.device)
         lr = state.optimizer.lr if state.optimizer is not None else 0.0
         self._log.write(state.step, {**metrics, "lr": lr, **speed, "peak_memory_gb": memory})
-        words = [f"loss {metrics['lm_loss']:.3f}", f"exact {metrics['exact_accuracy']:.1%}"]
+        words = [
+            f"{name} {metrics[key]:{form}}"
+            for name, key, form in (("loss", "lm_loss", ".3f"), ("exact", "exact_accuracy", ".1%"))
+            if not math.isnan(metrics[key])  # it counts slots that have halted, and there may be none
+        ]
         words.append(f"grad norm {metrics['grad_norm']:.3g}")
         words += [f"MFU {speed['mfu']:.0%}"] if "mfu" in speed else []
         words += [f"{memory:.1f} GB", f"{speed['data_wait_fraction']:.0%} waiting for data"]
