@@ -167,7 +167,7 @@ class ArcResult:
             f"{metrics['ARC/predictions']:,} predictions of {checkpoints} "
             f"after {metrics['ARC/steps_per_prediction']:.1f} ACT steps on average, "
             f"{metrics['ARC/votes_per_input']:.1f} votes per input"
-            + (f", {count_of(n, 'input', 'inputs')} without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
+            + (f", {count_of(n, 'input', 'inputs')} without a vote" if (n := metrics["ARC/unanswered_inputs"]) else "")
         ]
         lines += _format_pass_at_k(metrics)
         if "ARC/pass@1" in metrics:

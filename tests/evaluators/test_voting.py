@@ -152,6 +152,11 @@ def test_pass_at_k_counts_shares_of_tasks_and_of_inputs() -> None:
     assert [counted[f"ARC/pass@{k}_inputs"] for k in (1, 2, 5)] == pytest.approx([1 / 3, 2 / 3, 1.0])
 
 
+def test_no_task_solved_is_not_a_score_of_zero_for_sure() -> None:
+    counted = scores.pass_at_k({}, TASKS)
+    assert counted is not None and counted["ARC/pass@1_95"] == list(scores.wilson_interval(0, len(TASKS)))
+
+
 def test_intervals_are_those_of_the_books() -> None:
     assert scores.wilson_interval(10, 20) == pytest.approx((0.299, 0.701), abs=1e-3)
     assert scores.wilson_interval(0, 10) == pytest.approx((0.0, 0.278), abs=1e-3)

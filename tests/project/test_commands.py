@@ -186,3 +186,12 @@ def test_a_failing_command_says_what_it_said(scratch: Path) -> None:
         execute(["python", "pretrain_no_eval.py", "data_paths=[nowhere]", *SMALL_RUN])
     assert "usage" in call(["-m", "dataset.statistics", "--help"])
     assert Path.cwd() != ROOT
+
+
+def test_a_demonstration_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "ROOT", tmp_path)
+    assert demo.folder_to_use() == Path("runs/demo")
+    (tmp_path / "runs/demo/finetune/step_5").mkdir(parents=True)
+    assert demo.folder_to_use() == Path("runs/demo")
+    (tmp_path / "runs/demo/finetune/evaluation_step_9").mkdir()
+    assert demo.folder_to_use() == Path("runs/demo-2")
