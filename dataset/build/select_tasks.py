@@ -81,9 +81,8 @@ def _find_test_set(name: str | None, subsets: Sequence[str]) -> str:
     nearest = difflib.get_close_matches(name or "", subsets, n=1)
     raise SettingError(
         (f"--test-set-name {name} names none" if name else "--test-set-name is missing: it names one")
-        + f" of the subsets {', '.join(subsets)}"
-        + (f"; did you mean {nearest[0]}? " if nearest else ": name one of them, ")
-        + "Without it the solutions of the test set would be trained on"
+        + f" of the subsets {', '.join(subsets)}, and the solutions of the test set must not be trained on"
+        + (f": did you mean {nearest[0]}?" if nearest else ": name one of them")
     )
 
 

@@ -104,7 +104,8 @@ def read_file(path: Path, subset: str, rules: ReadRules, report: SourceReport, a
     kind = folders.kind_of(path)
     if (found := recognise(value)) is None:
         if not alone and (not _holds_grids(value) or is_solutions(value)):
-            report.passed_over.append(path.name)
+            if not folders.is_read_with_challenges(path):
+                report.passed_over.append(path.name)
             return []
         raise DataError(f"{path} is {describe(value)}, which is no known layout: use {LAYOUTS}, or leave it out")
     if kind == "challenges" and (solutions := folders.solutions_beside(path)) is not None:
