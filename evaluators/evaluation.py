@@ -19,7 +19,7 @@ from dataset.canvas import Canvas
 from dataset.storage import Split
 from dataset.tasks import Task
 from evaluators.arc import ArcScorer
-from evaluators.exact import ExactScorer
+from evaluators.grid_puzzles.exact import ExactScorer
 from evaluators.inference.canvas_choice import CanvasFallback, suggest_sizes
 from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.predict import measure_prediction, predict_in_rounds

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 
 from dataset.augmentation import NUM_DIHEDRAL, dihedral
 from dataset.build import maze, sudoku
-from dataset.build.puzzle_files import Columns, GridPuzzles, find_files, join_puzzles, read_rows, stack_puzzles
+from dataset.build.puzzle_files import GridPuzzles, find_files, join_puzzles, stack_puzzles
+from dataset.layouts.tables import Columns, read_rows
 from dataset.storage import DataOrigin, Manifest, PlainExamples, write_examples
 from utils.errors import DataError, SettingError
 

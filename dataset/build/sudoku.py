@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
-from dataset.build.puzzle_files import BLANKS
 from dataset.hashing import splitmix64
+from dataset.layouts.tables import BLANKS
 from utils.errors import DataError
 
 BOXES = {

@@ -1,4 +1,4 @@
-"""dataset/build/puzzle_files.py and the text of Sudoku: tables as people have them."""
+"""dataset/layouts/tables.py and the text of Sudoku: tables as people have them."""
 
 from __future__ import annotations
 
