@@ -12,12 +12,22 @@ import numpy as np
 from utils.errors import DataError, SettingError
 
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+
+
 class GridPuzzles(NamedTuple):
-    """Puzzles on square grids: questions and answers uint8 [N, cells], difficulty int64 or float64 [N]."""
+    """Puzzles on square grids: questions and answers uint8 [N, cells], difficulty int64 or float64 [N].
+
+    An answer that is not known is zeros.
+    """
 
     questions: np.ndarray
     answers: np.ndarray
     difficulty: np.ndarray
+
+    @property
+    def has_answer(self) -> np.ndarray:
+        """Whether the answer of each puzzle is known, bool [N]."""
+        return self.answers.any(1)
 
     def take(self, chosen: np.ndarray) -> GridPuzzles:
         """Returns some of the puzzles; `chosen`: their numbers, or bool [N]."""

@@ -132,7 +132,7 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     ("header", "rows", "said"),
     [
         (["question"], [["1" * 16]], r"no column answer.*without answers"),
-        (["question", "answer"], [["1" * 16, ""]], r"line 2 has no question or no answer"),
+        (["question", "answer"], [["1" * 16, ""]], r"line 2 has no answer"),
         (["question", "answer", "rating"], [["." * 16, "1" * 16, "hard"]], r"line 2 has the rating 'hard'"),
         (["question", "answer"], [["." * 16, "?" * 16]], r"line 2 contains something other than digits"),
         (["question", "answer"], [["." * 16, "1" * 16]], r"line 2: the answer is not a solution"),
