@@ -90,7 +90,8 @@ def open_test_set(config: EvalConfig) -> TestSet:
     if config.vote_augmentations is not None:
         split = split.first_puzzles(config.vote_augmentations)
     if config.evaluators == ["exact"]:
-        return TestSet(split, None, ExactScorer(split))
+        manifest = storage.open_manifest(path)
+        return TestSet(split, None, ExactScorer(split, manifest.sources if manifest else ()))
     if config.evaluators != ["arc"]:
         return TestSet(split, None, None)
     catalog, tasks = storage.open_catalog(path), storage.open_test_tasks(path)

@@ -126,11 +126,8 @@ def _common_count(lines: Sequence[_Line], count: Count, least: float) -> int | N
 
 def _no_board(text: str, name: str) -> DataError:
     shown = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    found = (
-        f"its first line has {len(parts_of(shown) and cells_of(shown))} cells: {shown[:40]!r}"
-        if shown
-        else "it is empty"
-    )
+    cells = len(cells_of(shown)) if shown else 0
+    found = f"its first line has {cells} cells: {shown[:40]!r}" if shown else "it is empty"
     return DataError(
         f"{name} has no board ({found}): write a Sudoku as 81 digits with dots for blanks, or as nine lines of nine; "
         "a maze as lines of walls #, blanks, S and G; or a table with a column question"

@@ -83,6 +83,8 @@ def read_rows(path: Path, columns: Columns, needs_answers: bool = True) -> Itera
         )  # fewer cells than columns: the last ones are empty
         if not any(cell.strip() for cell in row) and not question:
             continue  # as spreadsheets write below a table
+        if places[1] is None and question and _has_second_board(row, question):
+            raise _no_column("answer", header, path)
         if not question or not (answer.strip() or not needs_answers):
             raise DataError(
                 f"{where} has no {'question' if not question else 'answer'}: correct the file, or leave the row out"
@@ -228,6 +230,19 @@ def _places_by_content(row: Sequence[str], path: Path) -> Places:
     return question, answer, None
 
 
+def _has_second_board(row: Sequence[str], question: str) -> bool:
+    """Returns whether a row has another board of the question's size, which no column names as its answer."""
+    cells = len(cells_of(question))
+    return _looks_like_board(question) and sum(len(cells_of(cell)) == cells for cell in row) > 1
+
+
+def _no_column(role: str, header: Sequence[str], path: Path) -> DataError:
+    return DataError(
+        f"{path} has no column {role}, only {', '.join(header) or 'nothing'}: name it by --{role}-column"
+        + (" (boards without answers cannot be trained or scored)" if role == "answer" else "")
+    )
+
+
 def _places_by_name(header: Sequence[str], columns: Columns, path: Path, needs_answers: bool) -> Places:
     lower = [name.lower().lstrip("\ufeff") for name in header]
     places: dict[str, int | None] = {}
@@ -239,10 +254,7 @@ def _places_by_name(header: Sequence[str], columns: Columns, path: Path, needs_a
     question, answer = places["question"], places["answer"]
     for role, place in (("question", question), ("answer", answer)):
         if place is None and (role == "question" or needs_answers):
-            raise DataError(
-                f"{path} has no column {role}, only {', '.join(header) or 'nothing'}: name it by --{role}-column"
-                + (" (boards without answers cannot be trained or scored)" if role == "answer" else "")
-            )
+            raise _no_column(role, header, path)
     assert question is not None
     known = {"question": "question", "answer": "answer"}
     named = {"question": header[question]} | ({} if answer is None else {"answer": header[answer]})

@@ -131,8 +131,8 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "rows", "said"),
     [
-        (["question"], [["1" * 16]], r"no column answer.*without answers"),
-        (["question", "answer"], [["1" * 16, ""]], r"line 2 has no answer"),
+        (["question", "sol"], [["." * 16, "1234" * 4]], r"no column answer, only question, sol: name it by --answer"),
+        (["question", "answer"], [["", "1" * 16]], r"line 2 has no question"),
         (["question", "answer", "rating"], [["." * 16, "1" * 16, "hard"]], r"line 2 has the rating 'hard'"),
         (["question", "answer"], [["." * 16, "?" * 16]], r"line 2 contains something other than digits"),
         (["question", "answer"], [["." * 16, "1" * 16]], r"line 2: the answer is not a solution"),
