@@ -27,7 +27,7 @@ class GridPuzzles(NamedTuple):
     @property
     def has_answer(self) -> np.ndarray:
         """Whether the answer of each puzzle is known, bool [N]."""
-        return self.answers.any(1)
+        return np.asarray(self.answers.any(1))
 
     def take(self, chosen: np.ndarray) -> GridPuzzles:
         """Returns some of the puzzles; `chosen`: their numbers, or bool [N]."""

@@ -54,7 +54,9 @@ Places = tuple[int, int | None, int | None]
 """Where question, answer and rating are; None if there is no such column."""
 
 
-def read_rows(path: Path, columns: Columns, needs_answers: bool = True) -> Iterator[TableRow]:
+def read_rows(
+    path: Path, columns: Columns, needs_answers: bool = True, needs_ratings: bool = True
+) -> Iterator[TableRow]:
     """Yields the puzzles of a file.
 
     Columns are known by the names given, by usual names, or without a header by what is in the first row.  A file that
@@ -62,6 +64,7 @@ def read_rows(path: Path, columns: Columns, needs_answers: bool = True) -> Itera
 
     Args:
         needs_answers: refuse puzzles without an answer.
+        needs_ratings: refuse ratings that are no numbers; they are not looked at otherwise.
 
     Raises:
         SettingError, DataError: naming the file and the line, or its columns and the option that names one.
@@ -89,11 +92,21 @@ def read_rows(path: Path, columns: Columns, needs_answers: bool = True) -> Itera
             raise DataError(
                 f"{where} has no {'question' if not question else 'answer'}: correct the file, or leave the row out"
             )
-        value = rating.strip()
-        if value.lower() not in _NO_RATING and not _NUMBER.fullmatch(value):
-            raise DataError(f"{where} has the rating {value!r}, which is not a number: correct the file")
-        number_of = 0.0 if value.lower() in _NO_RATING else float(value.replace(",", "."))
+        number_of = _rating_of(rating, where) if needs_ratings else 0.0
         yield TableRow(question, answer if answer.strip() else "", number_of, where)
+
+
+def _rating_of(text: str, where: str) -> float:
+    """Returns a rating, which may have a decimal comma; 0 if it is missing."""
+    value = text.strip()
+    if value.lower() in _NO_RATING:
+        return 0.0
+    if not _NUMBER.fullmatch(value):
+        raise DataError(
+            f"{where} has the rating {value!r}, which is not a number: correct the file, or name another column by "
+            "--rating-column"
+        )
+    return float(value.replace(",", "."))
 
 
 def _rows_of(path: Path, columns: Columns) -> Iterator[Row] | None:

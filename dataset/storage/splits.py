@@ -255,12 +255,13 @@ class ExpandedSplit(Split):
 def examples_in_memory(examples: PlainExamples, vocab_size: int) -> ExpandedSplit:
     """Makes a split of examples that share the blank identifier; it equals one that was written and opened."""
     N = len(examples.inputs)
-    arrays = [np.ascontiguousarray(side, dtype=np.uint8) for side in (examples.inputs, examples.labels)]
-    for array in arrays:
+    inputs, labels = (np.ascontiguousarray(side, dtype=np.uint8) for side in (examples.inputs, examples.labels))
+    for array in (inputs, labels):
         array.setflags(write=False)  # as those on the disk: kernels that are compiled for them serve here too
     return ExpandedSplit(
         examples.metadata(vocab_size),
-        *([array] for array in arrays),
+        [inputs],
+        [labels],
         group_indices=np.concatenate(([0], np.cumsum(examples.group_sizes))).astype(np.int32),
         puzzle_indices=np.arange(N + 1, dtype=np.int32),
         puzzle_identifiers=np.zeros(N, dtype=np.int32),

@@ -59,9 +59,8 @@ class GridPuzzleSolver:
     """
 
     def __init__(self, weights: Weights, network: NetworkConfig, settings: Mapping[str, Any]) -> None:
-        sources = [source for stage in weights.record.stages for one in stage.data for source in one.sources]
         tokens, cells = network.tokens.vocab_size, network.canvas.seq_len
-        kind = identify_kind(tokens, cells, sources)
+        kind = identify_kind(tokens, cells, weights.record.sources)
         if kind is None:
             raise CheckpointError(
                 f"{weights.source} is not a network for Sudoku or mazes ({tokens} tokens, {cells} cells): name another "
