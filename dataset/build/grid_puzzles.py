@@ -97,7 +97,7 @@ def build_sudoku(settings: SudokuSettings, progress: Progress) -> Manifest:
     def read(path: Path, needs_answers: bool) -> GridPuzzles:
         rows = [
             (*sudoku.parse_sudoku(row.question, row.answer, row.where), row.rating)
-            for row in read_rows(path, settings.columns, needs_answers)
+            for row in read_rows(path, settings.columns, needs_answers, bool(min_difficulty or settings.rating_column))
             if row.rating >= min_difficulty
         ]
         return stack_puzzles(rows, path)
@@ -199,7 +199,7 @@ def build_maze(settings: MazeSettings, progress: Progress) -> Manifest:
 def _read_mazes(path: Path, columns: Columns, needs_answers: bool) -> GridPuzzles:
     rows = [
         (*maze.parse_solved_maze(row.question, row.answer, row.where), row.rating)
-        for row in read_rows(path, columns, needs_answers)
+        for row in read_rows(path, columns, needs_answers, needs_ratings=False)
     ]
     return stack_puzzles(rows, path)
 
@@ -240,7 +240,7 @@ def _load_splits(
         train, test = train.take(train.has_answer), train.take(~train.has_answer)
         print(
             f"{train_path}: {len(test.questions)} of its puzzles have no answer and are for test: they are predicted, "
-            f"not scored; {len(train.questions)} are trained on"
+            f"not scored; {len(train.questions)} are trained on" + ("" if len(train.questions) else " (use epochs=0)")
         )
     if 0 < settings.subsample_size < len(train.questions):
         train = train.take(np.sort(rng.choice(len(train.questions), settings.subsample_size, replace=False)))
@@ -249,6 +249,7 @@ def _load_splits(
 
 def _split(both: GridPuzzles, test_size: int, rng: np.random.Generator, path: Path) -> tuple[GridPuzzles, GridPuzzles]:
     """Draws the test puzzles of a table that has no test table beside it; returns those of training and of test."""
+    both = _each_once(both, path)
     total = len(both.questions)
     count = test_size or max(1, total // TEST_FRACTION)
     if count >= total:
@@ -260,6 +261,16 @@ def _split(both: GridPuzzles, test_size: int, rng: np.random.Generator, path: Pa
     tested[rng.choice(total, count, replace=False)] = True
     print(f"{path} has no test table beside it: {count} of its {total} puzzles are drawn for test")
     return both.take(~tested), both.take(tested)
+
+
+def _each_once(puzzles: GridPuzzles, path: Path) -> GridPuzzles:
+    """Returns the puzzles without those whose question occurred before, so that none is drawn for both splits."""
+    first = np.sort(np.unique(puzzles.questions, axis=0, return_index=True)[1])
+    if len(first) == len(puzzles.questions):
+        return puzzles
+    total = len(puzzles.questions)
+    print(f"{path}: {total - len(first)} of its {total} puzzles are repeated, and left out")
+    return puzzles.take(first)
 
 
 def _leave_out_trained(test: GridPuzzles, trained: np.ndarray) -> GridPuzzles:

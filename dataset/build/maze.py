@@ -25,6 +25,9 @@ def parse_maze(text: str, where: str) -> np.ndarray:
     Raises:
         DataError: naming `where`, if it is not a square of the five characters.
     """
+    if "\n" in text.strip("\r\n"):  # row by row in one cell of a table
+        rows = text.strip("\r\n").splitlines()
+        text = "".join(row.ljust(len(rows)) for row in rows)
     if strange := set(text) - set(CHARACTERS):
         raise DataError(
             f"{where} contains {sorted(strange)[0]!r}: a maze consists of walls #, open cells (blanks), S, G and, in "

@@ -46,7 +46,9 @@ def stack_puzzles(rows: Sequence[tuple[np.ndarray, np.ndarray, float]], path: Pa
         DataError, SettingError: if there are none, or they differ in size.
     """
     if not rows:
-        raise SettingError(f"{path} has no puzzle that is difficult enough: lower --min-difficulty")
+        raise SettingError(
+            f"{path} has no puzzle, or none that is difficult enough: fill it, or lower --min-difficulty"
+        )
     if len({question.size for question, _, _ in rows}) > 1:
         raise DataError(f"{path} has puzzles of several sizes: use one size per data set")
     questions, answers, difficulty = zip(*rows, strict=True)

@@ -263,8 +263,8 @@ def parse_sudoku(question: str, answer: str, where: str) -> tuple[np.ndarray, np
         found = f"{len(puzzle)} and {len(solution)} cells" if answer else f"{len(puzzle)} cells"
         short = len(puzzle) < 81 and question.strip().isdigit() and len(solution) in (0, 81)
         raise DataError(
-            f"{where} has {found}: a 9 x 9 Sudoku has 81{' each' if answer else ''}, "
-            + ("and a spreadsheet takes zeros away from its start: keep it as text" if short else "correct the file")
+            f"{where} has {found}: a 9 x 9 Sudoku has 81{' each' if answer else ''}, so correct the file"
+            + (" (a spreadsheet may have dropped zeros at the start: keep boards as text)" if short else "")
         )
     most = max(puzzle.max(), solution.max(initial=0))
     if most > side_of(len(puzzle)):

@@ -63,6 +63,11 @@ def cells_of(text: str) -> list[str]:
     return list(text.upper())
 
 
+def has_other_letters(text: str) -> bool:
+    """Returns whether a text has letters that no digit of a Sudoku is written as, as titles and names have."""
+    return bool(_TITLE.match(text))
+
+
 def _is_number(part: str) -> bool:
     return part in BLANKS or (part.isascii() and part.isdigit() and int(part) <= max(SIDES))
 
@@ -101,6 +106,7 @@ def _count_characters(line: str) -> int | None:
 
 
 def _split_sudoku(text: str, name: str) -> list[BoardText]:
+    _refuse_other_maze(text, name)
     lines = _lines_with_cells(text)
     width = max((len(line.text) for line in lines), default=0)
     for count in (_count_parts, _count_characters):
@@ -122,6 +128,18 @@ def _common_count(lines: Sequence[_Line], count: Count, least: float) -> int | N
         if cells is not None and (cells in SIDES or cells in SQUARES) and times >= least * len(lines):
             return cells
     return None
+
+
+def _refuse_other_maze(text: str, name: str) -> None:
+    """Raises DataError for a maze whose walls are written as something else."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    is_block = len(lines) >= SMALLEST_MAZE and len({len(line) for line in lines}) == 1
+    if is_block and "S" in text and "G" in text:
+        others = "".join(sorted(set("".join(lines)) - set(" SGo")))
+        raise DataError(
+            f"{name} looks like a maze with other characters ({others[:10]!r}): write walls as #, open cells as blanks, start "
+            "and goal as S and G"
+        )
 
 
 def _no_board(text: str, name: str) -> DataError:
@@ -220,8 +238,9 @@ def _mazes_of(rows: Sequence[_Line], name: str) -> list[BoardText]:
         return [BoardText(row.text, f"{name}, line {row.number}") for row in rows]
     if width < SMALLEST_MAZE or len(rows) % width:
         raise DataError(
-            f"{name}: the maze from line {first} has {len(rows)} rows and {width} columns: only square mazes are read, "
-            "so fill it up with walls"
+            f"{name}: the maze from line {first} has {len(rows)} rows and {width} columns (as in line "
+            f"{next(row.number for row in rows if len(row.text) == width)}): only square mazes are read, so fill it up "
+            "with walls"
         )
     mazes = [rows[start : start + width] for start in range(0, len(rows), width)]
     return [

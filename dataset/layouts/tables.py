@@ -11,12 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dataset.layouts.board_text import BLANKS, SQUARES, cells_of, split_boards
+from dataset.layouts.board_text import BLANKS, SQUARES, cells_of, has_other_letters, is_maze, split_boards
 from dataset.layouts.json_text import has_lines, is_json_name, open_text, read_json, read_lines
 from utils.errors import DataError, SettingError
 
 NAMES = {
-    "question": ("question", "questions", "quiz", "quizzes", "puzzle", "puzzles", "board", "problem", "input"),
+    "question": (
+        *("question", "questions", "quiz", "quizzes", "puzzle", "puzzles", "board", "boards", "sudoku", "maze"),
+        *("mazes", "problem", "input"),
+    ),
     "answer": ("answer", "answers", "solution", "solutions", "solved", "output"),
     "rating": ("rating", "difficulty"),
 }
@@ -64,7 +67,7 @@ def read_rows(
 
     Args:
         needs_answers: refuse puzzles without an answer.
-        needs_ratings: refuse ratings that are no numbers; they are not looked at otherwise.
+        needs_ratings: refuse ratings that are no numbers.  Otherwise they count as 0, which is said once.
 
     Raises:
         SettingError, DataError: naming the file and the line, or its columns and the option that names one.
@@ -74,6 +77,9 @@ def read_rows(
         yield from _text_rows(path, needs_answers)
         return
     number, header = next(rows, (1, []))
+    if not header:
+        raise DataError(f"{path} is empty: name a table of puzzles, or their text")
+    rates_in_words = False
     if not any(columns) and _is_board_row(header):
         rows = itertools.chain([(number, header)], rows)
         places = _places_by_content(header, path)
@@ -92,21 +98,24 @@ def read_rows(
             raise DataError(
                 f"{where} has no {'question' if not question else 'answer'}: correct the file, or leave the row out"
             )
-        number_of = _rating_of(rating, where) if needs_ratings else 0.0
-        yield TableRow(question, answer if answer.strip() else "", number_of, where)
+        value = _rating_of(rating)
+        if value is None and needs_ratings:
+            raise DataError(
+                f"{where} has the rating {rating.strip()!r}, which is not a number: correct the file, or name another "
+                "column by --rating-column"
+            )
+        if value is None and not rates_in_words:
+            rates_in_words = True
+            print(f"{path} has ratings that are no numbers, such as {rating.strip()!r}: they count as 0")
+        yield TableRow(question, answer if answer.strip() else "", value or 0.0, where)
 
 
-def _rating_of(text: str, where: str) -> float:
-    """Returns a rating, which may have a decimal comma; 0 if it is missing."""
+def _rating_of(text: str) -> float | None:
+    """Returns a rating, which may have a decimal comma; 0 if it is missing, None if it is not a number."""
     value = text.strip()
     if value.lower() in _NO_RATING:
         return 0.0
-    if not _NUMBER.fullmatch(value):
-        raise DataError(
-            f"{where} has the rating {value!r}, which is not a number: correct the file, or name another column by "
-            "--rating-column"
-        )
-    return float(value.replace(",", "."))
+    return float(value.replace(",", ".")) if _NUMBER.fullmatch(value) else None
 
 
 def _rows_of(path: Path, columns: Columns) -> Iterator[Row] | None:
@@ -143,7 +152,8 @@ def _first_lines(path: Path) -> tuple[str, str]:
 
 def _delimiter_of(first: str, second: str, columns: Columns) -> str | None:
     """Returns what stands between the columns of a table, given its first two lines; None if it is no table."""
-    if _is_board_row(first.split()):
+    words = [] if is_maze(first) else first.split()
+    if sum(map(_looks_like_board, words)) > 1 and _is_board_row(words):
         return " "
     delimiter = max(_DELIMITERS, key=first.count)
     cells, below = (next(csv.reader([line], delimiter=delimiter), []) for line in (first, second))
@@ -208,18 +218,19 @@ def _json_rows(path: Path) -> Iterator[Row] | None:
 def _text_rows(path: Path, needs_answers: bool) -> Iterator[TableRow]:
     with open_text(path) as stream:  # `_first_lines` has read it before
         boards = split_boards(stream.read(), str(path))
+    found = f"{len(boards)} board{'s' if len(boards) > 1 else ''}"
     if needs_answers:
         raise DataError(
-            f"{path} has {len(boards)} boards without answers, which cannot be trained on: name a table with a column "
-            "for answers"
+            f"{path} has {found} without answers, which cannot be trained on: name a table with a column for answers"
         )
-    print(f"{path} is read as text: {len(boards)} boards, the first one from {boards[0].where.split(', ')[-1]}")
+    print(f"{path} is read as text: {found}, the first one from {boards[0].where.split(', ')[-1]}")
     yield from (TableRow(board.text, "", 0.0, board.where) for board in boards)
 
 
 def _looks_like_board(cell: str) -> bool:
-    side = math.isqrt(len(cell))
-    return (side >= 4 and side * side == len(cell)) or len(cells_of(cell)) in SQUARES
+    if is_maze(cell):
+        return math.isqrt(len(cell)) ** 2 == len(cell) or "\n" in cell
+    return len(cells_of(cell)) in SQUARES and not has_other_letters(cell)
 
 
 def _is_board_row(row: Sequence[str]) -> bool:

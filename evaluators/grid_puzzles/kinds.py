@@ -118,7 +118,10 @@ class MazeKind:
 
     def check(self, question: np.ndarray, answer: np.ndarray) -> dict[str, bool]:
         kept = np.array_equal(question, np.where(answer == maze.PATH, maze.OPEN, answer))
-        start, goal = (int(np.flatnonzero(question == token)[0]) for token in (maze.START, maze.GOAL))
+        starts, goals = (np.flatnonzero(question == token) for token in (maze.START, maze.GOAL))
+        if not len(starts) or not len(goals):
+            return {"maze_kept": kept, "path_connected": False, "path_shortest": False}
+        start, goal = int(starts[0]), int(goals[0])
         path = np.where(answer == maze.PATH, maze.OPEN, maze.WALL).astype(np.uint8)
         path[[start, goal]] = maze.OPEN
         steps = int(maze.distances(path, self.side, start)[goal])
