@@ -124,7 +124,7 @@ class Solver:
         if tokens != VOCAB_SIZE or network.canvas.side is None or kind is not None:
             raise CheckpointError(
                 f"{weights.source} is not a network for ARC's grids ({tokens} tokens, {cells} cells"
-                f"{'' if kind is None else f', of {kind.name} of side {kind.side}'}): name another one"
+                f"{'' if kind is None else f', for {kind.plural} of side {kind.side}'}): name another one"
             )
         for name in sorted(settings.keys() - SETTINGS):
             if (roles := ROLES.get(name.split(".")[0])) is not None:  # other names are refused below, with the nearest

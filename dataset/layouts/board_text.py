@@ -117,7 +117,7 @@ def _split_sudoku(text: str, name: str) -> list[BoardText]:
         if width not in SIDES:
             raise _no_board(text, name)
         return _over_lines([line._replace(text=line.text.ljust(width)) for line in lines], width, len, name, glue="")
-    if cells in SQUARES and not (cells in SIDES and _needs_more_than_four(lines)):
+    if cells in SQUARES and not (cells in SIDES and _are_rows_of_16(lines)):
         return _one_per_line(lines, cells, count, name)
     return _over_lines(lines, cells, count, name)
 
@@ -137,8 +137,8 @@ def _refuse_other_maze(text: str, name: str) -> None:
     if is_block and "S" in text and "G" in text:
         others = "".join(sorted(set("".join(lines)) - set(" SGo")))
         raise DataError(
-            f"{name} looks like a maze with other characters ({others[:10]!r}): write walls as #, open cells as blanks, start "
-            "and goal as S and G"
+            f"{name} looks like a maze with other characters ({others[:10]!r}): write walls as #, open cells as "
+            "blanks, start and goal as S and G"
         )
 
 
@@ -173,11 +173,10 @@ def _lines_with_cells(text: str) -> list[_Line]:
     return lines
 
 
-def _needs_more_than_four(lines: Sequence[_Line]) -> bool:
-    """Whether lines of 16 cells are rows of a Sudoku of side 16, and not each one of side 4."""
-    used = {part.upper() for line in lines for part in parts_of(line.text)}
-    characters = set("".join(used)) - set(BLANKS)
-    return not (characters <= set("1234") or characters <= set("ABCD"))
+def _are_rows_of_16(lines: Sequence[_Line]) -> bool:
+    """Returns whether lines of 16 cells are rows of Sudoku of side 16, and not each one of side 4."""
+    used = {character.upper() for line in lines for part in parts_of(line.text) for character in part} - set(BLANKS)
+    return len(lines) % 16 == 0 and not (used <= set("1234") or used <= set("ABCD"))
 
 
 def _one_per_line(lines: Sequence[_Line], cells: int, count: Count, name: str) -> list[BoardText]:

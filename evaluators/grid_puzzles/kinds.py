@@ -20,6 +20,7 @@ class GridKind(Protocol):
     """One kind of puzzle on square grids of one side."""
 
     name: str
+    plural: str
     side: int
 
     def parse(self, question: str, answer: str, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +46,7 @@ class GridKind(Protocol):
 class SudokuKind:
     """Sudoku of one side."""
 
-    name = "Sudoku"
+    name = plural = "Sudoku"
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -95,7 +96,7 @@ class SudokuKind:
 class MazeKind:
     """Mazes of one side."""
 
-    name = "maze"
+    name, plural = "maze", "mazes"
 
     def __init__(self, side: int) -> None:
         self.side = side

@@ -113,7 +113,7 @@ class GridPuzzleSolver:
             raise DataError("there is no puzzle to complete: give at least one")
         if (name := name_of_kind(rows[0].question)) != self.kind.name:
             raise DataError(
-                f"{rows[0].where} is a {name}, and {self._weights.source} is a network for {self.kind.name} of side "
+                f"{rows[0].where} is a {name}, and {self._weights.source} is a network for {self.kind.plural} of side "
                 f"{self.kind.side}: use other weights"
             )
         parsed = [self.kind.parse(row.question, row.answer, row.where) for row in rows]
