@@ -162,8 +162,9 @@ def complete_boards(given: argparse.Namespace, rows: Sequence[TableRow]) -> str:
 
 
 def conditions_of(given: argparse.Namespace) -> dict[str, str]:
-    """Returns what the attempts depend on, as text."""
-    return {name: str(value) for name, value in vars(given).items() if name not in ("out", "attempts")}
+    """Returns what the answers depend on, as text; options that were not given are left out."""
+    known = {name: value for name, value in vars(given).items() if value not in (None, "")}
+    return {name: str(value) for name, value in known.items() if name not in ("out", "attempts")}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -47,7 +47,7 @@ def stack_puzzles(rows: Sequence[tuple[np.ndarray, np.ndarray, float]], path: Pa
     """
     if not rows:
         raise SettingError(
-            f"{path} has no puzzle, or none that is difficult enough: fill it, or lower --min-difficulty"
+            f"{path} has no puzzle that is difficult enough, or none at all: lower --min-difficulty, or fill the file"
         )
     if len({question.size for question, _, _ in rows}) > 1:
         raise DataError(f"{path} has puzzles of several sizes: use one size per data set")
