@@ -33,8 +33,8 @@ class GridPuzzleSettings(BaseModel):
 
     source_repo: str = Field(
         GENERATE,
-        description="generate; a table (CSV, gzipped or not, or parquet); a folder with train.csv and test.csv or with "
-        "one table; or a data set on the Hugging Face hub",
+        description="generate; a table (CSV, JSON lines or parquet, gzipped or not) or a text of boards; a folder with "
+        "train.csv and test.csv or with one table; or a data set on the Hugging Face hub",
     )
     subsample_size: int = Field(
         0, ge=0, description="training puzzles to make, or to draw from the file; 0: make 1000, or use all of the file"
