@@ -32,6 +32,7 @@ from evaluators.inference.predict import predict_all
 from training.checkpoint import NetworkConfig, Weights, initialise_network, load_weights, locate_weights, network_config
 from training.config import EvalConfig, roles_of
 from training.launch.overrides import validate
+from training.prepare.compiler import should_compile
 from training.prepare.precision import choose_dtype
 from training.prepare.prepare import prepare
 from training.state import TrainState
@@ -127,7 +128,7 @@ class GridPuzzleSolver:
         split = storage.examples_in_memory(examples, self._network.tokens.vocab_size)
         shape = DataShape.from_metadata(split.metadata, split.metadata.num_puzzle_identifiers)
         shape = replace(shape, row_stride=self._network.canvas.row_stride)
-        state = prepare(TrainState(config, shape, self._device), config.should_compile(self._device))
+        state = prepare(TrainState(config, shape, self._device), should_compile(config, self._device))
         initialise_network(state.network, self._weights)
         self._set_row(state)
         batch_size = min(options.batch_size, len(questions))
