@@ -33,7 +33,7 @@ from training.checkpoint import NetworkConfig, Weights, initialise_network, load
 from training.config import EvalConfig, roles_of
 from training.launch.overrides import validate
 from training.prepare.compiler import should_compile
-from training.prepare.precision import choose_dtype
+from training.prepare.precision import choose_dtype, replace_emulated
 from training.prepare.prepare import prepare
 from training.state import TrainState
 from utils import distributed
@@ -90,7 +90,7 @@ class GridPuzzleSolver:
         return cls(weights, network_config(weights), settings)
 
     def _config(self) -> EvalConfig:
-        arch = choose_dtype(self._network.arch, self._device).model_dump()
+        arch = replace_emulated(choose_dtype(self._network.arch, self._device), self._device).model_dump()
         run = {"data_paths": ["puzzles"], "epochs": 1, "eval_interval": None, "evaluators": ["exact"], "ema": False}
         batch = max(1, CELLS_AT_ONCE // self._network.canvas.seq_len)
         defaults = {"device": "auto", "compile": False, "eval_batch_size": batch, "global_batch_size": 1}
