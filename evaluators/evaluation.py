@@ -19,7 +19,7 @@ from dataset.canvas import Canvas
 from dataset.storage import Split
 from dataset.tasks import Task
 from evaluators.arc import ArcScorer
-from evaluators.exact import ExactScorer
+from evaluators.grid_puzzles.exact import ExactScorer
 from evaluators.inference.canvas_choice import CanvasFallback, suggest_sizes
 from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.predict import measure_prediction, predict_in_rounds
@@ -90,7 +90,8 @@ def open_test_set(config: EvalConfig) -> TestSet:
     if config.vote_augmentations is not None:
         split = split.first_puzzles(config.vote_augmentations)
     if config.evaluators == ["exact"]:
-        return TestSet(split, None, ExactScorer(split))
+        manifest = storage.open_manifest(path)
+        return TestSet(split, None, ExactScorer(split, manifest.sources if manifest else ()))
     if config.evaluators != ["arc"]:
         return TestSet(split, None, None)
     catalog, tasks = storage.open_catalog(path), storage.open_test_tasks(path)

@@ -14,7 +14,14 @@ from dataset.storage.schema import (
     SplitMetadata,
     TaskEntry,
 )
-from dataset.storage.splits import CompactSplit, ExpandedSplit, PuzzleIdentities, RestrictedSplit, Split
+from dataset.storage.splits import (
+    CompactSplit,
+    ExpandedSplit,
+    PuzzleIdentities,
+    RestrictedSplit,
+    Split,
+    examples_in_memory,
+)
 from dataset.storage.writer import Format, write_data_set, write_examples
 
 __all__ = [
@@ -35,6 +42,7 @@ __all__ = [
     "Split",
     "SplitMetadata",
     "TaskEntry",
+    "examples_in_memory",
     "fingerprints",
     "open_catalog",
     "open_manifest",

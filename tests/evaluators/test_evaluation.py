@@ -22,7 +22,7 @@ from dataset.storage import open_catalog, open_split, open_test_tasks
 from evaluators import scores, tools
 from evaluators.arc import ArcScorer
 from evaluators.evaluation import Evaluation
-from evaluators.exact import ExactScorer
+from evaluators.grid_puzzles.exact import ExactScorer
 from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.gather import order_in_rounds
 from evaluators.inference.predict import predict_all, predict_in_rounds

@@ -66,8 +66,20 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ("python", *demo.FINE_TUNE, *checkpoint),
     ):
         execute(shrunk(Command("what the documents take for granted", words)))
+    train_on_boards()
     yield folder
     os.chdir(before)
+
+
+def train_on_boards() -> None:
+    """Makes runs/sudoku of 9 x 9 boards, runs/maze, and files of boards for them."""
+    for kind, more in (("sudoku", ("--clues", "60")), ("maze", ("--size", "9"))):
+        build = ("build_dataset.py", kind, *more, "--subsample-size", "12", "--test-size", "4")
+        execute(["python", *build, "--output-dir", f"made/{kind}"])
+        train = ("eval_arc_k10.py", f"data_paths=[made/{kind}]", f"checkpoint_path=runs/{kind}", "evaluators=[exact]")
+        execute(["python", *train, "puzzle_rows=zero", "epochs=2", "eval_interval=2", *SMALL_RUN])
+    Path("boards.csv").write_text("puzzle\n" + "." * 81 + "\n")
+    Path("maze.txt").write_text("\n".join(["#" * 9, "#S     G#", *["#" * 9] * 7]))
 
 
 def shrunk(command: Command) -> list[str]:
@@ -84,7 +96,7 @@ def shrunk(command: Command) -> list[str]:
         epochs = () if "epochs=0" in words else ("epochs=2", "eval_interval=2")
         untimed = ("time_budget=null", "deadline=null") if fine_tunes else ()
         return [*words, *SMALL_RUN, *epochs, *untimed]
-    if "solve.py" in words:
+    if "solve.py" in words and any(word.endswith(".json") for word in words):
         return [*words, "--steps", "2", "--augmentations", "2"]
     return words
 

@@ -94,6 +94,11 @@ class CheckpointRecord(BaseModel):
         return dict(self.config.get("arch") or {})
 
     @property
+    def sources(self) -> list[str]:
+        """Where the data of all stages come from, such as `sudoku:generate`; empty if that is not known."""
+        return [source for stage in self.stages for one in stage.data for source in one.sources]
+
+    @property
     def ema_rate(self) -> float:
         return float(self.config.get("ema_rate", RunConfig.model_fields["ema_rate"].default))
 
