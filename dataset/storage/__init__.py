@@ -3,7 +3,7 @@
 from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.checksums import fingerprints, puzzles_digest, tasks_digest
 from dataset.storage.compact import splits_in_memory
-from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
+from dataset.storage.content import AugmentedTasks, DataOrigin, GeneratedPairs, PlainExamples
 from dataset.storage.reader import open_catalog, open_manifest, open_split, open_tasks, open_test_tasks
 from dataset.storage.schema import (
     BLANK,
@@ -14,7 +14,14 @@ from dataset.storage.schema import (
     SplitMetadata,
     TaskEntry,
 )
-from dataset.storage.splits import CompactSplit, ExpandedSplit, PuzzleIdentities, RestrictedSplit, Split
+from dataset.storage.splits import (
+    CompactSplit,
+    ExpandedSplit,
+    PuzzleIdentities,
+    RestrictedSplit,
+    Split,
+    join_visit_sizes,
+)
 from dataset.storage.writer import Format, write_data_set, write_examples
 
 __all__ = [
@@ -27,6 +34,7 @@ __all__ = [
     "DataOrigin",
     "ExpandedSplit",
     "Format",
+    "GeneratedPairs",
     "Manifest",
     "PlainExamples",
     "PuzzleCatalog",
@@ -36,6 +44,7 @@ __all__ = [
     "SplitMetadata",
     "TaskEntry",
     "fingerprints",
+    "join_visit_sizes",
     "open_catalog",
     "open_manifest",
     "open_split",
