@@ -7,6 +7,7 @@ A result passes on what the next stage needs.  The predictions are on the disk b
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from evaluators.inference.predictions import PREDICTIONS, Predictions, Predictio
 from evaluators.scores import evaluated_step, evaluation_folder, is_evaluated, list_evaluations, read_conditions
 from evaluators.submission import SUBMISSION
 from evaluators.time_split import TimeSplit, split_time
+from evaluators.voting import vote_weight
 from training import checkpoint
 from training.config import EvalConfig
 from training.state import TrainState
@@ -62,9 +64,13 @@ class Scorer(Protocol):
     """Whether it uses the answers after each ACT step."""
 
     def score(
-        self, snapshot: PredictionSnapshot, conditions: Mapping[str, Any], earlier: Sequence[Predictions]
+        self,
+        snapshot: PredictionSnapshot,
+        conditions: Mapping[str, Any],
+        earlier: Sequence[Predictions],
+        weights: Sequence[float],
     ) -> EvaluationResult:
-        """Returns the result of predictions, and of earlier ones whose votes count too."""
+        """Returns the result of predictions, and of others whose votes count too, each with a weight."""
 
 
 class TestSet(NamedTuple):
@@ -125,6 +131,8 @@ class Evaluation:
         traces = self._test.scorer is not None and self._test.scorer.keeps_trace
         self._options = PredictionOptions.from_config(config, traces)
         self._submit_seconds = self._longest_batch = 0.0
+        if config.pool_runs:  # before a training that takes long
+            distributed.from_main(lambda: self._list_pooled(0))
 
     @property
     def num_examples(self) -> int:
@@ -166,7 +174,7 @@ class Evaluation:
             return
         started = time.monotonic()
         nothing = PredictionSnapshot(Predictions.empty(self._test.split.metadata.seq_len))
-        self._test.scorer.score(nothing, {}, ()).write_submissions(self._directory)
+        self._test.scorer.score(nothing, {}, (), ()).write_submissions(self._directory)
         self._submit_seconds = time.monotonic() - started
 
     def split_time(self, state: TrainState, deadline: Deadline) -> TimeSplit:
@@ -215,7 +223,7 @@ class Evaluation:
                 continue
             if snapshot.is_final:
                 snapshot.save(folder)  # first: `evaluators.tools` can count their votes again if what follows fails
-            result = scorer.score(snapshot, conditions, earlier)
+            result = scorer.score(snapshot, conditions, earlier, conditions["pool_weights"])
             result.write_submissions(self._directory)
         if result is not None:
             result.write(folder)
@@ -235,19 +243,38 @@ class Evaluation:
             "step": step,
             "data_path": self._config.data_paths[0],
             **self._identity,
-            "pooled": self._list_pooled(step),
         }
+        pooled = self._list_pooled(step)
+        conditions["pooled"] = [os.path.relpath(path, self._directory) for path, _ in pooled]
+        conditions["pool_weights"] = [weight for _, weight in pooled]
         return None if is_evaluated(folder, conditions) else conditions
 
-    def _list_pooled(self, step: int) -> list[str]:
-        """Returns the folders of the run's earlier evaluations of these puzzles whose votes count too."""
-        count = (self._config.pool_checkpoints or 1) - 1
-        earlier = [
-            folder.name
-            for folder in list_evaluations(self._directory)
-            if evaluated_step(folder) < step and read_conditions(folder).get("puzzles") == self._identity["puzzles"]
-        ]
-        return earlier[-count:] if count else []
+    def _list_pooled(self, step: int) -> list[tuple[Path, float]]:
+        """Returns the evaluations whose votes count too, and what a vote of each counts: of other runs, then earlier
+        ones of this run."""
+        most, half_life = self._config.pool_checkpoints or 1, self._config.pool_half_life
+        pooled = []
+        for run in map(Path, self._config.pool_runs):
+            latest = self._evaluations_of(run)[-most:]
+            if not latest:
+                raise SettingError(
+                    f"pool_runs={run} has no evaluation of these puzzles: name the folder of a finished run of "
+                    f"eval_arc_k10.py on {self._config.data_paths[0]}"
+                )
+            pooled += [(path, vote_weight(age, half_life)) for age, path in _with_ages(latest, newest=0)]
+        own = [folder for folder in self._evaluations_of(self._directory) if evaluated_step(folder) < step]
+        earlier = own[-(most - 1) :] if most > 1 else []
+        return pooled + [(path, vote_weight(age, half_life)) for age, path in _with_ages(earlier, newest=1)]
+
+    def _evaluations_of(self, run: Path) -> list[Path]:
+        """Returns the folders of a run's evaluations of these puzzles, the latest last."""
+        puzzles = self._identity["puzzles"]
+        return [folder for folder in list_evaluations(run) if read_conditions(folder).get("puzzles") == puzzles]
 
     def _pooled_files(self, conditions: Mapping[str, Any]) -> list[Path]:
         return [self._directory / name / PREDICTIONS for name in conditions["pooled"]]
+
+
+def _with_ages(folders: Sequence[Path], newest: int) -> list[tuple[int, Path]]:
+    """Returns folders, the latest last, each with its age in evaluations, of which the latest has `newest`."""
+    return [(newest + len(folders) - 1 - i, folder) for i, folder in enumerate(folders)]

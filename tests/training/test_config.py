@@ -221,6 +221,8 @@ def test_refusals_name_the_key_and_the_remedy(override: str, said: str) -> None:
         (("ranking=best",), "ranking='best'"),
         (("vote_steps=2", "evaluators=[exact]"), "set evaluators=\\[arc\\]"),
         (("pool_checkpoints=2", "time_budget=3"), "a run in a given time makes one"),
+        (("pool_half_life=2",), "about the votes of several evaluations: set pool_checkpoints"),
+        (("pool_runs=[x]", "evaluators=[exact]"), "set evaluators=\\[arc\\]"),
     ],
 )
 def test_evaluation_refusals(overrides: tuple[str, ...], said: str) -> None:
