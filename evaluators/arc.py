@@ -91,8 +91,8 @@ class ArcResult:
     """The votes of an evaluation, for its submissions, its scores and its page.
 
     attempts: per test input in `submission.json`.
-    checkpoints: whose votes count.  weights: what a vote of each counts, in their order.  num_predictions, mean_steps: the number of their predictions, and the mean number
-    of ACT steps behind one.
+    checkpoints: whose votes count.  weights: what a vote of each counts, in their order.
+    num_predictions, mean_steps: the number of their predictions, and the mean number of ACT steps behind one.
     """
 
     tasks: Mapping[str, Task]

@@ -169,12 +169,16 @@ class Evaluation:
         return sentences
 
     def submit_inputs(self) -> None:
-        """Writes a submission that is valid before anything is predicted: every input as its own answer."""
+        """Writes a submission that is valid before anything is predicted: what other runs have voted for (`pool_runs`),
+        and every other input as its own answer."""
         if self._test.scorer is None or not distributed.is_main() or (self._directory / SUBMISSION).exists():
             return
         started = time.monotonic()
         nothing = PredictionSnapshot(Predictions.empty(self._test.split.metadata.seq_len))
-        self._test.scorer.score(nothing, {}, (), ()).write_submissions(self._directory)
+        pooled = self._list_pooled(0)
+        earlier = [Predictions.load(path / PREDICTIONS) for path, _ in pooled]
+        weights = [weight for _, weight in pooled]
+        self._test.scorer.score(nothing, {}, earlier, weights).write_submissions(self._directory)
         self._submit_seconds = time.monotonic() - started
 
     def split_time(self, state: TrainState, deadline: Deadline) -> TimeSplit:

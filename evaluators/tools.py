@@ -51,9 +51,7 @@ def recount(
         half_life: after so many evaluations a vote counts half; None: votes of all count the same.
     """
     if half_life is not None and half_life <= 0:
-        raise SettingError(
-            f"--half-life {half_life:g}: votes cannot halve in less than no time: name a positive number"
-        )
+        raise SettingError(f"--half-life {half_life:g}: name a positive number of evaluations")
     parts = [Predictions.load(path) for path in paths]
     if steps is not None:
         parts = [part.last(steps) for part in parts]
@@ -197,9 +195,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--attempts", type=int, default=10)
             sub.add_argument("--ranking", choices=list(RANKINGS), default="votes")
             sub.add_argument("--steps", type=int, help="how many of each example's last kept ACT steps vote; all")
-            sub.add_argument(
-                "--half-life", type=float, help="files are in order, and a vote of so many ago counts half"
-            )
+            sub.add_argument("--half-life", type=float, help="a vote of so many files before the last counts half")
     sub = commands.add_parser("merge")
     sub.add_argument("submissions", type=Path, nargs="+")
     sub.add_argument("--out", type=Path, required=True)

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import eval_arc_k10
 from dataset.sampling.joined import Batch
-from dataset.storage import open_catalog, open_split, open_test_tasks
+from dataset.storage import fingerprints, open_catalog, open_split, open_test_tasks
 from evaluators import scores, tools
 from evaluators.arc import ArcScorer
 from evaluators.evaluation import Evaluation
@@ -533,6 +533,10 @@ def test_votes_of_other_runs_and_older_checkpoints_have_weights(
     )
     assert done.returncode == 0, done.stderr
     theirs, own = scores.list_evaluations(first), scores.list_evaluations(second)
+    third = EvalConfig(data_paths=[str(small_data)], pool_runs=[str(first)])
+    Evaluation(third, tmp_path / "third", {"puzzles": fingerprints(small_data)[1]}).submit_inputs()
+    # before anything is predicted there is what the other run has voted for
+    assert (tmp_path / "third/submission.json").read_text() == (theirs[-1] / "submission.json").read_text()
     root = 2**-0.5
     record = json.loads((own[-1] / "scores.json").read_text())
     assert record["conditions"]["pooled"] == [f"../first/{folder.name}" for folder in theirs] + [own[0].name]
