@@ -118,6 +118,16 @@ class RunConfig(EvaluatorSettings, StartSettings, TrainConfig, AugmentationSetti
         return self
 
     @property
+    def warnings(self) -> list[str]:
+        """What is allowed and probably not meant, in sentences."""
+        if self.fresh_augmentations and self.arch.augmentation_rank:
+            return [
+                f"with fresh_augmentations=true no visit trains the rows that arch.augmentation_rank="
+                f"{self.arch.augmentation_rank} gives to puzzles: set it to 0, or fresh_augmentations=false"
+            ]
+        return []
+
+    @property
     def load_averaged(self) -> bool:
         """Whether to load the averaged weights of `load_checkpoint`, if it has any."""
         return True

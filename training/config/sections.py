@@ -156,6 +156,11 @@ class StartSettings(Section):
     dry_run: bool = setting(
         False, "do everything up to the first step, then print a plan; nothing is written", resume="silent"
     )
+    dry_run_hardware: str | None = setting(
+        None,
+        "the GPUs that the plan of dry_run is for, such as H100 or 8 x H100; null: the devices of this command",
+        resume="silent",
+    )
 
 
 class CheckpointSettings(Section):
