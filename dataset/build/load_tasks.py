@@ -131,7 +131,7 @@ def load_mix(sources: Sequence[Source], rules: ReadRules, progress: Progress) ->
         )
     mixed: list[Task] = []
     generated: list[tuple[Source, Task]] = []
-    source_of: dict[str, Source] = {}
+    owner_of: dict[str, Source] = {}
     left_out: dict[str, Any] = {}
     not_parsed: Counter[str] = Counter()
     large: list[tuple[str, str]] = []
@@ -146,8 +146,8 @@ def load_mix(sources: Sequence[Source], rules: ReadRules, progress: Progress) ->
             several = len({task.subset for task in loaded}) > 1
             named = {t.subset: f"{source.name}-{t.subset}" if several else source.name for t in loaded}
             loaded = [replace(task, subset=named[task.subset]) for task in loaded]
-        for subset in sorted({task.subset for task in loaded}) if not source.extends else ():
-            other = source_of.setdefault(subset, source)
+        for subset in sorted({task.subset for task in loaded}):
+            other = owner_of.setdefault(subset, source)
             if other is not source:
                 raise SettingError(
                     f"the sources {other.where} and {source.where} both have a subset {subset!r}: "
@@ -168,7 +168,7 @@ def load_mix(sources: Sequence[Source], rules: ReadRules, progress: Progress) ->
     return LoadedTasks(
         mixed,
         sorted(source.label for source in sources),
-        source_of,
+        {subset: source for subset, source in owner_of.items() if not source.extends},
         list(sources),
         left_out=left_out,
         not_parsed=dict(not_parsed),

@@ -198,6 +198,15 @@ def test_caps_and_canvases_hold_for_generated_pairs(corpus: Path) -> None:
     assert split.visit_sizes is not None and split.visit_sizes.tolist() == [2, 2, 3, 3, 3, 3, 4, 2, 2]
 
 
+def test_two_sources_of_generated_pairs(corpus: Path) -> None:
+    made = f"{corpus / 'made'},extends=true,include=t0.json"
+    with pytest.raises(SettingError, match=r"both have a subset 'made': give one of them another name"):
+        build(corpus, "more", made, f"{made},weight=2")
+    split = open_split(build(corpus, "more", made, f"{made},weight=2,max_pairs=5,name=other"), "train")
+    assert split.group_weights is not None and split.group_weights[7:].tolist() == [1, 2]
+    assert [len(shown(split, group)) for group in (7, 8)] == [8, 5]
+
+
 def test_sources_that_only_extend_are_refused(corpus: Path) -> None:
     settings = ArcSettings(sources=[f"{corpus / 'made'},extends=true"], output_dir=str(corpus / "out"))
     with pytest.raises(SettingError, match=r"has no tasks to extend: name the source of the tasks too"):
