@@ -107,6 +107,14 @@ class JoinedSplits:
         )
 
     @property
+    def examples_per_epoch(self) -> float:
+        """How many examples an epoch visits, on average."""
+        puzzles, counts = np.diff(self.group_starts), np.diff(self.example_starts)
+        weights = np.ones(len(puzzles)) if self.group_weights is None else self.group_weights
+        taken = np.minimum(counts, self.visit_sizes) if len(self.visit_sizes) else counts
+        return float((np.repeat(weights / puzzles, puzzles) * taken).sum())
+
+    @property
     def num_task_rows(self) -> int | None:
         """The number of rows of a table of tasks, with that of no task; None if batches do not say tasks."""
         return 1 + self.identities.num_tasks if self.identified else None
