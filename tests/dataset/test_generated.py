@@ -21,7 +21,7 @@ from dataset.statistics.measure import measure_data_set
 from dataset.storage import Split, open_catalog, open_manifest, open_split
 from dataset.tasks import Task
 from tests.conftest import random_task, write_kaggle
-from utils.errors import SettingError
+from utils.errors import DataError, SettingError
 
 SIDE = 6
 
@@ -212,3 +212,27 @@ def test_sources_that_only_extend_are_refused(corpus: Path) -> None:
     with pytest.raises(SettingError, match=r"has no tasks to extend: name the source of the tasks too"):
         build_arc(settings, lambda done, total: None)
     assert not (corpus / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("fmt", "file", "damage", "said"),
+    [
+        ("compact", "tasks.json", {"task": 0}, "generated pairs are of task number 0, which is none of the training"),
+        ("compact", "tasks.json", {"task": 99}, "generated pairs are of task number 99, which is none of the training"),
+        ("compact", "tasks.json", {"pairs": 7}, "counts 47 pairs"),
+        ("compact", "tasks.json", {"weight": 0}, "generated.0.weight"),
+        ("expanded", "train/all__visit_sizes.npy", np.arange(10), "does not have a positive number for each group"),
+        ("expanded", "train/all__visit_sizes.npy", np.ones(9, np.int64), "does not have a positive number for each"),
+    ],
+)
+def test_damage_is_noticed_when_a_data_set_is_opened(corpus: Path, fmt: str, file: str, damage: Any, said: str) -> None:
+    folder = build(corpus, "more", f"{corpus / 'made'},extends=true", format=fmt)
+    if isinstance(damage, dict):
+        listed = json.loads((folder / file).read_text())
+        assert [entry["task"] for entry in listed["generated"]] == [2, 3, 4]
+        listed["generated"][0] |= damage
+        (folder / file).write_text(json.dumps(listed))
+    else:
+        np.save(folder / file, damage)
+    with pytest.raises(DataError, match=said):
+        open_split(folder, "train")
