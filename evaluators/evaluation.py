@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,7 +24,7 @@ from evaluators.arc import ArcScorer
 from evaluators.exact import ExactScorer
 from evaluators.inference.canvas_choice import CanvasFallback, suggest_sizes
 from evaluators.inference.engine import PredictionOptions
-from evaluators.inference.predict import measure_prediction, predict_in_rounds
+from evaluators.inference.predict import measure_prediction, predict_all, predict_in_rounds
 from evaluators.inference.predictions import PREDICTIONS, Predictions, PredictionSnapshot
 from evaluators.scores import evaluated_step, evaluation_folder, is_evaluated, list_evaluations, read_conditions
 from evaluators.submission import SUBMISSION
@@ -213,6 +214,11 @@ class Evaluation:
         conditions = distributed.from_main(lambda: self._find_conditions(folder, state.step))
         if conditions is None:
             return None
+        for name, average in state.more_emas.items():
+            options = replace(self._options, trace=False)
+            of_average = predict_all(state, self._test.split, options, self._choose_canvases(state), average)
+            if of_average is not None:
+                of_average.save(folder / name)
         earlier = [Predictions.load(path) for path in self._pooled_files(conditions)] if distributed.is_main() else []
         result: EvaluationResult | None = None
         for snapshot in predict_in_rounds(
@@ -254,8 +260,8 @@ class Evaluation:
         return None if is_evaluated(folder, conditions) else conditions
 
     def _list_pooled(self, step: int) -> list[tuple[Path, float]]:
-        """Returns the evaluations whose votes count too, and what a vote of each counts: of other runs, then earlier
-        ones of this run."""
+        """Returns the predictions whose votes count too, and what a vote of each counts: of other runs, of earlier
+        evaluations of this run, and of the further averages of this one."""
         most, half_life = self._config.pool_checkpoints or 1, self._config.pool_half_life
         pooled = []
         for run in map(Path, self._config.pool_runs):
@@ -265,10 +271,12 @@ class Evaluation:
                     f"pool_runs={run} has no evaluation of these puzzles: name the folder of a finished run of "
                     f"eval_arc_k10.py on {self._config.data_paths[0]}"
                 )
-            pooled += [(path, vote_weight(age, half_life)) for age, path in _with_ages(latest, newest=0)]
+            pooled += [(each, vote_weight(age, half_life)) for age, each in _with_ages(latest, newest=0)]
         own = [folder for folder in self._evaluations_of(self._directory) if evaluated_step(folder) < step]
         earlier = own[-(most - 1) :] if most > 1 else []
-        return pooled + [(path, vote_weight(age, half_life)) for age, path in _with_ages(earlier, newest=1)]
+        pooled += [(each, vote_weight(age, half_life)) for age, each in _with_ages(earlier, newest=1)]
+        own_folder = evaluation_folder(self._directory, step)
+        return pooled + [(path, 1.0) for path in _averages_of(own_folder, self._config.ema_more_rates) if step]
 
     def _evaluations_of(self, run: Path) -> list[Path]:
         """Returns the folders of a run's evaluations of these puzzles, the latest last."""
@@ -280,5 +288,15 @@ class Evaluation:
 
 
 def _with_ages(folders: Sequence[Path], newest: int) -> list[tuple[int, Path]]:
-    """Returns folders, the latest last, each with its age in evaluations, of which the latest has `newest`."""
-    return [(newest + len(folders) - 1 - i, folder) for i, folder in enumerate(folders)]
+    """Returns the folders of predictions of evaluations, the latest last, each with its age in evaluations, of which
+    the latest has `newest`."""
+    return [
+        (newest + len(folders) - 1 - i, path)
+        for i, folder in enumerate(folders)
+        for path in (folder, *_averages_of(folder, read_conditions(folder).get("ema_more_rates") or []))
+    ]
+
+
+def _averages_of(folder: Path, rates: Sequence[float]) -> list[Path]:
+    """Returns where an evaluation keeps the predictions of further averages (`TrainState.more_emas`)."""
+    return [folder / f"ema_{rate}" for rate in rates]

@@ -559,6 +559,40 @@ def test_votes_of_other_runs_and_older_checkpoints_have_weights(
     assert again["conditions"]["pool_half_life"] == 2 and again["ARC/checkpoints"] == 2
 
 
+def test_averages_at_several_rates_vote_together(small_data: Path, tmp_path: Path) -> None:
+    """Each is what a run of that rate alone has, also after a resume, and its votes are the pool's."""
+    command = ("eval_arc_k10.py", f"data_paths=[{small_data}]", "finetune_on=test_tasks", "puzzle_rows=zero", *SMALL)
+    several, alone = tmp_path / "several", tmp_path / "alone"
+    more = (f"checkpoint_path={several}", "eval_interval=4", "ema=true", "ema_rate=0.9", "ema_more_rates=[0.5,0.25]")
+    for epochs in (4, 8):
+        done = run_script(*command, *more, f"epochs={epochs}", "pool_checkpoints=2", "pool_half_life=1")
+        assert done.returncode == 0, done.stderr
+    done = run_script(
+        *(*command, f"checkpoint_path={alone}", "eval_interval=4", "ema=true", "ema_rate=0.5", "epochs=8")
+    )
+    assert done.returncode == 0, done.stderr
+    first, last = scores.list_evaluations(several)
+    for ours, theirs in zip((first, last), scores.list_evaluations(alone), strict=True):
+        one, other = (Predictions.load(at / "predictions.npz") for at in (ours / "ema_0.5", theirs))
+        assert all(np.array_equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
+    names = ["predictions.npz", "ema_0.5/predictions.npz", "ema_0.25/predictions.npz"]
+    parts = [Predictions.load(folder / name) for folder in (first, last) for name in names]
+    assert len({part.q_halt.tobytes() for part in parts}) == 6  # six networks that differ
+    record = json.loads((last / "scores.json").read_text())
+    averages = ["ema_0.5", "ema_0.25"]
+    assert record["conditions"]["pooled"] == [
+        *(first.name, *(f"{first.name}/{name}" for name in averages), *(f"{last.name}/{name}" for name in averages))
+    ]
+    assert record["conditions"]["pool_weights"] == [0.5, 0.5, 0.5, 1.0, 1.0]
+    assert record["conditions"]["ema_more_rates"] == [0.5, 0.25]
+    weights = np.repeat([0.5, 0.5, 0.5, 1.0, 1.0, 1.0], 20)
+    votes = count_votes(Predictions.joined(parts), open_catalog(small_data), weights=weights)
+    shown = {task["id"]: task["test"] for task in read_saved_run(several)[1]["tasks"]}
+    assert {key: shown[key[0]][key[1]]["votes"] for key in votes} == {
+        key: sum(candidate.votes for candidate in candidates) for key, candidates in votes.items()
+    }
+
+
 def read_page(path: Path) -> dict[str, Any]:
     """What a page shows, as it is stored in it."""
     match = re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", path.read_text(), re.DOTALL)

@@ -191,6 +191,16 @@ class EvalConfig(TimeSettings, VoteSettings, PredictionSettings, FineTuningSetti
             raise SettingError(
                 "ranking, vote_steps, pool_checkpoints and pool_runs are about votes: set evaluators=[arc]"
             )
+        if self.ema_more_rates and ("arc" not in self.evaluators or not self.eval_ema or self.epochs == 0):
+            raise SettingError(
+                f"ema_more_rates={self.ema_more_rates} gives averages of this run's own weights votes: set "
+                "evaluators=[arc], eval_ema=true and epochs above 0"
+            )
+        if self.ema_more_rates and (self.time_budget or self.deadline):
+            raise SettingError(
+                f"ema_more_rates={self.ema_more_rates} predicts everything several times, which a run in a given time "
+                "does not: leave one of them out"
+            )
         if self.pool_half_life is not None and self.pool_checkpoints is None:
             raise SettingError(
                 f"pool_half_life={self.pool_half_life:g} is about the votes of several evaluations: set "

@@ -118,7 +118,7 @@ def device_memory(run: Run, state: TrainState, ranks: int) -> Memory:
         config.arch,
         [Workload(bucket.canvas.cells, number / ranks) for bucket, number in slots],
         state.shape.num_puzzle_identifiers,
-        ema=config.ema,
+        ema=len(state.averages),
         ema_rows=config.ema and config.ema_puzzle_rows,
         recomputes=config.activation_checkpointing,
         vocab=state.shape.vocab_size,

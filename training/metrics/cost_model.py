@@ -178,7 +178,7 @@ def step_memory(
     workloads: Sequence[Workload],
     puzzles: int,
     *,
-    ema: bool = True,
+    ema: int = 1,
     ema_rows: bool = False,
     recomputes: bool = False,
     vocab: int = 12,
@@ -195,7 +195,7 @@ def step_memory(
     Args:
         workloads: all slots of this device.
         puzzles: rows of the puzzle table; tasks: of the table of tasks, if embeddings are composed.
-        ema, ema_rows: whether weights and rows are averaged.
+        ema: how many averages of the weights there are.  ema_rows: whether rows are averaged.
         at_once: what is computed at once, one after the other (micro-batches, canvases); None: all slots.
         moments: bytes of the optimizer; None: those of AdamAtan2, two numbers for each weight.
     """
@@ -211,7 +211,7 @@ def step_memory(
     return Memory(
         weights=2 * weights,
         moments=2 * weights if moments is None else moments,
-        average=weights if ema else 0,
+        average=weights * ema,
         puzzle_rows=rows * (2 if ema_rows else 1),
         carry=2 * tokens * D * width * latents + 3 * (2 * cells + (19 if arch.is_composed else 4) * examples),
         activations=max(kept) if at_once else sum(kept),
