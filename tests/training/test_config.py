@@ -135,6 +135,7 @@ FIXED_ON_RESUME = {
     "eval_interval",
     "seed",
     "ema",
+    "ema_more_rates",
     "ema_puzzle_rows",
     "freeze_weights",
     "optimizer",
