@@ -47,6 +47,8 @@ class TrainState:
         averages = config.ema and not config.freeze_weights
         self.optimizer = build_optimizer(dict(self.network.named_parameters()), config, config.arch.dtype)
         self.ema = EMA(self.network, config.ema_rate) if averages else None
+        rates = config.ema_more_rates if averages else []
+        self.more_emas = {f"ema_{rate}": EMA(self.network, rate) for rate in rates}
         self.tables = RowTables(config, shape, device)
 
         self.carries = Carries(
@@ -71,6 +73,11 @@ class TrainState:
         self.tables.main = table
 
     @property
+    def averages(self) -> list[EMA]:
+        """All averages of the weights, that of `ema_rate` first."""
+        return ([] if self.ema is None else [self.ema]) + list(self.more_emas.values())
+
+    @property
     def is_ready(self) -> bool:
         """Whether a step would train all ranks alike: `prepare` was called, or there is one rank."""
         return self.module is not self.act_step or distributed.world_size() == 1 or self.optimizer is None
@@ -83,7 +90,7 @@ class TrainState:
     def _parts(self) -> Parts:
         """Returns what all ranks store alike.  Nothing is copied."""
         tables = {"puzzle_table": self.table, "residual_table": self.tables.residual}
-        stored = {"ema": self.ema, "optimizer": self.optimizer, **tables}
+        stored = {"ema": self.ema, **self.more_emas, "optimizer": self.optimizer, **tables}
         parts: Parts = {"network": dict(self.network.state_dict())}
         return parts | {name: part.state_dict() for name, part in stored.items() if part is not None}
 
@@ -99,6 +106,8 @@ class TrainState:
         self.network.load_state_dict(parts["network"])
         if self.ema is not None:
             self.ema.load_state_dict(parts["ema"])
+        for name, average in self.more_emas.items():
+            average.load_state_dict(parts[name])
         if self.optimizer is not None:
             self.optimizer.load_state_dict(parts["optimizer"])
         if self.table is not None:

@@ -71,8 +71,8 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
         table.apply_gradients(identifiers, gradient, rate, config.puzzle_emb_weight_decay, is_finite)
     if state.optimizer is not None and network_trains:
         state.optimizer.step(config.lr * factor, is_finite)
-        if state.ema is not None:
-            state.ema.update(is_finite)
+        for average in state.averages:
+            average.update(is_finite)
     elif state.optimizer is not None:
         state.optimizer.zero_grad()
 

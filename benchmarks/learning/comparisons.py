@@ -37,6 +37,7 @@ class Comparison:
     steps: optimizer steps of a run; the arms' runs of equal time make more or fewer.
     tuned: rates to try for each arm, settings that are all tried once; empty if the arms are as they are.
     augmentations: of each task in the data set.  augmentations_of: the same by arm, for arms that differ in it.
+    generated_of: for arms whose pretraining also sees generated pairs, how many of them for each original one.
     common: settings of all arms.  batch: the batch size that they set.
     evaluations: how often a run is evaluated, the last time at its end.
     target: the fraction of test boards whose steps and time are compared, for the form `boards`.
@@ -52,6 +53,7 @@ class Comparison:
     augmentations: int = 16
     tuned: dict[str, tuple[str, ...]] = field(default_factory=dict)
     augmentations_of: dict[str, int] = field(default_factory=dict)
+    generated_of: dict[str, float] = field(default_factory=dict)
     common: tuple[str, ...] = COMMON
     batch: int = BATCH
     evaluations: int = 1
@@ -64,6 +66,10 @@ class Comparison:
         staged = [word for words in self.arms.values() for word in words if word.startswith(STAGES)]
         if staged and self.form != "new_tasks":
             raise SettingError(f"{staged[0]} is for one stage, and {self.form} has one alone: leave the prefix out")
+        if self.generated_of and self.form != "new_tasks":
+            raise SettingError(
+                f"in the form {self.form} every task is scored, and generated pairs would tell its rule: take new_tasks"
+            )
 
 
 RATES = ("lr=5e-4", "lr=1e-3", "lr=2e-3")
@@ -162,6 +168,19 @@ COMPARISONS = {
         )
         for name, form in FORMS.items()
     },
+    "generated": Comparison(
+        "screening",
+        "new_tasks",
+        {"published": (), "modern": MODERN, "generated pairs": MODERN, "three times as many": MODERN},
+        tuned={
+            "published": RATES,
+            "modern": MUON_RATES,
+            "generated pairs": MUON_RATES,
+            "three times as many": MUON_RATES,
+        },
+        generated_of={"generated pairs": 1.0, "three times as many": 3.0},
+        common=(*COMMON, "canvases=fitted"),
+    ),
     "sudoku6": Comparison(
         "sudoku6",
         "boards",

@@ -36,6 +36,7 @@ def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Ma
         side=settings.max_grid_size,
         identifiers_start=settings.puzzle_identifiers_start,
         weights=selection.weights,
+        generated=selection.generated,
     )
     origin = DataOrigin(
         sources=selection.sources,

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dataset.build.duplicate_tasks import find_duplicates, inputs_key
+from dataset.build.duplicate_tasks import PairIndex, find_duplicates, inputs_key
 from dataset.build.load_tasks import LoadedTasks
 from dataset.build.settings import DEFAULT_TEST_SET, ArcSettings
+from dataset.build.sources import Source
 from dataset.encoding import MAX_GRID
 from dataset.hashing import task_seed
+from dataset.layouts.read_tasks import FEW
 from dataset.layouts.recognise import SUBSET_NAMES
+from dataset.storage import GeneratedPairs
 from dataset.tasks import Pair, Task, merge_subsets
 from utils.errors import DataError, SettingError
 from utils.progress import count_of
@@ -29,6 +32,7 @@ class Selection:
     recorded: the subsets, the test set, and the options of mixed sources.
     counts: outputs that are not known, and test tasks that are also trained on.
     task_keys: for each task "whole" or "demonstrations", by a key of its inputs: which of its pairs are trained on.
+    generated: more pairs of training tasks.
     """
 
     tasks: list[Task]
@@ -38,6 +42,7 @@ class Selection:
     recorded: dict[str, Any]
     counts: dict[str, int]
     task_keys: dict[str, str]
+    generated: list[GeneratedPairs]
 
 
 def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
@@ -58,20 +63,90 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
 
     test_ids = {task.id for task in tasks if task.subset == test_set}
     keys = {task.id: inputs_key(task) for task in tasks}
-    counts = _report_content(tasks, test_ids, keys)
+    counts, contaminated = _report_content(tasks, test_ids, keys)
     # A test output that is not known can be asked for, but not trained on.
     tasks = [task if task.id in test_ids else task.known_only() for task in tasks]
     if loaded.mixed:
         tasks = _cap_pairs(tasks, loaded, test_ids, settings.seed)
+    weights = [loaded.source_of[task.subset].weight for task in tasks]
+    generated, left_out = select_generated(loaded.generated, tasks, test_ids, contaminated, settings)
+    recorded = loaded.recorded()
+    for label, counted in left_out.items():
+        recorded.setdefault("left_out", {}).setdefault(label, {}).update(counted)
+    if generated:
+        of_generated = sum(more.weight for more in generated)
+        share = of_generated / (of_generated + sum(weights))
+        print(f"generated pairs: {share:.1%} of visits")
     return Selection(
         tasks=tasks,
         test_ids=test_ids,
-        weights=[loaded.source_of[task.subset].weight for task in tasks],
+        weights=weights,
         sources=loaded.names,
-        recorded={"subsets": sorted(subsets), "test_set_name": test_set} | loaded.recorded(),
+        recorded={"subsets": sorted(subsets), "test_set_name": test_set} | recorded,
         counts=counts,
         task_keys={keys[task.id]: "demonstrations" if task.id in test_ids else "whole" for task in tasks},
+        generated=generated,
     )
+
+
+def select_generated(
+    generated: Sequence[tuple[Source, Task]],
+    tasks: Sequence[Task],
+    test_ids: set[str],
+    contaminated: set[str],
+    settings: ArcSettings,
+) -> tuple[list[GeneratedPairs], dict[str, dict[str, Any]]]:
+    """Selects the generated pairs that extend training tasks, and prints how many there are and what is left out.
+
+    Left out are all pairs of a task that is scored: one that has the id of a test task, extends a duplicate of one, or
+    has a pair that is, up to an augmentation, one of a test task.
+
+    Args:
+        contaminated: training tasks that are a test task under another name.
+
+    Returns:
+        the pairs, in the order of the sources and their tasks; and, by the source's name, what is left out.
+    """
+    extended = {task.id for task in tasks} - test_ids
+    scored = PairIndex([task for task in tasks if task.id in test_ids])
+    found: list[GeneratedPairs] = []
+    left_out: dict[str, dict[str, Any]] = {}
+    for source in dict.fromkeys(source for source, _ in generated):
+        of_scored: list[str] = []
+        without_task: list[str] = []
+        selected: list[GeneratedPairs] = []
+        for own, task in generated:
+            if own is not source:
+                continue
+            if task.id in test_ids or task.id in contaminated or any(pair in scored for pair in task.pairs):
+                of_scored.append(task.id)
+            elif task.id not in extended:
+                without_task.append(task.id)
+            else:
+                pairs = _fitting(draw_pairs(task.known_only(), source.max_pairs, settings.seed), settings.max_grid_size)
+                if pairs:
+                    selected.append(GeneratedPairs(task.id, task.subset, pairs, source.weight))
+        count = sum(len(more.pairs) for more in selected)
+        verb = "extends" if len(selected) == 1 else "extend"
+        print(
+            f"{source.label}: {count_of(count, 'pair', 'pairs')} {verb} "
+            f"{count_of(len(selected), 'training task', 'training tasks')}, weight {source.weight:g}"
+        )
+        for name, ids, why in (
+            ("pairs_of_scored_tasks", of_scored, "left out, since scored tasks have their rules"),
+            ("pairs_without_a_task", without_task, "left out, since no other source has a task of that id"),
+        ):
+            if ids:
+                left_out.setdefault(source.label, {})[name] = {"count": len(ids), "such_as": ids[:FEW]}
+                few = ", ".join(ids[:FEW]) + (", .." if len(ids) > FEW else "")
+                print(f"{source.label}: pairs of {count_of(len(ids), 'task', 'tasks')} {why}: {few}")
+        found += selected
+    return found, left_out
+
+
+def _fitting(task: Task, side: int) -> tuple[Pair, ...]:
+    """Returns the pairs of a task that fit a square canvas."""
+    return tuple(pair for pair in task.pairs if max(max(g.shape) for g in pair if g is not None) <= side)
 
 
 def _find_test_set(name: str | None, subsets: Sequence[str]) -> str:
@@ -116,8 +191,12 @@ def _filter_tasks(loaded: list[Task], test_set: str, max_grid_size: int, max_per
     return tasks
 
 
-def _report_content(tasks: list[Task], test_ids: set[str], keys: dict[str, str]) -> dict[str, int]:
-    """Prints which outputs are not known and which test tasks are also trained on; returns counts for the manifest."""
+def _report_content(tasks: list[Task], test_ids: set[str], keys: dict[str, str]) -> tuple[dict[str, int], set[str]]:
+    """Prints which outputs are not known and which test tasks are also trained on.
+
+    Returns:
+        counts for the manifest, and the ids of the training tasks that are a test task under another name.
+    """
     tested = [task for task in tasks if task.id in test_ids]
     trained = [task for task in tasks if task.id not in test_ids]
     if unknown := sum(task.num_unknown for task in tested):
@@ -136,7 +215,10 @@ def _report_content(tasks: list[Task], test_ids: set[str], keys: dict[str, str])
         )
     else:
         print("no test task is trained on under another name or augmentation")
-    return {"unknown_test_outputs": unknown, "test_tasks_trained_on": len(same)}
+    counts = {"unknown_test_outputs": unknown, "test_tasks_trained_on": len(same)}
+    tests = {test for test, _ in same}
+    every = {keys[task.id] for task in tested if task.id in tests}
+    return counts, {task.id for task in trained if keys[task.id] in every}
 
 
 def _cap_pairs(tasks: list[Task], loaded: LoadedTasks, test_ids: set[str], seed: int) -> list[Task]:

@@ -49,6 +49,11 @@ class Source(BaseModel):
     weight: float = Field(
         1.0, gt=0, le=MOST_WEIGHT, allow_inf_nan=False, description="visits of each of its tasks per epoch"
     )
+    extends: bool = Field(
+        False,
+        description="its pairs are more examples of the tasks of the same ids that other sources have; never of a task "
+        "that is scored",
+    )
 
     @field_validator("id_prefix")
     @classmethod

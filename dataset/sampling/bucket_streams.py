@@ -108,8 +108,9 @@ class BucketStreams:
             seed=self.seed,
             interval=segment,
             group_weights=data.group_weights,
+            visit_sizes=data.visit_sizes,
         )
-        return take_bucket(plan, data.example_starts, self._bucket_of, bucket)
+        return take_bucket(plan, data.example_starts, self._bucket_of, bucket, data.visit_sizes)
 
 
 def measure_demand(data: JoinedSplits) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
@@ -121,5 +122,7 @@ def measure_demand(data: JoinedSplits) -> tuple[NDArray[np.int16], NDArray[np.fl
     sizes = data.canvas_sizes(np.arange(data.num_examples))
     puzzles = np.diff(data.group_starts)
     weights = np.ones(len(puzzles)) if data.group_weights is None else data.group_weights
-    per_puzzle = np.repeat(weights / puzzles, puzzles)
-    return sizes, np.repeat(per_puzzle, np.diff(data.example_starts))
+    per_puzzle, counts = np.repeat(weights / puzzles, puzzles), np.diff(data.example_starts)
+    if len(data.visit_sizes):
+        per_puzzle *= np.minimum(counts, data.visit_sizes) / np.maximum(counts, 1)
+    return sizes, np.repeat(per_puzzle, counts)

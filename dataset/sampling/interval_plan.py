@@ -12,6 +12,8 @@ every draw has a seed, and steps are counted, not estimated.
 A group of weight w is visited n * w times, rounded up or down, in any n consecutive epochs.  With w = 2 that is twice
 an epoch, with w = 0.5 every other epoch, with w = 2.5 two times and three times alternately.  Each group begins at a
 phase that is drawn, so that all epochs visit about the same number of groups.
+
+A visit takes all examples of its puzzle, or, where the puzzle has a visit size, so many of them, drawn by its seed.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ from dataset.hashing import splitmix64
 _WEIGHT_STREAM = 0x2545F4914F6CDD1D  # keeps the phases of weighted groups independent of what an interval draws
 _ORDER_STREAM = np.uint64(0xD1B54A32D192ED03)  # keeps the order of examples independent of their offsets
 _MASK_64 = (1 << 64) - 1
+
+TAKE_ALL = np.empty(0, dtype=np.int64)
+"""The visit sizes where each visit takes all examples of its puzzle."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ def plan_interval(
     seed: int,
     interval: int,
     group_weights: NDArray[np.float64] | None = None,
+    visit_sizes: NDArray[np.int64] = TAKE_ALL,
 ) -> IntervalPlan:
     """Draws the visits of an interval and packs them into batches.
 
@@ -71,6 +77,7 @@ def plan_interval(
         group_starts: int64 [G + 1], the first puzzle of each group and the end.
         example_starts: int64 [P + 1], the first example of each puzzle and the end.
         group_weights: float64 [G], visits of each group per epoch; None means one each.
+        visit_sizes: int64 [P], how many of a puzzle's examples a visit takes, at most; empty for all.
     """
     rng = np.random.default_rng((seed, interval))
     if group_weights is None:
@@ -82,7 +89,7 @@ def plan_interval(
         ends = np.floor((first + epochs) * group_weights + phases) - np.floor(first * group_weights + phases)
         puzzles = np.empty(int(ends.sum()), dtype=np.int32)
         _draw_weighted_visits(rng, group_starts, group_weights, phases, first, puzzles)
-    first_visits = _pack(puzzles, example_starts, global_batch_size)
+    first_visits = _pack(puzzles, example_starts, visit_sizes, global_batch_size)
     return IntervalPlan(puzzles, first_visits, np.uint64(interval_seed(seed, interval)))
 
 
@@ -92,22 +99,31 @@ def interval_seed(seed: int, interval: int) -> int:
 
 
 def take_rows(
-    plan: IntervalPlan, step: int, example_starts: NDArray[np.int64], first_row: int, end_row: int
+    plan: IntervalPlan,
+    step: int,
+    example_starts: NDArray[np.int64],
+    first_row: int,
+    end_row: int,
+    visit_sizes: NDArray[np.int64] = TAKE_ALL,
 ) -> PlanRows:
     """Returns the rows first_row..end_row of one global batch."""
     first_visit = int(plan.first_visits[step])
-    return PlanRows(*_fill_rows(plan.puzzles, first_visit, plan.seed, example_starts, first_row, end_row))
+    return PlanRows(*_fill_rows(plan.puzzles, first_visit, plan.seed, example_starts, visit_sizes, first_row, end_row))
 
 
 def take_bucket(
-    plan: IntervalPlan, example_starts: NDArray[np.int64], bucket_of: NDArray[np.int8], bucket: int
+    plan: IntervalPlan,
+    example_starts: NDArray[np.int64],
+    bucket_of: NDArray[np.int8],
+    bucket: int,
+    visit_sizes: NDArray[np.int64] = TAKE_ALL,
 ) -> PlanRows:
     """Returns the rows of all visits, in order and not cut into batches, whose examples are in one bucket.
 
     Args:
         bucket_of: int8 [examples], the bucket of each example.
     """
-    return PlanRows(*_fill_bucket(plan.puzzles, plan.seed, example_starts, bucket_of, bucket))
+    return PlanRows(*_fill_bucket(plan.puzzles, plan.seed, example_starts, visit_sizes, bucket_of, bucket))
 
 
 @njit(cache=True, nogil=True)
@@ -155,16 +171,27 @@ def _draw_weighted_visits(
 
 
 @njit(cache=True, nogil=True)
-def _pack(puzzles: NDArray[np.int32], example_starts: NDArray[np.int64], global_batch_size: int) -> NDArray[np.int64]:
+def taken_of(example_starts: NDArray[np.int64], visit_sizes: NDArray[np.int64], puzzle: int) -> int:
+    """Returns how many examples a visit of a puzzle takes."""
+    count = example_starts[puzzle + 1] - example_starts[puzzle]
+    return min(count, visit_sizes[puzzle]) if len(visit_sizes) else count
+
+
+@njit(cache=True, nogil=True)
+def _pack(
+    puzzles: NDArray[np.int32],
+    example_starts: NDArray[np.int64],
+    visit_sizes: NDArray[np.int64],
+    global_batch_size: int,
+) -> NDArray[np.int64]:
     """Returns the first visit of every full batch: int64 [steps]."""
     total = 0
     for puzzle in puzzles:
-        total += example_starts[puzzle + 1] - example_starts[puzzle]
+        total += taken_of(example_starts, visit_sizes, puzzle)
     first_visits = np.empty(total // global_batch_size, dtype=np.int64)  # as many as there would be without cuts
     steps, first, filled = 0, 0, 0
     for visit in range(len(puzzles)):
-        puzzle = puzzles[visit]
-        filled += example_starts[puzzle + 1] - example_starts[puzzle]
+        filled += taken_of(example_starts, visit_sizes, puzzles[visit])
         if filled >= global_batch_size:
             first_visits[steps] = first
             steps, first, filled = steps + 1, visit + 1, 0
@@ -188,11 +215,12 @@ def _fill_bucket(
     puzzles: NDArray[np.int32],
     seed: np.uint64,
     example_starts: NDArray[np.int64],
+    visit_sizes: NDArray[np.int64],
     bucket_of: NDArray[np.int8],
     bucket: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
     """`take_bucket`, compiled."""
-    total = 0
+    total = 0  # as if each visit took all
     for puzzle in puzzles:
         for example in range(example_starts[puzzle], example_starts[puzzle + 1]):
             total += bucket_of[example] == bucket
@@ -205,13 +233,14 @@ def _fill_bucket(
         start = example_starts[puzzle]
         count = example_starts[puzzle + 1] - start
         visit_seed = _combine(seed, np.uint64(visit))
-        for position in _order(visit_seed, count, count):
+        taken = taken_of(example_starts, visit_sizes, puzzle)
+        for position in _order(visit_seed, count, taken)[:taken]:
             if bucket_of[start + position] == bucket:
                 examples[out] = start + position
                 owners[out] = puzzle
                 seeds[out] = visit_seed
                 out += 1
-    return examples, owners, seeds
+    return examples[:out], owners[:out], seeds[:out]
 
 
 @njit(cache=True, nogil=True)
@@ -220,6 +249,7 @@ def _fill_rows(
     first_visit: int,
     seed: np.uint64,
     example_starts: NDArray[np.int64],
+    visit_sizes: NDArray[np.int64],
     first_row: int,
     end_row: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
@@ -233,9 +263,10 @@ def _fill_rows(
         puzzle = puzzles[visit]
         start = example_starts[puzzle]
         count = example_starts[puzzle + 1] - start
-        if row + count > first_row:
+        taken = taken_of(example_starts, visit_sizes, puzzle)
+        if row + taken > first_row:
             visit_seed = _combine(seed, np.uint64(visit))
-            used = min(count, end_row - row)
+            used = min(taken, end_row - row)
             order = _order(visit_seed, count, used)
             for i in range(used):
                 if row + i >= first_row:
@@ -243,6 +274,6 @@ def _fill_rows(
                     examples[out] = start + order[i]
                     owners[out] = puzzle
                     seeds[out] = visit_seed
-        row += count
+        row += taken
         visit += 1
     return examples, owners, seeds

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from dataset.canvas import Canvas
 from dataset.sampling.fresh_augmentations import draw_augmentations
-from dataset.storage import PuzzleIdentities, Split
+from dataset.sampling.interval_plan import TAKE_ALL
+from dataset.storage import PuzzleIdentities, Split, join_visit_sizes
 from utils.errors import DataError, SettingError
 
 _MUST_AGREE = ("seq_len", "row_stride", "vocab_size", "pad_id", "ignore_label_id", "blank_identifier_id")
@@ -55,6 +56,7 @@ class JoinedSplits:
     example_starts: int64 [P + 1], the first example of each puzzle and the end.
     puzzle_identifiers: int32 [P].
     group_weights: float64 [G], visits of each group per epoch; None means one each.
+    visit_sizes: int64 [P], how many of a puzzle's examples a visit takes, at most; empty where every visit takes all.
     num_puzzle_identifiers: the number of rows of a puzzle table for all of them.
 
     Args:
@@ -82,6 +84,8 @@ class JoinedSplits:
             [np.asarray(split.puzzle_identifiers, dtype=np.int32) for split in self.splits]
         )
         self.group_weights = _joined_weights(self.splits)
+        sizes = join_visit_sizes([(split.visit_sizes, len(split.group_indices) - 1) for split in self.splits])
+        self.visit_sizes = TAKE_ALL if sizes is None else np.repeat(sizes, np.diff(self.group_starts))
         ends = np.cumsum([int(split.puzzle_indices[-1]) for split in self.splits])
         self._split_starts = np.concatenate([[0], ends]).astype(np.int64)
 
@@ -101,6 +105,14 @@ class JoinedSplits:
         return PuzzleIdentities(
             np.concatenate(tasks), np.concatenate([one.augmentations for one in each]), int(before[-1])
         )
+
+    @property
+    def examples_per_epoch(self) -> float:
+        """How many examples an epoch visits, on average."""
+        puzzles, counts = np.diff(self.group_starts), np.diff(self.example_starts)
+        weights = np.ones(len(puzzles)) if self.group_weights is None else self.group_weights
+        taken = np.minimum(counts, self.visit_sizes) if len(self.visit_sizes) else counts
+        return float((np.repeat(weights / puzzles, puzzles) * taken).sum())
 
     @property
     def num_task_rows(self) -> int | None:

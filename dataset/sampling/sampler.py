@@ -100,7 +100,8 @@ class BatchSampler:
         size = micro_batch_size or self.global_batch_size
         rows_of_rank = size // self._world_size
         firsts = range(self._rank * rows_of_rank, self.global_batch_size, size)
-        slices = [take_rows(plan, step, self.data.example_starts, first, first + rows_of_rank) for first in firsts]
+        starts, sizes = self.data.example_starts, self.data.visit_sizes
+        slices = [take_rows(plan, step, starts, first, first + rows_of_rank, sizes) for first in firsts]
         taken = PlanRows(*(np.concatenate(column) for column in zip(*slices, strict=True)))
         return self.data.read_batch(*taken)
 
@@ -129,6 +130,7 @@ class BatchSampler:
                     self.seed,
                     interval,
                     self.data.group_weights,
+                    self.data.visit_sizes,
                 )
                 self._latest = (interval, plan)
                 self._num_steps[interval] = plan.num_steps

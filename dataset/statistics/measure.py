@@ -66,6 +66,7 @@ class Statistics:
     num_aug: augmentations looked for per task; None if nothing records it.
     repeated: ids of training tasks with the same inputs under some augmentation, in groups.
     contaminated: (test task, training task) for each test task that is also trained on under another id.
+    generated: pairs that are trained on beside a task's own, of each task that has some; they count nowhere else.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Statistics:
     num_aug: int | None
     repeated: list[list[str]]
     contaminated: list[tuple[str, str]]
+    generated: list[int]
 
     @property
     def puzzles(self) -> np.ndarray:
@@ -130,7 +132,9 @@ def measure_data_set(directory: str | Path) -> Statistics:
         raise DataError(f"{directory} has no ARC tasks: statistics need an ARC data set")
     entries, manifest = open_tasks(directory), open_manifest(directory)
     held_out = {group.task_id: group for group in _read_groups(test, catalog)}
-    trained = list(_read_groups(train, catalog))
+    every = list(_read_groups(train, catalog))
+    own = ~_is_generated(train)
+    trained = [group for group, is_own in zip(every, own, strict=True) if is_own]
     subset_of = {entry.id: entry.subset for entry in entries or []}
     tasks = [
         Task(
@@ -161,6 +165,7 @@ def measure_data_set(directory: str | Path) -> Statistics:
         contaminated=find_duplicates(
             [task for task in tasks if task.id not in held_out], [task for task in tasks if task.id in held_out], keys
         ),
+        generated=[len(group.pairs) for group, is_own in zip(every, own, strict=True) if not is_own],
     )
 
 
@@ -201,6 +206,14 @@ def _read_groups(split: Split, catalog: PuzzleCatalog) -> Iterator[_Group]:
             puzzles=int(split.group_indices[group + 1] - first),
             weight=1.0 if split.group_weights is None else float(split.group_weights[group]),
         )
+
+
+def _is_generated(split: Split) -> np.ndarray:
+    """Returns for each group whether an earlier one has its puzzles: bool [G]."""
+    firsts = np.asarray(split.puzzle_identifiers)[np.asarray(split.group_indices[:-1])]
+    generated = np.ones(len(firsts), dtype=bool)
+    generated[np.unique(firsts, return_index=True)[1]] = False
+    return generated
 
 
 def _collect_subsets(tasks: list[Task], trained: list[_Group], recorded: bool) -> list[SubsetStatistics]:

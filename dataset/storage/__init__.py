@@ -3,7 +3,7 @@
 from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.checksums import fingerprints, puzzles_digest, tasks_digest
 from dataset.storage.compact import splits_in_memory
-from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
+from dataset.storage.content import AugmentedTasks, DataOrigin, GeneratedPairs, PlainExamples
 from dataset.storage.reader import open_catalog, open_manifest, open_split, open_tasks, open_test_tasks
 from dataset.storage.schema import (
     BLANK,
@@ -21,6 +21,7 @@ from dataset.storage.splits import (
     RestrictedSplit,
     Split,
     examples_in_memory,
+    join_visit_sizes,
 )
 from dataset.storage.writer import Format, write_data_set, write_examples
 
@@ -34,6 +35,7 @@ __all__ = [
     "DataOrigin",
     "ExpandedSplit",
     "Format",
+    "GeneratedPairs",
     "Manifest",
     "PlainExamples",
     "PuzzleCatalog",
@@ -44,6 +46,7 @@ __all__ = [
     "TaskEntry",
     "examples_in_memory",
     "fingerprints",
+    "join_visit_sizes",
     "open_catalog",
     "open_manifest",
     "open_split",

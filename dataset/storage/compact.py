@@ -9,7 +9,7 @@ import numpy as np
 from dataset.encoding import ExampleIndex
 from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.content import AugmentedTasks
-from dataset.storage.schema import SplitMetadata, TaskEntry, TaskList
+from dataset.storage.schema import GeneratedEntry, SplitMetadata, TaskEntry, TaskList
 from dataset.storage.splits import CompactSplit, Split, weights_or_none
 from dataset.tasks import Task
 from utils.errors import DataError
@@ -34,8 +34,8 @@ def make_arrays(content: AugmentedTasks) -> CompactArrays:
     cells: list[np.ndarray] = []
     pairs: list[list[int]] = []
     offset = 0
-    for task in content.tasks:
-        for pair in task.pairs:
+    for pairs_of_task in [task.pairs for task in content.tasks] + [more.pairs for more in content.generated]:
+        for pair in pairs_of_task:
             row: list[int] = []
             for grid in pair:
                 height, width = (0, 0) if grid is None else grid.shape
@@ -68,7 +68,15 @@ def make_task_list(content: AugmentedTasks) -> TaskList:
     if weighted:
         for entry, weight in zip(entries, content.weights or [], strict=True):
             entry.weight = weight
-    return TaskList(puzzle_identifiers_start=content.identifiers_start, tasks=entries)
+    start = content.identifiers_start
+    if not content.generated:
+        return TaskList(puzzle_identifiers_start=start, tasks=entries)
+    number_of = {task.id: i for i, task in enumerate(content.tasks)}
+    generated = [
+        GeneratedEntry(task=number_of[more.task_id], subset=more.subset, pairs=len(more.pairs), weight=more.weight)
+        for more in content.generated
+    ]
+    return TaskList(puzzle_identifiers_start=start, tasks=entries, generated=generated)
 
 
 def make_split(arrays: CompactArrays, listed: TaskList, metadata: SplitMetadata, split: str) -> CompactSplit:
@@ -82,6 +90,21 @@ def make_split(arrays: CompactArrays, listed: TaskList, metadata: SplitMetadata,
     else:
         is_test = np.array([listed.tasks[i].test_split for i in chosen], dtype=bool)
         group_examples = np.where(is_test, demonstrations, all_pairs)
+    first_row = _starts(numbers[:, 2])[:-1][chosen]
+    weights = np.array([listed.tasks[i].weight for i in chosen])
+    visit_sizes = None
+    if split == "train" and (more := listed.generated):  # more groups of puzzles that are there
+        of = np.array([entry.task for entry in more])
+        pairs = np.array([entry.pairs for entry in more])
+        # A visit of generated pairs takes as many as one of the task's own, so that weights compare like with like.
+        visit_sizes = np.concatenate((group_examples, np.minimum(pairs, group_examples[of])))
+        first_pair = np.concatenate((first_pair, numbers[:, 1].sum() + _starts(pairs)[:-1]))
+        group_examples, puzzles, first_row = (
+            np.concatenate((own, added))
+            for own, added in ((group_examples, pairs), (puzzles, puzzles[of]), (first_row, first_row[of]))
+        )
+        weights = np.concatenate((weights, [entry.weight for entry in more]))
+        chosen += of.tolist()
     group_indices = _starts(puzzles).astype(np.int32)
     index = ExampleIndex(
         pairs=arrays.pairs,
@@ -89,7 +112,7 @@ def make_split(arrays: CompactArrays, listed: TaskList, metadata: SplitMetadata,
         first_example=_starts(group_examples * puzzles)[:-1],
         group_examples=group_examples,
         first_pair=first_pair,
-        first_row=_starts(numbers[:, 2])[:-1][chosen],
+        first_row=first_row,
     )
     return CompactSplit(
         metadata,
@@ -98,9 +121,8 @@ def make_split(arrays: CompactArrays, listed: TaskList, metadata: SplitMetadata,
         group_indices=group_indices,
         identifiers_start=listed.puzzle_identifiers_start,
         shifted=split == "train",
-        group_weights=(
-            weights_or_none(np.array([listed.tasks[i].weight for i in chosen])) if split == "train" else None
-        ),
+        group_weights=weights_or_none(weights) if split == "train" else None,
+        visit_sizes=visit_sizes,
         group_tasks=np.array(chosen, dtype=np.int32) + np.int32(1),
         num_tasks=len(listed.tasks),
     )

@@ -72,6 +72,8 @@ def _write_indices(path: Callable[[str], Path], split: Split) -> None:
     np.save(path("group_indices"), _as_int32(split.group_indices))
     if split.group_weights is not None:
         np.save(path(schema.GROUP_WEIGHTS), split.group_weights)
+    if split.visit_sizes is not None:
+        np.save(path(schema.VISIT_SIZES), split.visit_sizes)
 
 
 def _as_int32(starts: np.ndarray) -> np.ndarray:
@@ -94,12 +96,9 @@ def _write_names(path: Path, content: AugmentedTasks) -> None:
 
 def _visit_seeds(content: AugmentedTasks, seed: int) -> np.ndarray:
     """Returns the seed of the one visit of each puzzle that the expanded format stores: uint64 [puzzles]."""
-    return np.concatenate(
-        [
-            _hashes(task_seed(seed, f"offsets of {task.id}"), len(rows))
-            for task, rows in zip(content.tasks, content.augmentations, strict=True)
-        ]
-    )
+    visits = [(f"offsets of {task.id}", rows) for task, rows in content.in_split("train")]
+    visits += [(f"offsets of {more.subset} {more.task_id}", rows) for more, rows in content.generated_in("train")]
+    return np.concatenate([_hashes(task_seed(seed, name), len(rows)) for name, rows in visits])
 
 
 @numba.njit(cache=True)

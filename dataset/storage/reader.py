@@ -18,6 +18,7 @@
         {train,test}/{set}__puzzle_indices.npy                 int32 [puzzles + 1], first example of each
         {train,test}/{set}__group_indices.npy                  int32 [groups + 1], first puzzle of each
         train/{set}__group_weights.npy                         float64 [groups], visits per epoch, if not all 1
+        train/{set}__visit_sizes.npy                           int64 [groups], examples per visit, if not all
 
 Only this folder knows the file names.  Nothing is unpickled.
 """
@@ -48,13 +49,14 @@ from dataset.storage.schema import (
     SPLITS,
     TASKS,
     TEST_TASKS,
+    VISIT_SIZES,
     Manifest,
     SplitMetadata,
     TaskEntry,
     TaskList,
     array_path,
 )
-from dataset.storage.splits import CompactSplit, ExpandedSplit, Split, weights_or_none
+from dataset.storage.splits import CompactSplit, ExpandedSplit, Split, join_visit_sizes, weights_or_none
 from dataset.storage.validation import REMEDY, ExpandedSet
 from dataset.tasks import Task, parse_task
 from utils.cli import launched_rank
@@ -99,7 +101,10 @@ def open_split(directory: str | Path, split: str) -> Split:
 
 
 def open_tasks(directory: str | Path) -> list[TaskEntry] | None:
-    """Returns the tasks in the order of their groups; None for the expanded format, which does not record them."""
+    """Returns the tasks in the order of their groups; None for the expanded format, which does not record them.
+
+    Groups of generated pairs come after them.
+    """
     directory = Path(directory)
     return _read_task_list(directory).tasks if (directory / TASKS).exists() else None
 
@@ -177,6 +182,9 @@ def _map_expanded_set(folder: Path, name: str, weighted: bool) -> ExpandedSet:
     weights = np.ones(max(0, len(groups) - 1))
     if weighted and array_path(folder, name, GROUP_WEIGHTS).exists():
         weights = _map_array(array_path(folder, name, GROUP_WEIGHTS), np.float64, 1)
+    visit_sizes = None
+    if weighted and array_path(folder, name, VISIT_SIZES).exists():
+        visit_sizes = _map_array(array_path(folder, name, VISIT_SIZES), np.int64, 1)
     inputs, labels = (
         _map_array(array_path(folder, name, part), np.uint8, 2, any_integer=True) for part in ("inputs", "labels")
     )
@@ -191,6 +199,7 @@ def _map_expanded_set(folder: Path, name: str, weighted: bool) -> ExpandedSet:
         puzzle_indices=indices("puzzle_indices"),
         group_indices=groups,
         group_weights=weights,
+        visit_sizes=visit_sizes,
     )
 
 
@@ -213,6 +222,7 @@ def _join_sets(sets: list[ExpandedSet], metadata: SplitMetadata, catalog: Callab
         ),
         puzzle_identifiers=np.concatenate([arrays.puzzle_identifiers for arrays in sets]),
         group_weights=weights_or_none(np.concatenate([arrays.group_weights for arrays in sets])),
+        visit_sizes=join_visit_sizes([(arrays.visit_sizes, len(arrays.group_indices) - 1) for arrays in sets]),
         open_catalog=catalog,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -43,6 +43,9 @@ class Split:
     puzzle_indices: int [P + 1], the first example of each puzzle and the end.
     puzzle_identifiers: int32 [P].
     group_weights: float64 [G], visits of each group per epoch; None means one each.
+    visit_sizes: int64 [G], how many of a puzzle's examples a visit takes, at most; None means all.
+
+    Several groups may have the same puzzles: one has a task's own pairs, another one its generated pairs.
     """
 
     metadata: SplitMetadata
@@ -50,6 +53,7 @@ class Split:
     puzzle_indices: np.ndarray
     puzzle_identifiers: np.ndarray
     group_weights: np.ndarray | None = None
+    visit_sizes: np.ndarray | None = None
 
     @property
     def num_examples(self) -> int:
@@ -121,6 +125,18 @@ def weights_or_none(weights: np.ndarray) -> np.ndarray | None:
     return None if (weights == 1).all() else weights
 
 
+def join_visit_sizes(parts: Sequence[tuple[np.ndarray | None, int]]) -> np.ndarray | None:
+    """Returns the visit sizes of several lists of groups, int64 [all groups]; None if none of them has any.
+
+    Args:
+        parts: of each list its visit sizes and its number of groups.
+    """
+    if all(sizes is None for sizes, _ in parts):
+        return None
+    unlimited = np.iinfo(np.int64).max
+    return np.concatenate([np.full(groups, unlimited) if sizes is None else sizes for sizes, groups in parts])
+
+
 @dataclass
 class CompactSplit(Split):
     """Examples that are encoded when they are read.
@@ -138,6 +154,7 @@ class CompactSplit(Split):
     identifiers_start: int = 1
     shifted: bool = True
     group_weights: np.ndarray | None = field(default=None, repr=False)
+    visit_sizes: np.ndarray | None = field(default=None, repr=False)
     group_tasks: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int32), repr=False)
     num_tasks: int = 0
 
@@ -211,6 +228,7 @@ class ExpandedSplit(Split):
     puzzle_indices: np.ndarray
     puzzle_identifiers: np.ndarray
     group_weights: np.ndarray | None = None
+    visit_sizes: np.ndarray | None = None
     open_catalog: Callable[[], PuzzleCatalog] | None = field(default=None, repr=False)
 
     def identities(self) -> PuzzleIdentities:
@@ -302,6 +320,7 @@ class RestrictedSplit(Split):
         self.puzzle_indices = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
         self.puzzle_identifiers = np.asarray(base.puzzle_identifiers)[puzzles]
         self.group_weights = None if base.group_weights is None else base.group_weights[per_group > 0]
+        self.visit_sizes = None if base.visit_sizes is None else base.visit_sizes[per_group > 0]
         self.metadata = base.metadata.model_copy(
             update={
                 "total_groups": int((per_group > 0).sum()),

@@ -18,6 +18,7 @@ from dataset.storage.schema import (
     PAIRS,
     SPLIT_METADATA,
     TASKS,
+    VISIT_SIZES,
     SplitMetadata,
     TaskList,
     array_path,
@@ -28,7 +29,7 @@ REMEDY = "build the data set again"
 
 
 class ExpandedSet(NamedTuple):
-    """The arrays of one set of an expanded split; weights float64 [groups]."""
+    """The arrays of one set of an expanded split; weights float64 [groups], visit_sizes int64 [groups]."""
 
     inputs: np.ndarray
     labels: np.ndarray
@@ -36,6 +37,7 @@ class ExpandedSet(NamedTuple):
     puzzle_indices: np.ndarray
     group_indices: np.ndarray
     group_weights: np.ndarray
+    visit_sizes: np.ndarray | None = None
 
 
 def _refuse_first(checks: list[tuple[bool, str]]) -> None:
@@ -61,12 +63,18 @@ def check_range(path: Path, array: np.ndarray, dtype: type) -> None:
 
 
 def check_task_list(directory: Path, listed: TaskList) -> None:
-    """Raises DataError if a task has more demonstrations than pairs."""
+    """Raises DataError if a task has more demonstrations than pairs, or generated pairs are of no training task."""
     for task in listed.tasks:
         if task.demonstrations > task.pairs:
             raise DataError(
                 f"{directory / TASKS}: task {task.id!r} has {task.demonstrations} demonstrations but {task.pairs} "
                 f"pairs: {REMEDY}"
+            )
+    for entry in listed.generated:
+        if entry.task >= len(listed.tasks) or listed.tasks[entry.task].test_split:
+            raise DataError(
+                f"{directory / TASKS}: generated pairs are of task number {entry.task}, which is none of the training "
+                f"tasks: {REMEDY}"
             )
 
 
@@ -103,7 +111,7 @@ def check_compact(directory: Path, arrays: CompactArrays, listed: TaskList, meta
         DataError: naming the files that do not fit together.
     """
     check_augmentations(directory, listed, arrays.augmentations)
-    pairs = int(listed.numbers()[:, 1].sum())
+    pairs = int(listed.numbers()[:, 1].sum()) + sum(entry.pairs for entry in listed.generated)
     if arrays.pairs.shape != (pairs, 6):
         raise DataError(
             f"{directory}: {PAIRS} has the shape {arrays.pairs.shape}, but {TASKS} counts {pairs} pairs: {REMEDY}"
@@ -146,7 +154,7 @@ def check_expanded_set(folder: Path, name: str, arrays: ExpandedSet, metadata: S
     Raises:
         DataError: naming the files that do not fit together.
     """
-    inputs, labels, identifiers, puzzles, groups, weights = arrays
+    inputs, labels, identifiers, puzzles, groups, weights, visit_sizes = arrays
 
     def file(part: str) -> str:
         return str(array_path(folder, name, part))
@@ -182,6 +190,10 @@ def check_expanded_set(folder: Path, name: str, arrays: ExpandedSet, metadata: S
             (
                 bool(((weights > 0) & np.isfinite(weights)).all()),
                 f"{file(GROUP_WEIGHTS)} has a weight that is not a positive number",
+            ),
+            (
+                visit_sizes is None or (len(visit_sizes) == len(groups) - 1 and bool((visit_sizes > 0).all())),
+                f"{file(VISIT_SIZES)} does not have a positive number for each group",
             ),
             (
                 len(identifiers) == 0 or 0 <= identifiers.min() <= identifiers.max() < metadata.num_puzzle_identifiers,

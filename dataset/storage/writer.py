@@ -97,12 +97,16 @@ def write_examples(target: Path, splits: Mapping[str, PlainExamples], vocab_size
 
 def _bytes_needed(content: AugmentedTasks, fmt: Format) -> int:
     """Estimates the room on the disk, rather too much than too little."""
-    cells = sum(grid.size for task in content.tasks for pair in task.pairs for grid in pair if grid is not None)
+    every = [task.pairs for task in content.tasks] + [more.pairs for more in content.generated]
+    cells = sum(grid.size for pairs in every for pair in pairs for grid in pair if grid is not None)
     for_compact = cells * 8 + sum(rows.nbytes for rows in content.augmentations) + 1_000_000
     if fmt == "compact":
         return for_compact
     examples = sum(len(task.pairs) * len(rows) for task, rows in content.in_split("train"))
-    return for_compact + examples * 2 * content.side**2 + 64 * content.num_puzzles
+    generated = content.generated_in("train")
+    examples += sum(len(more.pairs) * len(rows) for more, rows in generated)
+    puzzles = content.num_puzzles + sum(len(rows) for _, rows in generated)
+    return for_compact + examples * 2 * content.side**2 + 64 * puzzles
 
 
 def _write_compact(folder: Path, content: AugmentedTasks) -> None:

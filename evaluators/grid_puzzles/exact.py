@@ -38,12 +38,13 @@ class ExactScorer:
         snapshot: PredictionSnapshot,
         conditions: Mapping[str, Any] | None = None,
         earlier: Sequence[Predictions] = (),
+        weights: Sequence[float] | None = None,
     ) -> ExactResult:
         """Returns the result of some examples of the split, or of all.
 
         Args:
             conditions: what the scores depend on.
-            earlier: must be empty, since there are no votes to count together.
+            earlier, weights: must be empty, since there are no votes to count together.
         """
         assert not earlier, "answers of several checkpoints are not counted together"
         return ExactResult(self._split, snapshot, dict(conditions or {}), self._kind)

@@ -21,6 +21,7 @@ from evaluators.inference.canvas_choice import CanvasFallback
 from evaluators.inference.engine import PredictionOptions, open_batching
 from evaluators.inference.gather import PredictionCollector, order_in_rounds
 from evaluators.inference.predictions import PredictionSnapshot
+from models.ema import EMA
 from training.state import TrainState
 from utils import distributed
 from utils.consensus import FlagConsensus
@@ -32,10 +33,18 @@ PORTIONS = 10
 
 
 def predict_all(
-    state: TrainState, split: Split, options: PredictionOptions, fallback: CanvasFallback | None = None
+    state: TrainState,
+    split: Split,
+    options: PredictionOptions,
+    fallback: CanvasFallback | None = None,
+    average: EMA | None = None,
 ) -> PredictionSnapshot | None:
-    """Returns the predictions of all examples of a split on rank 0, None elsewhere.  Collective."""
-    return deque(predict_in_rounds(state, split, options, fallback), maxlen=1)[0]
+    """Returns the predictions of all examples of a split on rank 0, None elsewhere.  Collective.
+
+    Args:
+        average: of the state's weights, in place of `state.ema`.
+    """
+    return deque(predict_in_rounds(state, split, options, fallback, average=average), maxlen=1)[0]
 
 
 @torch.inference_mode()
@@ -47,6 +56,7 @@ def predict_in_rounds(
     *,
     until: float | None = None,
     longest_batch: float = 0.0,
+    average: EMA | None = None,
 ) -> Iterator[PredictionSnapshot | None]:
     """Predicts the un-augmented examples, then the others in portions.
 
@@ -54,6 +64,7 @@ def predict_in_rounds(
         fallback: the canvases, and which one each example starts on; None for the whole canvas alone.
         until: `time.monotonic()` on rank 0 at which to stop; None predicts everything.
         longest_batch: seconds that a batch is known to take at most; the longest one so far counts too.
+        average: of the state's weights, in place of `state.ema`.
 
     Yields:
         all predictions so far on rank 0, None elsewhere: after the un-augmented examples, after each portion, and at
@@ -61,7 +72,8 @@ def predict_in_rounds(
     """
     order, first_round = order_in_rounds(split)
     portions = [order[:first_round], *np.array_split(order[first_round:], PORTIONS)]
-    averaged = state.ema.apply() if options.use_ema and state.ema is not None else nullcontext()
+    average = average or state.ema
+    averaged = average.apply() if options.use_ema and average is not None else nullcontext()
     with averaged, Progress(len(order), "predict", unit="example") as progress:
         predictor = _Predictor(state, split, options, fallback or CanvasFallback((split.metadata.canvas,)), progress)
         timer = BatchTimer(until, longest_batch)

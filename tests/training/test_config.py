@@ -135,6 +135,7 @@ FIXED_ON_RESUME = {
     "eval_interval",
     "seed",
     "ema",
+    "ema_more_rates",
     "ema_puzzle_rows",
     "freeze_weights",
     "optimizer",
@@ -221,6 +222,13 @@ def test_refusals_name_the_key_and_the_remedy(override: str, said: str) -> None:
         (("ranking=best",), "ranking='best'"),
         (("vote_steps=2", "evaluators=[exact]"), "set evaluators=\\[arc\\]"),
         (("pool_checkpoints=2", "time_budget=3"), "a run in a given time makes one"),
+        (("ema_more_rates=[0.9]",), "needs ema=true"),
+        (("ema_more_rates=[0.9,0.999]", "ema=true"), "none of them ema_rate=0.999"),
+        (("ema_more_rates=[1.5]", "ema=true"), "between 0 and 1"),
+        (("ema_more_rates=[0.9]", "ema=true", "time_budget=3"), "leave one of them out"),
+        (("ema_more_rates=[0.9]", "ema=true", "eval_ema=false"), "eval_ema=true and epochs above 0"),
+        (("pool_half_life=2",), "about the votes of several evaluations: set pool_checkpoints"),
+        (("pool_runs=[x]", "evaluators=[exact]"), "set evaluators=\\[arc\\]"),
     ],
 )
 def test_evaluation_refusals(overrides: tuple[str, ...], said: str) -> None:

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dataset.storage import open_split
+from models.arch import ArchConfig
 from tests.builders.states import RECURRENT, kept_bytes
 from tests.conftest import SMALL, run_script
 from training.config import PretrainConfig
@@ -21,6 +22,7 @@ from training.launch.run import Run, open_data, open_run, start_run
 from training.loop import train
 from training.state import TrainState
 from training.step import train_step
+from utils.errors import SettingError
 
 UNITS, ROUNDING = {"MB": 1e6, "GB": 1e9}, 0.005e6
 
@@ -32,7 +34,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 def opened(data: Path, folder: Path, **settings: Any) -> tuple[Run, Any, StepPlan, TrainState]:
     """A run up to its train state, in this process."""
     config = PretrainConfig(
-        arch=RECURRENT,
         data_paths=[str(data)],
         checkpoint_path=str(folder),
         global_batch_size=8,
@@ -41,7 +42,7 @@ def opened(data: Path, folder: Path, **settings: Any) -> tuple[Run, Any, StepPla
         ema=True,
         compile=False,
         device="cpu",
-        **settings,
+        **{"arch": RECURRENT} | settings,
     )
     run = open_run(config)
     splits = open_data(run, [open_split(data, "train")])
@@ -132,3 +133,48 @@ def test_a_dry_run_says_what_a_run_does_and_writes_nothing(small_data: Path, tmp
     assert done.returncode == 0, done.stderr
     assert "puzzle rows set to the mean" in done.stdout and "would be made" in done.stdout
     assert contents(tmp_path) == before
+
+
+def test_a_plan_for_other_hardware(small_data: Path, tmp_path: Path) -> None:
+    """By arithmetic from the plan for the device here, and from the data sheet's numbers."""
+    arch = RECURRENT | {"forward_dtype": "bfloat16"}
+    run, _, plan, state = opened(small_data, tmp_path / "run", arch=arch)
+    here = describe_dry_run(run, state, plan)
+    said = {}
+    for gpus in ("H100", "2 x H100", "4 x L4", "NVIDIA A100"):
+        run.config = run.config.model_copy(update={"dry_run_hardware": gpus})
+        said[gpus] = describe_dry_run(run, state, plan)
+
+    def peta(text: str) -> float:
+        match = re.search(r"(\S+) PFLOP per device", text)
+        assert match is not None
+        return float(match[1])
+
+    assert peta(said["H100"]) == peta(here) and peta(said["2 x H100"]) == pytest.approx(peta(here) / 2, rel=0.01)
+    times = re.search(r"time +(\S+) to (\S+) h on 4 x L4, .* of the 121 TFLOP/s of its data sheet", said["4 x L4"])
+    assert times is not None
+    hours = [1e15 * peta(said["4 x L4"]) / (part * 121e12) / 3600 for part in REACHED]
+    assert [float(value) for value in times.groups()] == pytest.approx(hours, rel=0.05)
+    assert "8 examples each on 2 rank(s)" in said["2 x H100"]
+    assert "; the device has 80.00 GB" in said["H100"] and "; the device has 24.00 GB" in said["4 x L4"]
+    assert "the device has" not in said["NVIDIA A100"]  # 40 or 80
+    assert said_bytes("carry SIZE", said["2 x H100"]) == pytest.approx(
+        said_bytes("carry SIZE", said["H100"]) / 2, abs=ROUNDING
+    )
+    for gpus, why in (("8 x abacus", "is not known"), ("3 x H100", "does not divide"), ("0 x H100", "is not known")):
+        run.config = run.config.model_copy(update={"dry_run_hardware": gpus})
+        with pytest.raises(SettingError, match=why):
+            describe_dry_run(run, state, plan)
+    run.config = run.config.model_copy(update={"dry_run_hardware": "H100", "arch": ArchConfig(**RECURRENT)})
+    with pytest.raises(SettingError, match="bfloat16 alone"):
+        describe_dry_run(run, state, plan)
+
+
+def test_rows_that_no_visit_trains_are_warned_of(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch = RECURRENT | {"puzzle_embedding": "composed", "puzzle_emb_len": 0, "augmentation_rank": 4}
+    for fresh in (False, True):
+        opened(small_data, tmp_path / "run", arch=arch, fresh_augmentations=fresh)
+        said = capsys.readouterr().out
+        assert ("warning: with fresh_augmentations=true no visit trains the rows" in said) == fresh

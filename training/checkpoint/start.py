@@ -108,8 +108,8 @@ def start_state(state: TrainState, directory: Path, identity: Mapping[str, Any])
     for table in state.tables:
         if table.average is not None:
             table.average.reset()
-    if state.ema is not None:
-        state.ema.reset()
+    for each in state.averages:
+        each.reset()
     before = weights.record.optimizer
     switches = state.optimizer is not None and before not in (None, config.optimizer)
     optimizers = (str(before), config.optimizer) if switches else None

@@ -50,6 +50,13 @@ class TrainConfig(
     def _check_something_learns(self) -> TrainConfig:
         if self.ema_puzzle_rows and not self.ema:
             raise SettingError("ema_puzzle_rows=true needs ema=true: set both or none")
+        if (more := self.ema_more_rates) and not self.ema:
+            raise SettingError(f"ema_more_rates={more} needs ema=true: set both or none")
+        if len({self.ema_rate, *more}) <= len(more) or not all(0 < rate < 1 for rate in more):
+            raise SettingError(
+                f"ema_more_rates={more} must be different numbers between 0 and 1, and none of them "
+                f"ema_rate={self.ema_rate}: change one of them"
+            )
         if self.freeze_weights and not self.arch.puzzle_emb_ndim:
             raise SettingError(
                 "freeze_weights=true and arch.puzzle_emb_ndim=0 leave nothing to train: change one of them"
@@ -118,6 +125,16 @@ class RunConfig(EvaluatorSettings, StartSettings, TrainConfig, AugmentationSetti
         return self
 
     @property
+    def warnings(self) -> list[str]:
+        """What is allowed and probably not meant, in sentences."""
+        if self.fresh_augmentations and self.arch.augmentation_rank:
+            return [
+                f"with fresh_augmentations=true no visit trains the rows that arch.augmentation_rank="
+                f"{self.arch.augmentation_rank} gives to puzzles: set it to 0, or fresh_augmentations=false"
+            ]
+        return []
+
+    @property
     def load_averaged(self) -> bool:
         """Whether to load the averaged weights of `load_checkpoint`, if it has any."""
         return True
@@ -148,6 +165,13 @@ class PretrainConfig(RunConfig):
             raise SettingError(
                 f"pretraining does not evaluate: set evaluators=[] (not {value}) and use eval_arc_k10.py"
             )
+        return value
+
+    @field_validator("ema_more_rates")
+    @classmethod
+    def _check_no_votes(cls, value: list[float]) -> list[float]:
+        if value:
+            raise SettingError(f"ema_more_rates={value} is about votes, and pretraining has none: set it to []")
         return value
 
     @model_validator(mode="after")

@@ -85,6 +85,8 @@ def open_run(config: RunConfig) -> Run:
     )
     why = "" if config.compile is not None else not_compiled_because(device)
     print0(f"run {name} in {folder} on {ranks} x {device.type}" + (why and f"; {why}"))
+    for sentence in config.warnings:
+        print0(f"warning: {sentence}")
     return run
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,6 +53,12 @@ PEAK_FLOPS = {  # the first match counts
     "RTX 3090": 71e12,
 }
 """Dense bfloat16 operations per second by words of the GPU's name, from NVIDIA's data sheets."""
+
+MEMORY_GB = {
+    **{"B200": 180, "H200": 141, "H100": 80, "L40S": 48, "L40": 48, "L4": 24, "A10G": 24, "A10": 24},
+    **{"RTX 4090": 24, "RTX 3090": 24},
+}
+"""Memory by words of the GPU's name, where all of that name have the same (an A100 has 40 or 80 GB)."""
 
 
 class Workload(NamedTuple):
@@ -172,7 +178,7 @@ def step_memory(
     workloads: Sequence[Workload],
     puzzles: int,
     *,
-    ema: bool = True,
+    ema: int = 1,
     ema_rows: bool = False,
     recomputes: bool = False,
     vocab: int = 12,
@@ -189,7 +195,7 @@ def step_memory(
     Args:
         workloads: all slots of this device.
         puzzles: rows of the puzzle table; tasks: of the table of tasks, if embeddings are composed.
-        ema, ema_rows: whether weights and rows are averaged.
+        ema: how many averages of the weights there are.  ema_rows: whether rows are averaged.
         at_once: what is computed at once, one after the other (micro-batches, canvases); None: all slots.
         moments: bytes of the optimizer; None: those of AdamAtan2, two numbers for each weight.
     """
@@ -205,7 +211,7 @@ def step_memory(
     return Memory(
         weights=2 * weights,
         moments=2 * weights if moments is None else moments,
-        average=weights if ema else 0,
+        average=weights * ema,
         puzzle_rows=rows * (2 if ema_rows else 1),
         carry=2 * tokens * D * width * latents + 3 * (2 * cells + (19 if arch.is_composed else 4) * examples),
         activations=max(kept) if at_once else sum(kept),
@@ -275,8 +281,12 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
         return matrix_product_flops(device, dtype, seconds=0.1)
     if dtype != torch.bfloat16:
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for words, peak in PEAK_FLOPS.items() if re.search(rf"\b{words}\b", name)), None)
+    return by_name(PEAK_FLOPS, torch.cuda.get_device_name(device))
+
+
+def by_name(numbers: Mapping[str, float], gpu: str) -> float | None:
+    """Returns the number of a GPU by its name, in which the words of the table occur; None where none of them does."""
+    return next((number for words, number in numbers.items() if re.search(rf"\b{words}\b", gpu)), None)
 
 
 def matrix_product_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
