@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from models.arch import ArchConfig
-from models.convolution import DepthwiseConv, Layout
+from models.kernels.convolution import DepthwiseConv, Layout
 from models.layers import Embedding, Linear, Reasoner, Rotary, rotary, rotary_2d, truncated_normal
 from models.puzzle_embedding import ComposedEmbedding, ComposedRows
 from models.recursion import RECURSIONS, Apply, Latents

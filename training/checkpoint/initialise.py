@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dataset.encoding import BLANK_IDENTIFIER
-from models.convolution import KERNELS
+from models.kernels.convolution import KERNELS
 from models.network import Network
 from models.puzzle_table import PuzzleTable, RowSummary
 from training.checkpoint.weights import Weights

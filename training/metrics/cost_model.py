@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 
 from models.arch import ArchConfig
-from models.convolution import KERNELS
+from models.kernels.convolution import KERNELS
 from models.layers import swiglu_inner_width
 from models.recursion import RECURSIONS
 
