@@ -34,7 +34,6 @@ from training import checkpoint
 from training.checkpoint import CheckpointRecord
 from training.config import PretrainConfig
 from training.metrics import cost_model
-from training.metrics.cost_model import Workload
 from training.optim.schedule import depth_at, steps_at_depths
 from training.step import train_step
 from utils.errors import CheckpointError, SettingError
@@ -171,11 +170,11 @@ def test_each_step_recurses_as_deep_as_the_curriculum_says(name: str) -> None:
 
 
 def test_every_depth_is_one_graph() -> None:
-    """With the compiler's own backend left out: what is counted is how often the step is traced."""
+    """Without a backend: what is counted is how often the step is traced.  Its numbers are those of the plain step."""
     torch._dynamo.reset()
     counters.clear()
     state = recurrent_state(depth_curriculum=GROWING, **NOISE, **DIS)
-    state.act_step.compile(backend="aot_eager", dynamic=False)
+    state.act_step.compile(backend="eager", dynamic=False)
     with torch._dynamo.config.patch(recompile_limit=3):
         for step in range(10):
             train_step(state, batch_of(step, state.shape), total_steps=10)
@@ -186,15 +185,6 @@ def test_every_depth_is_one_graph() -> None:
     for key, value in tensors(eager).items():
         if key.startswith("carry") and "latents" not in key:
             assert torch.equal(value, tensors(state)[key]), key
-
-
-def test_the_utilisation_and_the_plan_count_the_depth() -> None:
-    arch = recurrent_state().config.arch
-    flop = [
-        cost_model.step_flop(cost_model.at_depth(arch, depth), [Workload(16, 1)])
-        for depth in (Depth(1, 1), Depth(2, 2))
-    ]
-    assert flop[0] < 0.6 * flop[1] and cost_model.at_depth(arch, None) is arch
 
 
 @pytest.mark.parametrize(
