@@ -9,9 +9,10 @@ from dataset.data_shape import DataShape
 from dataset.encoding import VOCAB_SIZE
 from models.act import ACTStep, PredictStep
 from models.ema import EMA
-from models.losses import IGNORE
+from models.losses import IGNORE, Supervision
 from models.network import Network
 from models.puzzle_table import PuzzleTable
+from models.recursion import Depth
 from training.config import TrainConfig
 from training.metrics.sums import MetricSums
 from training.optim.nonfinite import NonFiniteGuard
@@ -40,7 +41,9 @@ class TrainState:
     def __init__(self, config: TrainConfig, shape: DataShape, device: torch.device) -> None:
         self.config, self.shape, self.device = config, shape, device
         self.network = build_network(config, shape, device)
-        self.act_step = ACTStep(self.network, IGNORE if shape.ignore_label_id is None else shape.ignore_label_id)
+        supervision = supervision_of(config, shape)
+        ignored = IGNORE if shape.ignore_label_id is None else shape.ignore_label_id
+        self.act_step = ACTStep(self.network, ignored, supervision)
         self.predict_step = PredictStep(self.network)
         self.module: nn.Module = self.act_step  # what training calls: `act_step`, data parallel once it is prepared
 
@@ -58,7 +61,9 @@ class TrainState:
             config.global_batch_size,
             config.micro_batch_size,
             device,
+            has_keys=supervision.needs_keys,
         )
+        self.traced: set[tuple[int, Depth | None]] = set()  # canvases and depths of steps: each is a graph
         self.guard = NonFiniteGuard(device, skips=config.on_nonfinite == "skip")
         self.sums = MetricSums(config.global_batch_size)
         self.step = 0
@@ -117,6 +122,21 @@ class TrainState:
         self.sums.load_state_dict(parts.get("metrics", {}), self.device)
         self.carries.load_carry(parts.get("carry", {}))
         self.carries.load_state_dict(parts.get("buckets", parts.get("lanes", {})))  # lanes: the part's older name
+
+
+def supervision_of(config: TrainConfig, shape: DataShape) -> Supervision:
+    """Returns how the settings supervise the steps of an example.
+
+    Raises:
+        SettingError: if targets are hidden, and the data set has no token to hide them by.
+    """
+    ignored = shape.ignore_label_id
+    if config.sharpening_targets and (ignored is None or not 0 <= ignored < shape.vocab_size):
+        raise SettingError(
+            "sharpening_targets=true hides cells by the token of cells without a label, and the data set has no such "
+            f"token (ignore_label_id is {ignored}): set it to false"
+        )
+    return Supervision(config.sharpening_targets, config.step_weights, config.latent_noise, config.random_starts)
 
 
 def build_network(config: TrainConfig, shape: DataShape, device: torch.device) -> Network:

@@ -81,6 +81,27 @@ MUON = ("optimizer=muon", "lr=2e-3")
 COMPOSED = ("arch.puzzle_embedding=composed", "arch.puzzle_emb_len=0")
 """The number of prefix tokens is that of the composition."""
 
+SHARPENING = ("sharpening_targets=true", "step_weights=linear")
+"""As DIS publishes it, with `arch.halt_max_steps` for its number of steps."""
+
+GROWING = ("arch.H_cycles=2", "arch.L_cycles=4")
+"""A depth that a curriculum can grow to; the other arms have H1/L2."""
+
+EMBEDDINGS = {"table": (), "composed": COMPOSED}
+AUGMENTATIONS = (16, 200, 1000)
+
+
+def _embedding_arms() -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
+    """Returns the arms of the comparisons of embeddings, and the augmentations of each; all have as many votes."""
+    votes = ("vote_augmentations=17",)
+    arms = {f"{kind}, {n}": (*words, *votes) for n in AUGMENTATIONS for kind, words in EMBEDDINGS.items()}
+    numbers = {f"{kind}, {n}": n for n in AUGMENTATIONS for kind in EMBEDDINGS}
+    arms["composed, fresh"] = (*COMPOSED, *votes, "fresh_augmentations=true")  # without end; those stored are for votes
+    return arms, numbers | {"composed, fresh": AUGMENTATIONS[0]}
+
+
+EMBEDDING_ARMS, EMBEDDING_AUGMENTATIONS = _embedding_arms()
+
 MODERN = (*COMPOSED, "optimizer=muon", "lr_schedule=linear", "lr_min_ratio=0")
 """What helped each by itself: a row per task, Muon, and a rate that falls to zero."""
 
@@ -140,6 +161,38 @@ COMPARISONS = {
         {f"{name}": ("vote_augmentations=17",) for name in ("published", "200 augmentations", "16 augmentations")},
         augmentations_of={"published": 1000, "200 augmentations": 200, "16 augmentations": 16},
     ),
+    "supervision": Comparison(
+        "screening",
+        "held_out",
+        {
+            "published": (),
+            **{f"DIS, K={K}": (*SHARPENING, f"arch.halt_max_steps={K}") for K in (2, 3, 6)},
+            "DIS, K=3, steps told": (*SHARPENING, "arch.halt_max_steps=3", "arch.step_embedding=3"),
+            "deep": GROWING,
+            "deep, curriculum": (*GROWING, "depth_curriculum=[[0,1,1],[0.3,1,2],[0.6,2,4]]"),
+            "noise": ("arch.damping=0.05", "latent_noise=0.01", "random_starts=true"),
+        },
+    ),
+    "ema": Comparison(
+        "screening",
+        "held_out",
+        {
+            "published": (),  # 0.995
+            "0.99": ("ema_rate=0.99",),
+            "0.998": ("ema_rate=0.998",),
+            "none": ("ema=false",),
+        },
+    ),
+    **{
+        f"embedding_and_steps_{steps}": Comparison(
+            "screening",
+            "held_out",
+            EMBEDDING_ARMS,
+            steps=steps,
+            augmentations_of=EMBEDDING_AUGMENTATIONS,
+        )
+        for steps in (900, 3600)
+    },
     "best": Comparison(
         "decision",
         "new_tasks",

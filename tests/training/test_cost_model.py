@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.arch import ArchConfig
-from models.convolution import KERNELS
+from models.kernels.convolution import KERNELS
 from models.network import Network
 from tests.builders.states import kept_bytes, recurrent_state, tensors, train_on
 from training.metrics import cost_model

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dataset.encoding import BLANK_IDENTIFIER
-from models.convolution import KERNELS
+from models.kernels.convolution import KERNELS
 from models.network import Network
 from models.puzzle_table import PuzzleTable, RowSummary
 from training.checkpoint.weights import Weights
@@ -17,6 +17,7 @@ from utils.errors import CheckpointError
 
 PARTS = {
     "embed_pos": "arch.pos_encodings=learned",
+    "embed_steps": "arch.step_embedding > 0",
     "mlp_t": "arch.mlp_t=true",
     "puzzle_embedding.dihedral": "arch.puzzle_embedding=composed",
     "puzzle_embedding.film": "arch.composition=scale_shift",

@@ -75,6 +75,28 @@ class PredictionSettings(Section):
     )
 
 
+class PredictionNoiseSettings(Section):
+    """Noise in predictions; by default there is none, also after a training with noise."""
+
+    topic = "Noise in predictions"
+
+    eval_latent_noise: float = setting(
+        0.0,
+        "add normal noise of this deviation at every update of a latent in predictions; see latent_noise",
+        resume="reported",
+        condition=True,
+        solver="accepted",
+        ge=0,
+    )
+    eval_random_starts: bool = setting(
+        False,
+        "start each prediction from latents that are drawn for its example; see random_starts",
+        resume="reported",
+        condition=True,
+        solver="accepted",
+    )
+
+
 class VoteSettings(Section):
     """How the predictions of a test input become attempts at it."""
 
@@ -144,7 +166,9 @@ class TimeSettings(Section):
     )
 
 
-class EvalConfig(TimeSettings, VoteSettings, PredictionSettings, FineTuningSettings, RunConfig):
+class EvalConfig(
+    TimeSettings, VoteSettings, PredictionNoiseSettings, PredictionSettings, FineTuningSettings, RunConfig
+):
     """`eval_arc_k10.py`: test-time fine-tuning, then prediction, votes, scores and submissions."""
 
     evaluators: list[str] = setting(

@@ -20,6 +20,7 @@ from training.config.sections import (
     NetworkSettings,
     StartSettings,
 )
+from training.config.supervision import DisturbanceSettings, SupervisionSettings
 from utils.errors import SettingError
 
 
@@ -31,6 +32,8 @@ class TrainConfig(
     AverageSettings,
     FreezeSettings,
     PuzzleRowSettings,
+    DisturbanceSettings,
+    SupervisionSettings,
     StepSettings,
     OptimizerConfig,
     LengthSettings,
@@ -75,6 +78,26 @@ class TrainConfig(
                 f"lr_schedule={self.lr_schedule} never falls with lr_min_ratio=1: set lr_min_ratio=0, or "
                 "lr_schedule=constant"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_supervision(self) -> TrainConfig:
+        if self.sharpening_targets and self.arch.halt_max_steps == 1:
+            raise SettingError(
+                "sharpening_targets=true changes nothing with arch.halt_max_steps=1: raise that, such as to 6"
+            )
+        if self.depth_curriculum is None:
+            return self
+        if self.arch.name == "transformers_baseline":
+            raise SettingError("arch.name=transformers_baseline does not recurse: set depth_curriculum=null")
+        last, depth = self.depth_curriculum[-1][1:], (self.arch.H_cycles, self.arch.L_cycles)
+        if last != depth:
+            raise SettingError(
+                f"depth_curriculum ends at {list(last)} and the network at arch.H_cycles={depth[0]} arch.L_cycles="
+                f"{depth[1]}, with which it is evaluated: make them equal"
+            )
+        if self.arch.name == "trm_hier6" and max(L for _, _, L in self.depth_curriculum) > 6:
+            raise SettingError("arch.name=trm_hier6 has six reasoning latents: depth_curriculum may have 6 L_cycles")
         return self
 
     @property

@@ -27,6 +27,11 @@ def published_state(weights: Weights) -> dict[str, Tensor]:
             f"{weights.source} has a composed puzzle embedding, which the published code does not know: use "
             "--format folder"
         )
+    if any(name.startswith("embed_steps.") for name in named):
+        raise CheckpointError(
+            f"{weights.source} is told its steps (arch.step_embedding), which the published code does not know: use "
+            "--format folder"
+        )
     if "init_hidden" in named:  # a urm: its code has no levels
         named = {key.removeprefix("L_level."): value for key, value in named.items()}
     if weights.puzzle_rows is not None:

@@ -17,6 +17,7 @@ from training.data import StepPlan
 from training.launch.run import Run
 from training.metrics import cost_model
 from training.metrics.cost_model import Memory, Workload
+from training.optim.schedule import steps_at_depths
 from training.state import TrainState
 from utils.errors import SettingError
 
@@ -162,10 +163,12 @@ def device_flop(run: Run, state: TrainState, steps: int, predictions: int, ranks
         Workload(bucket.canvas.cells, slots * fraction)
         for bucket, fraction in zip(state.carries, fractions, strict=True)
     ]
-    step = cost_model.step_flop(arch, workloads, config.activation_checkpointing, vocab)
+    training = 0.0
+    for depth, number in steps_at_depths(config.depth_curriculum, state.step, state.step + steps).items():
+        deep = cost_model.at_depth(arch, depth)
+        training += number * cost_model.step_flop(deep, workloads, config.activation_checkpointing, vocab)
     if state.optimizer is not None and state.optimizer.muon is not None:
-        step += state.optimizer.muon.flop()  # each device makes all of it
-    training = steps * step
+        training += steps * state.optimizer.muon.flop()  # each device makes all of it
     halts = getattr(config, "eval_halt_max_steps", None) or arch.halt_max_steps
     predicted = [Workload(state.shape.seq_len, predictions / ranks)]
     return training + max(1, config.num_intervals) * halts * cost_model.predict_flop(arch, predicted, vocab)

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 
 from models.arch import ArchConfig
-from models.convolution import KERNELS
+from models.kernels.convolution import KERNELS
 from models.layers import swiglu_inner_width
-from models.recursion import RECURSIONS
+from models.recursion import RECURSIONS, Depth
 
 FLOAT = 4
 """Bytes of a weight, a moment, an average and an entry of a puzzle row."""
@@ -89,6 +89,11 @@ def example_cost(arch: ArchConfig, cells: int) -> float:
     return block_flop(arch, arch.prefix_len + cells)
 
 
+def at_depth(arch: ArchConfig, depth: Depth | None) -> ArchConfig:
+    """Returns the architecture with the cycles of a step that recurses as deep as `depth` (`depth_curriculum`)."""
+    return arch if depth is None else arch.model_copy(update=depth._asdict())
+
+
 def block_runs(arch: ArchConfig) -> BlockRuns:
     """Returns how many blocks one training step applies to each example."""
     H, L = arch.H_cycles, arch.L_cycles
@@ -138,6 +143,7 @@ def weight_count(arch: ArchConfig, cells: int, vocab: int = 12) -> int:
     conv = 0 if arch.mlp_conv == "none" else inner * (math.prod(KERNELS[arch.mlp_conv]) + 1)
     blocks = layers * (mix + 3 * D * inner + conv)
     positions = S * D if arch.pos_encodings == "learned" else 0
+    positions += arch.step_embedding * D
     return blocks + 2 * vocab * D + positions + 2 * D + 2 + _composed_count(arch)
 
 

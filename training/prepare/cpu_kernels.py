@@ -1,4 +1,4 @@
-"""Installs what makes a CPU fast: the attention kernel (models/attention.cpp), compiled for this machine."""
+"""Installs what makes a CPU fast: the attention kernel (models/kernels/attention.cpp), compiled for this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import attention
+from models.kernels import attention
 from training.prepare import cpp_extension
 
 SOURCE = Path(attention.__file__).with_suffix(".cpp")
@@ -45,7 +45,7 @@ def load(tiles: bool = True) -> NativeAttention | None:
 
 
 class NativeAttention:
-    """`models.attention.Kernel` over the compiled library.
+    """`models.kernels.attention.Kernel` over the compiled library.
 
     Args:
         tiles: whether it uses the tile unit.  Without it PyTorch's forward pass is faster.
