@@ -17,7 +17,7 @@ from training.metrics.sums import MetricSums
 from training.optim.nonfinite import NonFiniteGuard
 from training.optim.optimizers import build_optimizer
 from training.slots.carries import Carries
-from training.slots.rows import RowTables
+from training.slots.tables.row_tables import RowTables
 from utils import distributed
 from utils.errors import SettingError
 

@@ -1,4 +1,4 @@
-"""training/slots/rows.py: which rows a composed puzzle embedding trains, keeps, starts from and costs."""
+"""training/slots/tables/row_tables.py: which rows a composed puzzle embedding trains, keeps, starts from and costs."""
 
 from __future__ import annotations
 

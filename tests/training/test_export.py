@@ -1,4 +1,4 @@
-"""training/export/ and training/checkpoint/exported.py: the network alone, as others get it and load it back."""
+"""training/export/ and training/checkpoint/sources/exported.py: the network alone, exported and loaded back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""training/checkpoint/tensor_files.py, hub.py: what other programs save, and weights by their name on the hub."""
+"""training/checkpoint/sources/tensor_files.py, hub.py: what other programs save, and weights from the hub."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dataset.encoding import BLANK_IDENTIFIER
 from models.convolution import KERNELS
 from models.network import Network
 from models.puzzle_table import PuzzleTable, RowSummary
-from training.checkpoint.weights import Weights
+from training.checkpoint.sources.weights import Weights
 from training.state import TrainState
 from utils.errors import CheckpointError
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.arch import ArchConfig
-from training.checkpoint.network_config import NetworkConfig
+from training.checkpoint.sources.network_config import NetworkConfig
 from training.config import RunConfig
 
 RECORD = "checkpoint.json"

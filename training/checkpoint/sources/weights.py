@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from models.puzzle_table import RowAverage, RowSummary
-from training.checkpoint.exported import is_exported, read_exported, read_exported_record
 from training.checkpoint.reader import latest_checkpoint, read_part, read_record
 from training.checkpoint.record import RECORD, CheckpointRecord
-from training.checkpoint.tensor_files import INDEX, holds_tensors, read_tensors
+from training.checkpoint.sources.exported import is_exported, read_exported, read_exported_record
+from training.checkpoint.sources.tensor_files import INDEX, holds_tensors, read_tensors
 from utils.errors import CheckpointError
 
 PUBLISHED_TABLE = "puzzle_emb.weights"

@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.puzzle_table import RowSummary
-from training.checkpoint.network_config import NetworkConfig
 from training.checkpoint.record import CheckpointRecord, Stage, WeightsAre
+from training.checkpoint.sources.network_config import NetworkConfig
 from utils import files
 from utils.errors import CheckpointError
 
