@@ -11,7 +11,7 @@ from models.act import ACTStep, PredictStep
 from models.ema import EMA
 from models.losses import IGNORE
 from models.network import Network
-from models.puzzle_table import PuzzleTable
+from models.puzzles.table import PuzzleTable
 from training.config import TrainConfig
 from training.metrics.sums import MetricSums
 from training.optim.nonfinite import NonFiniteGuard

@@ -11,7 +11,7 @@ import torch
 
 from dataset.data_shape import DataShape
 from models.act import initial_carry, refill
-from models.puzzle_embedding import ComposedRows
+from models.puzzles.embedding import ComposedRows
 from tests.builders.states import (
     COMPOSED_SHAPE,
     CPU,

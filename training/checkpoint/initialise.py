@@ -10,7 +10,7 @@ from torch import Tensor
 from dataset.encoding import BLANK_IDENTIFIER
 from models.convolution import KERNELS
 from models.network import Network
-from models.puzzle_table import PuzzleTable, RowSummary
+from models.puzzles.table import PuzzleTable, RowSummary
 from training.checkpoint.sources.weights import Weights
 from training.state import TrainState
 from utils.errors import CheckpointError

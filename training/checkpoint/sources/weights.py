@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.puzzle_table import RowAverage, RowSummary
+from models.puzzles.table import RowAverage, RowSummary
 from training.checkpoint.reader import latest_checkpoint, read_part, read_record
 from training.checkpoint.record import RECORD, CheckpointRecord
 from training.checkpoint.sources.exported import is_exported, read_exported, read_exported_record

@@ -16,8 +16,8 @@ from dataset.data_shape import DataShape
 from dataset.encoding import BLANK_IDENTIFIER
 from models.act import Slots
 from models.network import Rows
-from models.puzzle_embedding import ComposedRows
-from models.puzzle_table import PuzzleTable
+from models.puzzles.embedding import ComposedRows
+from models.puzzles.table import PuzzleTable
 from training.config import TrainConfig
 
 
