@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from evaluators import tools
 from models.arch import ArchConfig
 from models.network import Network
-from models.puzzles.table import RowSummary
+from models.puzzles.rows import RowSummary
 from tests.conftest import SMALL, run_script
 from training import checkpoint
 from training.checkpoint import CONFIG, MODEL, PROVENANCE, ROWS

@@ -19,11 +19,11 @@ import torch
 from dataset import storage
 from dataset.storage.schema import GRIDS
 from tests.builders.programs import start, wait_for
-from tests.builders.runs import LONG, last
+from tests.builders.runs import LONG, everything_in, last, rows_in
 from tests.builders.states import assert_equal, batch_of, state_of, tensors, trained
 from tests.conftest import ROOT, SMALL, run_script
 from training import checkpoint
-from training.checkpoint import CheckpointRecord, CheckpointWriter, list_checkpoints, read_part, read_record
+from training.checkpoint import CheckpointRecord, CheckpointWriter, list_checkpoints, read_record
 from training.checkpoint import writer as checkpoint_writer
 from training.metrics.throughput import MACHINE_METRICS
 from training.optim.nonfinite import NonFiniteError
@@ -48,14 +48,10 @@ def assert_same_run(folder: Path, straight: Path) -> None:
     """The same last checkpoint bit for bit, and the same log but for rates, each step once."""
     mine, theirs = last(folder), last(straight)
     assert mine.name == theirs.name
-    record, other = read_record(mine), read_record(theirs)
-    assert record.files.keys() == other.files.keys()
-    for file in record.files:
-        part = file.removesuffix(".safetensors")
-        a, b = read_part(mine, part, record), read_part(theirs, part, other)
-        assert a.keys() == b.keys()
-        for name, value in a.items():
-            assert torch.equal(value, b[name]), f"{part}/{name}"
+    a, b = everything_in(mine), everything_in(theirs)
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
     logs = [read_metrics(path / "metrics.jsonl") for path in (folder, straight)]
     for log in logs:
         for line in log:
@@ -153,9 +149,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(small_data: Path, straight: 
     assert run_script(*common).returncode == 0
     losses = [[line["lm_loss"] for line in read_metrics(path / "metrics.jsonl")] for path in (tmp_path, straight)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    tables = [
-        read_part(last(path), "puzzle_table", read_record(last(path)))["weights"] for path in (tmp_path, straight)
-    ]
+    tables = [rows_in(last(path)) for path in (tmp_path, straight)]
     assert (
         torch.isclose(*tables, rtol=1e-4, atol=1e-5).double().mean() > 0.98
     )  # a sign may flip where a sum is almost 0

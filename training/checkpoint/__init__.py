@@ -4,6 +4,7 @@ record.py           what weights say of themselves
 reader.py           finds, verifies and restores checkpoints; draws their layout
 writer.py           writes and removes them
 initialise.py       a network and its puzzle rows from weights that exist
+row_files.py        reads the rows of puzzles, which checkpoints share; row_snapshots.py copies what has changed of them
 resume.py           which settings may change when a run continues
 start.py            puts these together: what a run starts from, and the record it begins
 sources/            weights of every kind: weights.py reads them from six kinds of place, architecture.py finds what
@@ -23,6 +24,7 @@ from training.checkpoint.reader import (
 )
 from training.checkpoint.record import RECORD, CheckpointRecord, Stage, StageData, WeightsAre
 from training.checkpoint.resume import check_resumable
+from training.checkpoint.row_files import TABLES, StoredRows
 from training.checkpoint.sources.architecture import network_config
 from training.checkpoint.sources.exported import (
     CONFIG,
@@ -55,6 +57,7 @@ __all__ = [
     "PUBLISHED_TABLE",
     "RECORD",
     "ROWS",
+    "TABLES",
     "CheckpointRecord",
     "CheckpointWriter",
     "Fresh",
@@ -66,6 +69,7 @@ __all__ = [
     "Stage",
     "StageData",
     "Start",
+    "StoredRows",
     "Weights",
     "WeightsAre",
     "WeightsKind",

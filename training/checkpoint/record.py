@@ -11,7 +11,9 @@ from training.checkpoint.sources.network_config import NetworkConfig
 from training.config import RunConfig
 
 RECORD = "checkpoint.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION, WITH_CHANGED_ROWS = 1, 2
+"""Formats that are read.  A checkpoint has the second if a file of it has only the rows that changed: a program that
+does not know such files must not take the others for all."""
 
 WeightsAre = Literal["averaged", "raw", "unknown"]
 

@@ -105,9 +105,6 @@ def start_state(state: TrainState, directory: Path, identity: Mapping[str, Any])
     weights = load_weights(locate_weights(config.load_checkpoint), config.load_averaged)
     initialise_network(state.network, weights)
     rows = initialise_rows(state, weights, config.rows_from, identity["puzzles"], identity.get("tasks"))
-    for table in state.tables:
-        if table.average is not None:
-            table.average.reset()
     if state.ema is not None:
         state.ema.reset()
     before = weights.record.optimizer

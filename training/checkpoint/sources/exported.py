@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.puzzles.table import RowSummary
+from models.puzzles.rows import RowSummary
 from training.checkpoint.record import CheckpointRecord, Stage, WeightsAre
 from training.checkpoint.sources.network_config import NetworkConfig
 from utils import files
