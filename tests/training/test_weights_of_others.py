@@ -18,7 +18,8 @@ from tests.builders.programs import run_script
 from tests.builders.states import state_of, trained
 from tests.conftest import SMALL
 from training import checkpoint
-from training.checkpoint import CheckpointRecord, hub, locate_weights
+from training.checkpoint import CheckpointRecord, locate_weights
+from training.checkpoint.sources import hub
 from utils.errors import CheckpointError, SettingError
 
 State = dict[str, Tensor]

@@ -65,8 +65,8 @@ class FileRows:
 
     def _to_bytes(self, rows: Tensor, count: int) -> np.ndarray:
         """Returns `count` rows as uint8 [count, bytes of a row]."""
-        flat = rows.detach().to(self._dtype).reshape(count, math.prod(self._shape)).contiguous()
-        return flat.view(torch.uint8).numpy()
+        flat = rows.detach().to(self._dtype).reshape(count, math.prod(self._shape))
+        return flat.clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy()
 
     def _to_rows(self, raw: np.ndarray) -> Tensor:
         return torch.from_numpy(raw).view(self._dtype).view(len(raw), *self._shape)

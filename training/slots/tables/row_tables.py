@@ -21,6 +21,7 @@ from models.puzzles.embedding import ComposedRows
 from models.puzzles.table import PuzzleTable
 from training.config import TrainConfig
 from training.slots.tables.kinds import build_table
+from training.slots.tables.sharded_table import ShardedTable
 
 
 class Lookup(NamedTuple):
@@ -102,6 +103,18 @@ class RowTables:
             rate = c.puzzle_emb_lr if c.residual_lr is None else c.residual_lr
             found.append(Lookup(self.residual, slots.puzzle_identifiers, rate))
         return found
+
+    def fetch(self, puzzles: Tensor, tasks: Tensor | None) -> None:
+        """Brings the rows that predictions need to this rank, where each rank stores a part of them.  Collective.
+
+        Args:
+            puzzles: identifiers of all puzzles that any rank predicts, int [P].  tasks: of all tasks, likewise.
+        """
+        of_main = tasks if self._config.arch.is_composed else puzzles
+        for table, identifiers in ((self.main, of_main), (self.residual, puzzles)):
+            if isinstance(table, ShardedTable):
+                assert identifiers is not None, "the data set does not say which tasks it has"
+                table.fetch(identifiers)
 
     def gather_averaged(self, slots: Slots, averaged: bool) -> Rows:
         """Returns what the network gets of the slots' puzzles, without gradients.
