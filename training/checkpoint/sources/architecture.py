@@ -18,7 +18,7 @@ from training.checkpoint.sources.network_config import NetworkConfig
 from training.checkpoint.sources.weights import Weights
 from utils.errors import CheckpointError, SettingError
 
-ARCHS = Path(__file__).resolve().parents[2] / "config" / "arch"
+ARCHS = Path(__file__).resolve().parents[3] / "config" / "arch"
 
 
 def network_config(weights: Weights, arch: Sequence[str] = (), data: Path | None = None) -> NetworkConfig:

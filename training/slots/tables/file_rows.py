@@ -35,12 +35,14 @@ class FileRows:
         self._file: IO[bytes] | None = None
 
     def read(self, numbers: Tensor) -> Tensor:
-        differences = np.zeros((len(numbers), self._row_bytes), dtype=np.uint8)
+        rows = torch.zeros(len(numbers), self._row_bytes, dtype=torch.uint8)
+        raw = rows.numpy()
         if self._file is not None:
             file, size = self._file.fileno(), self._row_bytes
-            for row, number in zip(differences, numbers.tolist(), strict=True):
+            for row, number in zip(raw, numbers.tolist(), strict=True):
                 os.preadv(file, [row.data], number * size)
-        return self._to_rows(differences ^ self._start)
+        raw ^= self._start
+        return rows.view(self._dtype).view(len(numbers), *self._shape)
 
     def write(self, numbers: Tensor, rows: Tensor) -> None:
         raw = self._to_bytes(rows, len(numbers))
@@ -67,9 +69,6 @@ class FileRows:
         """Returns `count` rows as uint8 [count, bytes of a row]."""
         flat = rows.detach().to(self._dtype).reshape(count, math.prod(self._shape))
         return flat.clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy()
-
-    def _to_rows(self, raw: np.ndarray) -> Tensor:
-        return torch.from_numpy(raw).view(self._dtype).view(len(raw), *self._shape)
 
     def _opened(self) -> int:
         """Returns the number of the open file, which is made here at the first call."""
