@@ -82,11 +82,12 @@ class TrainState:
         return self.module is not self.act_step or distributed.world_size() == 1 or self.optimizer is None
 
     def num_bytes(self) -> int:
-        """Returns the size of a checkpoint, with the slots that will still be created, and without file headers."""
-        tensors = [value for part in self._parts().values() for value in part.values()]
-        tensors += [value for table in self.tables for value in table.counters().values()]
-        rows = sum(table.num_bytes() for table in self.tables)
-        return self.carries.num_bytes() + rows + sum(value.numel() * value.element_size() for value in tensors)
+        """Returns the size of a checkpoint, with the slots that will still be created.
+
+        Puzzle rows and file headers are not counted.
+        """
+        tensors = (value for part in self._parts().values() for value in part.values())
+        return self.carries.num_bytes() + sum(value.numel() * value.element_size() for value in tensors)
 
     def _parts(self) -> Parts:
         """Returns what all ranks store alike.  Nothing is copied."""

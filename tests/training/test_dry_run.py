@@ -75,14 +75,16 @@ def test_the_memory_that_is_said_is_what_a_step_holds(optimizer: str, small_data
     run, data, plan, state = opened(small_data, tmp_path / "run", optimizer=optimizer)
     said = describe_dry_run(run, state, plan)
     train_step(state, next(data.batches(state.carries, 0, 0)), total_steps=10)
-    parts = state.state_dict()
+    assert state.table is not None
+    rows = state.table.num_bytes()
+    parts = state.state_dict() | {"puzzle_table": state.table.state_dict()}
     held = {part: sum(t.numel() * t.element_size() for t in tensors.values()) for part, tensors in parts.items()}
     least = sum(held.values()) + held["network"] + held["carry"]  # gradients, and the carry after the step
     total = said_bytes("memory +SIZE per device", said)
     assert least < total < 1.5 * (least + kept_bytes(state))
     assert said_bytes("weights SIZE", said) == pytest.approx(2 * held["network"], abs=ROUNDING)
     assert said_bytes("moments SIZE", said) == pytest.approx(held["optimizer"], abs=ROUNDING)
-    assert said_bytes("host +SIZE", said) == pytest.approx(total + state.num_bytes(), abs=2 * ROUNDING)
+    assert said_bytes("host +SIZE", said) == pytest.approx(total + state.num_bytes() + rows, abs=2 * ROUNDING)
 
 
 @pytest.mark.parametrize("optimizer", ["adam_atan2", "muon"])

@@ -266,7 +266,7 @@ def test_a_large_table_is_exported_from_a_file(tmp_path: Path, monkeypatch: pyte
 def test_a_table_that_does_not_fit_is_refused_with_a_remedy(kind: str) -> None:
     shape = DataShape(12, C, 10**12, 0)
     with pytest.raises(
-        SettingError, match=r"need 68000\.0 GB.*set puzzle_table=disk, or arch.puzzle_embedding=composed"
+        SettingError, match=r"need 64000\.0 GB.*set puzzle_table=disk, or arch.puzzle_embedding=composed"
     ):
         state_of(shape, puzzle_table=kind)
 

@@ -68,10 +68,14 @@ def is_sharded(config: TrainConfig) -> bool:
     return config.puzzle_table_shards == "ranks" and distributed.world_size() > 1
 
 
-def table_bytes(config: TrainConfig, num: int, width: int) -> float:
-    """Returns the bytes of a table's rows, and of their averages, on one rank."""
+def table_bytes(config: TrainConfig, num: int, width: int, whole: bool = False) -> float:
+    """Returns the bytes of a table's rows, and of their averages, on one rank.
+
+    Args:
+        whole: over all ranks, where each stores a part.
+    """
     per_row = FLOAT * width if averaging_rate(config) is None else 2 * FLOAT * width + INT64
-    return num * (per_row + FLOAT) / (distributed.world_size() if is_sharded(config) else 1)
+    return float(num * per_row) / (distributed.world_size() if is_sharded(config) and not whole else 1)
 
 
 def memory_of(device: torch.device) -> float:

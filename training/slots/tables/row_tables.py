@@ -83,6 +83,11 @@ class RowTables:
         """Whether there is room in host memory for a copy of all rows, as a checkpoint needs it."""
         return self._config.puzzle_table == "device"
 
+    @property
+    def copied_bytes(self) -> int:
+        """The bytes of rows that a checkpoint copies at most, if they are copied whole; else few are."""
+        return sum(table.num_bytes() for table in self) if self.are_copied else 0
+
     def by_name(self) -> dict[str, PuzzleTable]:
         """Returns the tables by their names in a checkpoint."""
         tables = {"puzzle_table": self.main, "residual_table": self.residual}
