@@ -27,12 +27,13 @@ from pathlib import Path
 from argdantic import ArgParser
 from pydantic import BaseModel
 
+from dataset import announcing_compilation
 from dataset.build import arc, grid_puzzles
 from dataset.build.settings import ArcSettings
 from dataset.storage import Manifest
 from utils.cli import command, raising_on_sigterm
 from utils.errors import SettingError
-from utils.progress import progress_callback
+from utils.progress import print0, progress_callback
 
 KINDS: dict[str, tuple[type[BaseModel], Callable[..., Manifest], str]] = {
     "arc": (ArcSettings, arc.build_arc, "ARC tasks -> a data set for pretrain_no_eval.py and eval_arc_k10.py."),
@@ -58,7 +59,8 @@ def parser_of(kind: str) -> ArgParser:
     def command(settings: BaseModel) -> None:
         started = time.perf_counter()
         folder = settings.output_dir  # type: ignore[attr-defined]
-        manifest = build(settings, progress_callback())
+        with announcing_compilation(print0):
+            manifest = build(settings, progress_callback())
         print_summary(folder, manifest, time.perf_counter() - started)
 
     command.__annotations__["settings"] = model

@@ -13,22 +13,32 @@ Settings: docs/settings.md.
 
 from __future__ import annotations
 
-from evaluators.evaluation import Evaluation
-from evaluators.scores import evaluation_folder
+from typing import TYPE_CHECKING
+
 from training.config import EvalConfig
-from training.data import StepPlan, TrainingData
 from training.launch.cli import run_script
-from training.launch.dry_run import describe_dry_run
-from training.launch.run import Run, open_data, open_run, start_run
-from training.loop import train
-from training.prepare.prepare import prepare
-from training.state import TrainState
 from utils.cli import exit_with
 from utils.progress import print0
-from utils.timers import Deadline
+
+if TYPE_CHECKING:
+    from evaluators.evaluation import Evaluation
+    from training.data import StepPlan, TrainingData
+    from training.launch.run import Run
+    from training.state import TrainState
+    from utils.timers import Deadline
 
 
 def main(config: EvalConfig) -> None:
+    # Imported here, since PyTorch takes seconds to load: --help and a misspelt setting are answered without it.
+    from evaluators.evaluation import Evaluation
+    from training.data import StepPlan
+    from training.launch.dry_run import describe_dry_run
+    from training.launch.run import open_data, open_run, start_run
+    from training.prepare.compiler import should_compile
+    from training.prepare.prepare import prepare
+    from training.state import TrainState
+    from utils.timers import Deadline
+
     deadline = Deadline.from_settings(config.time_budget, config.deadline)
     run = open_run(config)
     evaluation = Evaluation(config, run.directory, run.identity)
@@ -39,7 +49,7 @@ def main(config: EvalConfig) -> None:
     print0(f"{plan.total_steps} steps of fine-tuning, {evaluation.num_examples} test examples to predict")
 
     state = TrainState(config, data.shape, run.device, run.directory)
-    prepare(state, config.should_compile(run.device))
+    prepare(state, should_compile(config, run.device))
     if config.dry_run:
         print0(describe_dry_run(run, state, plan, evaluation.num_examples))
         return
@@ -59,6 +69,8 @@ def evaluate_every_interval(
     run: Run, evaluation: Evaluation, state: TrainState, data: TrainingData, plan: StepPlan
 ) -> None:
     """Fine-tunes to the end of the plan, and evaluates after each interval; first what a resumed run begins with."""
+    from training.loop import train
+
     if plan.ends_interval(state.step):
         evaluate(run, evaluation, state)
     for step in train(state, data, plan, run.metrics, run.directory, run.record):
@@ -70,6 +82,8 @@ def evaluate_in_time(
     run: Run, evaluation: Evaluation, state: TrainState, data: TrainingData, plan: StepPlan, deadline: Deadline
 ) -> None:
     """Fine-tunes for as long as there is time, then evaluates once."""
+    from training.loop import train
+
     split = evaluation.split_time(state, deadline)
     print0(split.summary(deadline))
     if split.training is not None:
@@ -80,6 +94,8 @@ def evaluate_in_time(
 
 def evaluate(run: Run, evaluation: Evaluation, state: TrainState, until: float | None = None) -> None:
     """Evaluates the state; rank 0 logs the scores, prints them and shows them on a page."""
+    from evaluators.scores import evaluation_folder
+
     result = evaluation.run(state, until)
     if result is not None:
         run.metrics.write(state.step, result.metrics)  # first: an evaluation is not repeated to log its scores

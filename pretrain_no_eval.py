@@ -10,20 +10,23 @@ Plain `python pretrain_no_eval.py ...` runs the same lines on one device.  Setti
 
 from __future__ import annotations
 
-from dataset.storage import open_split
 from training.config import PretrainConfig
-from training.data import StepPlan
 from training.launch.cli import run_script
-from training.launch.dry_run import describe_dry_run
-from training.launch.run import open_data, open_run, start_run
-from training.loop import train
-from training.prepare.prepare import prepare
-from training.state import TrainState
 from utils.cli import exit_with
 from utils.progress import print0
 
 
 def main(config: PretrainConfig) -> None:
+    # Imported here, since PyTorch takes seconds to load: --help and a misspelt setting are answered without it.
+    from dataset.storage import open_split
+    from training.data import StepPlan
+    from training.launch.dry_run import describe_dry_run
+    from training.launch.run import open_data, open_run, start_run
+    from training.loop import train
+    from training.prepare.compiler import should_compile
+    from training.prepare.prepare import prepare
+    from training.state import TrainState
+
     run = open_run(config)
     data = open_data(run, [open_split(path, "train") for path in config.data_paths])
     plan = StepPlan.from_settings(config, data)
@@ -31,7 +34,7 @@ def main(config: PretrainConfig) -> None:
 
     # All that a checkpoint stores, with fresh weights.
     state = TrainState(config, data.shape, run.device, run.directory)
-    prepare(state, config.should_compile(run.device))  # kernel, compilation, data parallelism
+    prepare(state, should_compile(config, run.device))  # kernel, compilation, data parallelism
     if config.dry_run:
         print0(describe_dry_run(run, state, plan))
         return

@@ -30,6 +30,7 @@ from models.arch import ArchConfig
 from training.config import PretrainConfig
 from training.data import open_training_data
 from training.metrics.cost_model import example_cost
+from training.prepare.compiler import should_compile
 from training.prepare.prepare import prepare
 from training.slots.bucketed_data import BucketedData
 from training.slots.micro_batches import StepBatch
@@ -65,7 +66,7 @@ class TimedRun:
 
     def __init__(self, config: PretrainConfig, data: Path, device: torch.device) -> None:
         self.data = open_training_data(config, [open_split(data, "train")])
-        self.state = prepare(TrainState(config, self.data.shape, device), config.should_compile(device))
+        self.state = prepare(TrainState(config, self.data.shape, device), should_compile(config, device))
         self.device = device
 
     @property

@@ -3,7 +3,8 @@
     python -m benchmarks.run [--only step,parts,..] [--cpu-time] [--profile FILE]
 
 A table, then one line of JSON.  Absolute times of shared machines do not compare, so the step is measured against
-a plain reference (benchmarks/reference.py, weights cast at each use, adam-atan2-pytorch) in the same run.
+a plain reference (benchmarks/reference.py, weights cast at each use, adam-atan2-pytorch) in the same run.  A section
+during which other programs were busy is marked.  `python -m benchmarks.compare A.json B.json` compares two results.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ import torch
 from benchmarks import growth, timing
 from benchmarks.sections import ceilings, checkpoints, data, steps, tables, votes
 from utils.run_directory import git_commit
+
+BUSY = 0.25
+"""From so many cores on that other programs use, before or after a section, its numbers are marked."""
 
 SECTIONS: dict[str, Callable[[torch.device], dict[str, Any]]] = {
     "ceilings": ceilings.measure,
@@ -54,6 +58,10 @@ def hardware(device: torch.device) -> dict[str, Any]:
     }
 
 
+def _mark(busy: float) -> str:
+    return f"  BUSY: other programs used {busy:.1f} cores, so believe no time" if busy > BUSY else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--only", help=f"some of {','.join(SECTIONS)}")
@@ -72,10 +80,12 @@ def main() -> None:
         steps.profile(device, arguments.profile)
         return
     results: dict[str, Any] = {}
+    busy: dict[str, float] = {}
     for name in chosen:
-        started = time.perf_counter()
+        others, started = timing.busy_cores(), time.perf_counter()
         results[name] = SECTIONS[name](device)
-        print(f"\n{name} ({time.perf_counter() - started:.0f} s)")
+        busy[name] = round(max(others, timing.busy_cores()), 2)
+        print(f"\n{name} ({time.perf_counter() - started:.0f} s){_mark(busy[name])}")
         if name == "growth":
             print(growth.table(results[name]), flush=True)
             continue
@@ -85,7 +95,7 @@ def main() -> None:
                 flush=True,
             )
     clock = "CPU time of one thread" if arguments.cpu_time else "wall"
-    print(json.dumps({**hardware(device), "clock": clock, "results": results}))
+    print(json.dumps({**hardware(device), "clock": clock, "busy_cores": busy, "results": results}))
 
 
 if __name__ == "__main__":

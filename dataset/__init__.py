@@ -1,7 +1,7 @@
 """From ARC tasks to batches: tasks, augmentation, encoding, storage, sampling.  Knows nothing of networks.
 
 Importing it sees to it that numba has a place for the kernels that it compiles: without one, as where the code cannot
-be written and the user has no home, it refuses to be imported.
+be written and the user has no home, it refuses to be imported.  `announcing_compilation` says when it compiles.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 NUMBA_CACHE = "NUMBA_CACHE_DIR"
@@ -50,6 +52,27 @@ def _is_writable(folder: Path) -> bool:
     """Whether files can be written into a folder, which need not exist."""
     existing = next((each for each in (folder, *folder.parents) if each.exists()), folder)
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+@contextmanager
+def announcing_compilation(say: Callable[[str], object]) -> Iterator[None]:
+    """Says, within the block, when numba begins to compile, and at the end of the block how long it took.
+
+    It compiles the first time that code runs on a machine; from then on it reads its cache, and nothing is said.
+    """
+    from numba.core import event
+
+    class Announcer(event.TimingListener):  # type: ignore[misc]  # numba has no types
+        def on_start(self, started: object) -> None:
+            if not self.done and self._depth == 0:
+                say("compiling code that handles data for this processor: seconds, the first time")
+            super().on_start(started)
+
+    announcer = Announcer()
+    with event.install_listener("numba:compile", announcer):
+        yield
+    if announcer.done:
+        say(f"compiling took {announcer.duration:.1f} s")
 
 
 place_numba_cache()

@@ -45,7 +45,8 @@ from training.checkpoint import (
 from training.config import EvalConfig, roles_of
 from training.data import open_training_data
 from training.launch.overrides import validate
-from training.prepare.precision import choose_dtype
+from training.prepare.compiler import should_compile
+from training.prepare.precision import choose_dtype, replace_emulated
 from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import train_step
@@ -223,7 +224,7 @@ class Solver:
         Raises:
             SettingError: naming the setting that is wrong.
         """
-        arch = choose_dtype(self._network.arch, self._device).model_dump()
+        arch = replace_emulated(choose_dtype(self._network.arch, self._device), self._device).model_dump()
         settings = {"lr_warmup_steps": min(20, finetune_steps // 5), **self._settings, "seed": seed}
         run = {"data_paths": ["a puzzle"], "epochs": 1, "eval_interval": None}
         config = validate({"arch": arch, **run, **settings}, EvalConfig)
@@ -237,7 +238,7 @@ class Solver:
         """
         training = open_training_data(config, [train])
         shape = replace(training.shape, row_stride=self._network.canvas.row_stride)
-        state = prepare(TrainState(config, shape, self._device), config.should_compile(self._device))
+        state = prepare(TrainState(config, shape, self._device), should_compile(config, self._device))
         initialise_network(state.network, self._weights)
         has_rows = self._weights.row_summary() is not None
         initialise_rows(state, self._weights, config.puzzle_rows or ("mean" if has_rows else "zero"), None)

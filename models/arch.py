@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    import torch
 
 Variant = Literal["trm", "trm_singlez", "trm_hier6", "urm", "hrm", "transformers_baseline"]
 
@@ -199,6 +201,8 @@ class ArchConfig(BaseModel):
     def dtype(self) -> torch.dtype:
         """Returns the dtype of activations and of the weights' working copies."""
         assert self.forward_dtype != "auto", "the caller chooses for its device"
+        import torch  # here, so that settings can be read and explained without it
+
         return getattr(torch, self.forward_dtype)
 
     @property

@@ -75,6 +75,11 @@ MUON = ("optimizer=muon", "lr=2e-3")
 COMPOSED = ("arch.puzzle_embedding=composed", "arch.puzzle_emb_len=0")
 """The number of prefix tokens is that of the composition."""
 
+MODERN = (*COMPOSED, "optimizer=muon", "lr_schedule=linear", "lr_min_ratio=0")
+"""What helped each by itself: a row per task, Muon, and a rate that falls to zero."""
+
+FORMS: dict[str, Form] = {"modern": "held_out", "modern_new_tasks": "new_tasks"}
+
 COMPARISONS = {
     "muon": Comparison(
         "screening",
@@ -147,20 +152,16 @@ COMPARISONS = {
             "composed, Muon, canvas3x3": MUON_RATES,
         },
     ),
-    "modern": Comparison(
-        "decision",
-        "held_out",
-        {"published": (), "composed, Muon": (*COMPOSED, "optimizer=muon")},
-        tuned={"published": RATES, "composed, Muon": MUON_RATES},
-        common=(*COMMON, "canvases=fitted"),
-    ),
-    "modern_new_tasks": Comparison(
-        "decision",
-        "new_tasks",
-        {"published": (), "composed, Muon": (*COMPOSED, "optimizer=muon")},
-        tuned={"published": RATES, "composed, Muon": MUON_RATES},
-        common=(*COMMON, "canvases=fitted"),
-    ),
+    **{
+        name: Comparison(
+            "decision",
+            form,
+            {"published": (), "modern": MODERN},
+            tuned={"published": RATES, "modern": MUON_RATES},
+            common=(*COMMON, "canvases=fitted"),
+        )
+        for name, form in FORMS.items()
+    },
     "sudoku6": Comparison(
         "sudoku6",
         "boards",

@@ -172,6 +172,7 @@ def measure(device: torch.device) -> dict[str, Any]:
                 times = in_turns({name: build(size, device, compiled) for name, build in BUILDERS.items()}, device)
             for name, spent in times.items():
                 found[f"{size.name}: {name} {how}, s"] = statistics.median(spent)
+                found[f"{size.name}: {name} {how}, least s"] = min(spent)
                 found[f"{size.name}: {name} {how}, example-steps/s"] = size.B / statistics.median(spent)
             if len(times) == len(BUILDERS):
                 ratios = [theirs / mine for theirs, mine in zip(times["reference"], times["ours"], strict=False)]

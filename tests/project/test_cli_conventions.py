@@ -12,9 +12,9 @@ import pytest
 from tests.builders.commands import PROJECT, execute
 from tests.builders.programs import ROOT, run_process, run_script
 from tests.conftest import SMALL
-from training.config import PretrainConfig
+from training.config import EvalConfig, PretrainConfig
 from training.launch.cli import compose_configs
-from training.launch.overrides import validate
+from training.launch.overrides import settings_of, validate
 from utils.errors import SettingError
 
 SCRIPTS = ("build_dataset.py", "pretrain_no_eval.py", "eval_arc_k10.py", "demo.py")
@@ -44,6 +44,34 @@ def test_help_shows_what_a_run_would_have() -> None:
     assert "--hydra-help" in said and "demo_finetune" in said
     said = execute(["python", "build_dataset.py", "--help"])
     assert "build_dataset.py sudoku" in said and "build_dataset.py maze" in said
+
+
+def test_help_is_grouped_and_explains_one_word_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = execute(["python", "eval_arc_k10.py", "--help"])
+    settings = said[said.index("\nData\n") :]
+    assert settings.index("\nOptimizer\n") < settings.index("  lr=0.0001 ") < settings.index("\nSchedule\n")
+    assert max(map(len, settings.splitlines())) <= 80
+    keys = [key for key, _ in settings_of(EvalConfig)]
+    assert [line.split("=")[0].strip() for line in settings.splitlines() if re.match(r"  \S", line)] == keys
+    found = execute(["python", "eval_arc_k10.py", "--help", "halting"])
+    meaning = EvalConfig.model_fields["ranking"].description or ""
+    assert meaning in " ".join(found.split()) and meaning not in " ".join(said.split())
+    assert "lr_warmup_steps" not in found
+    with pytest.raises(AssertionError, match="no setting has this word"):
+        execute(["python", "eval_arc_k10.py", "--help", "helicopter"])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["eposch=3"]])
+def test_what_needs_no_network_is_answered_without_loading_pytorch(words: list[str]) -> None:
+    for script in ("pretrain_no_eval.py", "eval_arc_k10.py"):
+        code = (
+            f"import runpy, sys; sys.argv = {[script, *words]!r}\n"
+            "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+            "except SystemExit: pass\n"
+            "print('loaded:', *({'torch', 'numba'} & set(sys.modules)))"
+        )
+        assert run_process("-c", code).stdout.splitlines()[-1].strip() == "loaded:"
 
 
 def test_hydras_options_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""training/config/compiler.py, dataset/__init__.py: a compiler that does not work, code that cannot be written."""
+"""training/prepare/compiler.py, dataset/__init__.py: a compiler that does not work, code that cannot be written."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 
 import dataset
 from tests.conftest import SMALL, run_script
-from training.config import compiler
-from training.config.compiler import name_compiler_cache, not_compiled_because
+from training.prepare import compiler
+from training.prepare.compiler import name_compiler_cache, not_compiled_because
 
 compiles_on_cpus = pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="PyTorch 2.6 never does")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -13,7 +13,7 @@ from tests.conftest import SMALL
 from training.config import PretrainConfig
 from training.launch.cli import run_once
 from training.prepare import precision
-from training.prepare.precision import choose_dtype, slow_because
+from training.prepare.precision import choose_dtype, replace_emulated, slow_because
 from utils import distributed
 from utils.errors import SettingError
 
@@ -102,16 +102,24 @@ def test_an_emulated_bfloat16_is_said_with_the_setting_that_helps(monkeypatch: p
     stand_in(monkeypatch, (7, 5))
     assert "Tesla X has no bfloat16" in slow_because(ArchConfig(), CUDA)
     assert "arch.forward_dtype=float32, or auto" in slow_because(ArchConfig(), CUDA)
-    assert slow_because(ArchConfig(forward_dtype="float32"), CUDA) == slow_because(ArchConfig(), CPU) == ""
+    assert slow_because(ArchConfig(forward_dtype="float32"), CUDA) == ""
     stand_in(monkeypatch, (8, 0))
     assert slow_because(ArchConfig(), CUDA) == ""
+    for flags, dtype in (({"avx2"}, "float32"), ({"avx512_bf16"}, "bfloat16")):
+        monkeypatch.setattr(precision, "cpu_flags", lambda flags=flags: frozenset(flags))
+        assert ("this processor has no bfloat16" in slow_because(ArchConfig(), CPU)) == (dtype == "float32")
+        assert replace_emulated(ArchConfig(), CPU).forward_dtype == dtype
+        assert replace_emulated(ArchConfig(forward_dtype="float32"), CPU).forward_dtype == "float32"
 
 
-def test_a_run_gets_the_dtype_that_auto_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_gets_the_dtype_that_auto_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     got: list[PretrainConfig] = []
     monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"avx2"}))
     config = PretrainConfig(arch=ArchConfig(forward_dtype="auto"), device="cpu")
     run_once(got.append, config)
+    assert "auto is float32 here" in capsys.readouterr().out
     assert got[0].arch.dtype == torch.float32 and got[0].model_copy(update={"arch": config.arch}) == config
 
 

@@ -47,9 +47,9 @@ def test_a_line_has_what_a_trainer_looks_for(tmp_path: Path) -> None:
     lines = logged(tmp_path, state_of(log_every=4), 10)
     assert [line["step"] for line in lines] == [4, 8, 10]
     for line in lines:
-        assert {"lm_loss", "exact_accuracy", "lr", *MACHINE_METRICS} <= line.keys()
+        assert {"lm_loss", "exact_accuracy", "lr", *MACHINE_METRICS} - {"mfu"} <= line.keys()
         assert line["skipped_steps"] == 0 and line["grad_norm"] > 0
-        assert 0 < line["mfu"] < 2 and 0 <= line["data_wait_fraction"] < 1 and line["peak_memory_gb"] > 0.01
+        assert 0 < line.get("mfu", 1) <= 1 and 0 <= line["data_wait_fraction"] < 1 and line["peak_memory_gb"] > 0.01
 
 
 def test_the_gradient_norm_is_the_mean_over_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +128,7 @@ def test_speeds_are_over_the_time_since_the_last_line() -> None:
         throughput.add(examples=64, flop=1e12)
     assert throughput.measure(1e12) == {"examples_per_second": 16, "data_wait_fraction": 0.25, "mfu": 0.25}
     assert "mfu" not in throughput.measure(None)
+    assert "mfu" not in throughput.measure(1e11)  # a busy machine's peak was measured too low
 
 
 @pytest.mark.parametrize(
@@ -151,8 +152,8 @@ def test_the_peak_of_a_gpu_is_looked_up(name: str, peak: float | None, monkeypat
 
 
 def test_the_utilisation_counts_the_step_s_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost_model, "peak_flops", lambda device, dtype: 1e9)
+    monkeypatch.setattr(cost_model, "peak_flops", lambda device, dtype: 1e13)
     state = state_of(log_every=2)
     (line,) = logged(tmp_path, state, 2)
     flop = cost_model.step_flop(state.config.arch, [Workload(16, BATCH)])
-    assert line["mfu"] == pytest.approx(flop * line["examples_per_second"] / BATCH / 1e9, rel=1e-6)
+    assert line["mfu"] == pytest.approx(flop * line["examples_per_second"] / BATCH / 1e13, rel=1e-6)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pydantic import field_validator, model_validator
 
-from training.config.compiler import not_compiled_because
 from training.config.optimization import OptimizerConfig, StepSettings
 from training.config.puzzles import AugmentationSettings, PuzzleRowSettings
 from training.config.sections import (
@@ -79,14 +77,6 @@ class TrainConfig(
     @property
     def num_intervals(self) -> int:
         return self.epochs // self.epochs_per_interval
-
-    def should_compile(self, device: torch.device) -> bool:
-        """Whether to compile the step: as set, else if everything that the compiler needs is installed."""
-        return self.compile if self.compile is not None else not self.not_compiled_because(device)
-
-    def not_compiled_because(self, device: torch.device) -> str:
-        """What is missing for compilation if `compile` leaves the decision to us; empty if nothing is."""
-        return "" if self.compile is not None else not_compiled_because(device)
 
 
 class RunConfig(EvaluatorSettings, StartSettings, TrainConfig, AugmentationSettings, DataSettings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import tempfile
@@ -12,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from training.config import Config
+from training.launch.help import help_text
 from training.launch.overrides import check_overrides, settings_of, validate
 from training.launch.sweeps import separate_runs
 from training.launch.words import SWEEPS, keep_texts, options_first, quote_text, text_keys
-from training.prepare.precision import choose_dtype
-from utils import distributed, run_directory, trackers
+from utils import trackers
 from utils.cli import StoppedBySignal, run_command
 from utils.errors import SettingError
 from utils.progress import print0
@@ -49,8 +47,10 @@ def run_script(
     words = list(sys.argv[1:] if argv is None else argv)
 
     def compose_and_run() -> None:
-        if {"--help", "-h"} & set(words):
-            print(help_text(main, config_name, model))
+        if asked := {"--help", "-h"} & set(words):
+            word = next(iter(words[words.index(asked.pop()) + 1 :]), "")
+            about = str(sys.modules[main.__module__].__doc__ or "")
+            print(help_text(about, model, defaults_of(config_name, model), GROUPS, word))
             return
         check_overrides(words, model, GROUPS)
         texts = keep_texts(words, text_keys(settings_of(model)))
@@ -64,15 +64,28 @@ def run_script(
             raise StoppedBySignal(
                 signal.SIGINT, "stopped by SIGINT; the same command continues from the last checkpoint"
             ) from None
-        distributed.teardown()
+        leave_ranks()
 
     return run_command(compose_and_run)
 
 
+def leave_ranks() -> None:
+    from utils import distributed
+
+    distributed.teardown()
+
+
 def run_once(main: Callable[[Config], None], config: Config) -> None:
     """Calls `main`, then closes what a run has open, however it ended."""
+    import torch  # not needed to compose settings, and slow to load
+
+    from training.prepare.precision import choose_dtype
+    from utils import run_directory
+
     kind = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
     arch = choose_dtype(config.arch, torch.device(kind))
+    if arch.forward_dtype == "float32" != config.arch.forward_dtype:
+        print0("arch.forward_dtype=auto is float32 here, since not every device of this machine computes in bfloat16")
     try:
         main(config if arch is config.arch else config.model_copy(update={"arch": arch}))
     finally:
@@ -155,15 +168,3 @@ def defaults_of(config_name: str, model: type[Config], *overrides: str) -> dict[
         return value
 
     return {key: value_of(key) for key, _ in settings_of(model)}
-
-
-def help_text(main: Callable[..., None], config_name: str, model: type[Config]) -> str:
-    """Returns the docstring of a script, then every setting with its default and meaning."""
-    defaults = defaults_of(config_name, model)
-    lines = [str(sys.modules[main.__module__].__doc__ or "").strip(), "", "Settings, as key=value:"]
-    for key, field in settings_of(model):
-        meaning = f"  {field.description}" if field.description else ""
-        lines.append(f"  {key + '=' + json.dumps(defaults[key]):<42}{meaning}")
-    lines += ["", *(f"{group}=  {', '.join(names)}" for group, names in GROUPS.items() if group != "experiment")]
-    lines += [f"+experiment=  {', '.join(GROUPS['experiment'])}", "", "Hydra's own options: --hydra-help"]
-    return "\n".join(lines)

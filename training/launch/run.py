@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from dataset import storage
+from dataset import announcing_compilation, storage
 from dataset.storage import Split
 from training import checkpoint
 from training.checkpoint import CheckpointRecord
 from training.config import RunConfig
 from training.data import TrainingData, open_training_data
+from training.prepare.compiler import not_compiled_because
 from training.prepare.precision import slow_because
 from training.state import TrainState
 from utils import distributed, metrics_log, run_directory, trackers
@@ -82,7 +83,7 @@ def open_run(config: RunConfig) -> Run:
         },
         data=[describe_data_set(path, each) for path, each in zip(config.data_paths, manifests, strict=True)],
     )
-    why = config.not_compiled_because(device)
+    why = "" if config.compile is not None else not_compiled_because(device)
     print0(f"run {name} in {folder} on {ranks} x {device.type}" + (why and f"; {why}"))
     return run
 
@@ -125,7 +126,8 @@ def describe_data_set(path: str, manifest: storage.Manifest | None) -> dict[str,
 
 def open_data(run: Run, splits: Sequence[Split]) -> TrainingData:
     """Opens what the run trains on, and says which canvases it uses."""
-    data = open_training_data(run.config, splits)
+    with announcing_compilation(print0):
+        data = open_training_data(run.config, splits)
     if canvases := str(data):
         print0(canvases)
     return data

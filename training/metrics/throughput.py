@@ -50,10 +50,14 @@ class Throughput:
 
     def measure(self, peak_flops: float | None) -> dict[str, float]:
         """Returns examples per second, the fraction of the time spent waiting for data and, where the peak is known,
-        the model FLOPs utilisation: the network's operations per second over those of the device's peak."""
+        the model FLOPs utilisation: the network's operations per second over those of the device's peak.
+
+        A utilisation above 1 is left out: the peak of a CPU is measured, and the machine was busy then.
+        """
         seconds = max(self._clock() - self._since, 1e-9)
         speed = {"examples_per_second": self._examples / seconds, "data_wait_fraction": self._waited / seconds}
-        return speed if peak_flops is None else {**speed, "mfu": self._flop / seconds / peak_flops}
+        used = None if peak_flops is None else self._flop / seconds / peak_flops
+        return speed if used is None or used > 1 else {**speed, "mfu": used}
 
 
 def peak_memory_gb(device: torch.device) -> float:

@@ -9,9 +9,11 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from utils import files
+from utils.progress import print0
 
 COMPILE = ("g++", "-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 
@@ -51,14 +53,16 @@ def load(source: Path, *options: str) -> ctypes.CDLL | None:
     kept = None if folder is None else _open(folder / name)
     if kept is not None:
         return kept
+    print0(f"compiling {source.name} for this processor: seconds, the first time")
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / name
         command = [compiler, *COMPILE[1:], *options, str(source), "-o", str(made)]
         if subprocess.run(command, check=False, capture_output=True).returncode:
             return None
         library = _open(made)
-        if library is not None and folder is not None:
-            _keep(made, folder / name)
+        is_kept = library is not None and folder is not None and _keep(made, folder / name)
+        print0(f"compiling took {time.perf_counter() - started:.1f} s" + (f"; kept in {folder}" if is_kept else ""))
         return library
 
 
@@ -70,8 +74,8 @@ def _open(path: Path) -> ctypes.CDLL | None:
         return None
 
 
-def _keep(made: Path, target: Path) -> None:
-    """Puts a file into the cache.  If the cache cannot be written, the next process compiles again."""
+def _keep(made: Path, target: Path) -> bool:
+    """Puts a file into the cache; returns whether it can be written.  If not, the next process compiles again."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}")
@@ -79,4 +83,5 @@ def _keep(made: Path, target: Path) -> None:
         files.sync(partial)
         os.replace(partial, target)
     except OSError:
-        return
+        return False
+    return True

@@ -35,10 +35,15 @@ def choose_dtype(arch: ArchConfig, device: torch.device) -> ArchConfig:
 
 
 def slow_because(arch: ArchConfig, device: torch.device) -> str:
-    """Says that a GPU has to emulate the dtype that is set, and which setting helps; empty if it does not."""
-    if device.type != "cuda" or arch.forward_dtype != "bfloat16" or computes_bfloat16(device):
+    """Says that a device has to emulate the dtype that is set, and which setting helps; empty if it does not."""
+    if arch.forward_dtype != "bfloat16" or computes_bfloat16(device):
         return ""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "this processor"
+    return f"warning: {name} has no bfloat16 and emulates it, slowly: set arch.forward_dtype=float32, or auto"
+
+
+def replace_emulated(arch: ArchConfig, device: torch.device) -> ArchConfig:
+    """Returns the settings with float32 where the device would have to emulate bfloat16; else as they are."""
     return (
-        f"warning: {torch.cuda.get_device_name(device)} has no bfloat16 and emulates it, slowly: set "
-        "arch.forward_dtype=float32, or auto"
+        choose_dtype(arch.model_copy(update={"forward_dtype": "auto"}), device) if slow_because(arch, device) else arch
     )

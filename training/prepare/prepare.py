@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from training.config.compiler import name_compiler_cache
 from training.prepare import cpu_kernels
+from training.prepare.compiler import name_compiler_cache
 from training.state import TrainState
 from utils import collectives
 
@@ -28,7 +28,7 @@ def prepare(state: TrainState, compiles: bool) -> TrainState:
     Side effects: the kernel, and PyTorch's limit of graphs per function, are set for the whole process.
 
     Args:
-        compiles: whether to compile (`RunConfig.should_compile`).
+        compiles: whether to compile (`training.prepare.compiler.should_compile`).
     """
     cpu_kernels.install(state.device)
     if compiles:

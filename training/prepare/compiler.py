@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from training.config import TrainConfig
+
 SLOWER = "not compiled, and slower for it:"
 
 _PROBES = {
@@ -32,6 +34,11 @@ int works(void) { return 1; }
 launcher in C.  Both include Python's header."""
 
 _OPTIONS = {"cpu": ("-x", "c++", "-std=c++17", "-fopenmp"), "cuda": ("-x", "c")}
+
+
+def should_compile(config: TrainConfig, device: torch.device) -> bool:
+    """Returns whether to compile the step: as set, else if everything that the compiler needs is installed."""
+    return config.compile if config.compile is not None else not not_compiled_because(device)
 
 
 def not_compiled_because(device: torch.device) -> str:
