@@ -46,7 +46,7 @@ def state_of(size: Size, rows: int, kind: str, folder: Path, device: torch.devic
 
 
 def measure(device: torch.device) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         return _steps(device, Path(folder)) | _checkpoint(Path(folder))
 
 

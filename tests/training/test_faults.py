@@ -24,6 +24,7 @@ from tests.builders.states import assert_equal, batch_of, state_of, tensors, tra
 from tests.conftest import ROOT, SMALL, run_script
 from training import checkpoint
 from training.checkpoint import CheckpointRecord, CheckpointWriter, list_checkpoints, read_record
+from training.checkpoint import row_snapshots
 from training.checkpoint import writer as checkpoint_writer
 from training.metrics.throughput import MACHINE_METRICS
 from training.optim.nonfinite import NonFiniteError
@@ -185,7 +186,10 @@ class Crash(BaseException):
     """The end of the process, for what a test can survive."""
 
 
-CRASHABLE = [(os, "replace"), (os, "fsync"), (shutil, "rmtree"), (checkpoint_writer, "save_file"), (files, "sha256")]
+CRASHABLE = [
+    *((os, "replace"), (os, "fsync"), (os, "link"), (shutil, "rmtree"), (files, "sha256")),
+    *((checkpoint_writer, "save_file"), (row_snapshots, "save_file")),
+]
 
 
 def crashing_after(n: int, patched: pytest.MonkeyPatch) -> None:
@@ -205,18 +209,21 @@ def crashing_after(n: int, patched: pytest.MonkeyPatch) -> None:
         patched.setattr(module, name, crashing(getattr(module, name)))
 
 
+@pytest.mark.parametrize("kind", ["device", "disk"])
 def test_a_crash_at_any_point_of_writing_leaves_a_checkpoint_to_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The n-th call that touches the disk never returns, for every n until the checkpoint is whole."""
     first, second = trained(1), trained(2)
     for n in range(200):
         folder = tmp_path / str(n)
-        checkpoint.save_checkpoint(first, folder, checkpoint.CheckpointRecord())
+        state = trained(1, puzzle_table=kind)
+        checkpoint.save_checkpoint(state, folder, checkpoint.CheckpointRecord())
+        train_step(state, batch_of(1), total_steps=10)  # what it writes next shares files with what it wrote
         with monkeypatch.context() as patched:
             crashing_after(n, patched)
             try:
-                checkpoint.save_checkpoint(second, folder, checkpoint.CheckpointRecord())
+                checkpoint.save_checkpoint(state, folder, checkpoint.CheckpointRecord())
                 crashed = False
             except Crash:
                 crashed = True
