@@ -142,7 +142,8 @@ class PuzzleTable:
 
     def count_written(self, after: int = 0) -> int:
         """Returns how many rows were written after a tick; after 0 are all that were ever written."""
-        return int((self._written[: self.num_own()] > after).sum())
+        written = self._written[: self.num_own()]
+        return int(torch.count_nonzero(written > after if after else written))
 
     def blocks(self, after: int = 0, size: int = BLOCK) -> Iterator[RowBlock]:
         """Yields copies of the rows that were written after a tick, by identifier; at least one block."""

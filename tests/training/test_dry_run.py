@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,23 @@ def test_a_dry_run_says_what_a_run_does_and_writes_nothing(small_data: Path, tmp
     assert done.returncode == 0, done.stderr
     assert "puzzle rows set to the mean" in done.stdout and "would be made" in done.stdout
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["device", "host", "disk"])
+def test_a_table_of_any_size_is_planned_and_one_that_fits_is_recommended(
+    kind: str, small_data: Path, tmp_path: Path
+) -> None:
+    """A thousand million puzzles, 128 GB at width 32; nothing is allocated or written."""
+    run, data, plan, _ = opened(small_data, tmp_path / "run", dry_run=True, puzzle_table=kind)
+    shape = replace(data.shape, num_puzzle_identifiers=10**9)
+    said = describe_dry_run(run, TrainState(run.config, shape, run.device, run.directory), plan)
+    assert ("they do not fit, set puzzle_table=disk, or arch.puzzle_embedding=composed" in said) == (kind != "disk")
+    assert said_bytes("would take: device SIZE", said) == said_bytes("host SIZE of", said) == pytest.approx(128e9)
+    # A page for each row that the run can visit, and each of them twice in a checkpoint.
+    visited = plan.total_steps * 8
+    assert said_bytes("disk SIZE of", said) == pytest.approx(visited * 4096, abs=ROUNDING)
+    assert f"at most {visited:,} are visited; recommended: puzzle_table=disk" in said
+    if kind == "disk":
+        assert said_bytes("puzzle rows SIZE", said) == 0
+        assert said_bytes("disk +SIZE a checkpoint", said) < 5e6
+    assert not run.directory.exists()

@@ -23,8 +23,7 @@ from tests.builders.runs import LONG, everything_in, last, rows_in
 from tests.builders.states import assert_equal, batch_of, state_of, tensors, trained
 from tests.conftest import ROOT, SMALL, run_script
 from training import checkpoint
-from training.checkpoint import CheckpointRecord, CheckpointWriter, list_checkpoints, read_record
-from training.checkpoint import row_snapshots
+from training.checkpoint import CheckpointRecord, CheckpointWriter, list_checkpoints, read_record, row_snapshots
 from training.checkpoint import writer as checkpoint_writer
 from training.metrics.throughput import MACHINE_METRICS
 from training.optim.nonfinite import NonFiniteError
