@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from benchmarks.sections.steps import SMALL, Size, arch_of, batch_of
-from benchmarks.timing import in_turns
+from benchmarks.timing import in_turns, seconds
 from dataset.data_shape import DataShape
 from models.puzzles.rows import Rows
+from models.puzzles.table import PuzzleTable
 from training.checkpoint import CheckpointRecord, CheckpointWriter, restore_state
 from training.config import TrainConfig
 from training.prepare.prepare import prepare
@@ -30,6 +31,7 @@ ROWS, MANY_ROWS, WIDTH = 1_000_000, 100_000_000, 512
 KINDS = ("device", "host", "disk")
 STEPS, BATCH = 1000, 64
 BATCHES = 50
+LARGE_BATCH = 768
 
 
 def state_of(size: Size, rows: int, kind: str, folder: Path, device: torch.device, compiled: bool) -> TrainState:
@@ -47,7 +49,7 @@ def state_of(size: Size, rows: int, kind: str, folder: Path, device: torch.devic
 
 def measure(device: torch.device) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        return _steps(device, Path(folder)) | _checkpoint(Path(folder))
+        return _steps(device, Path(folder)) | _batches(Path(folder)) | _checkpoint(Path(folder))
 
 
 def _steps(device: torch.device, folder: Path) -> dict[str, Any]:
@@ -65,6 +67,24 @@ def _steps(device: torch.device, folder: Path) -> dict[str, Any]:
     against = {kind: [one / other for one, other in zip(times[kind], times["device"], strict=True)] for kind in KINDS}
     found: dict[str, Any] = {f"step with rows on the {kind}, s": statistics.median(times[kind]) for kind in KINDS}
     return found | {f"{kind} against device, %": 100 * (statistics.median(against[kind]) - 1) for kind in KINDS[1:]}
+
+
+def _batches(folder: Path) -> dict[str, Any]:
+    """The rows of a large batch, read and updated on a CPU: what a GPU waits for where it does not have the rows."""
+    cpu, generator = torch.device("cpu"), torch.Generator().manual_seed(0)
+    found: dict[str, Any] = {}
+    for kind in KINDS[1:]:
+        table = state_of(SMALL[0]._replace(prefix=4), ROWS, kind, folder, cpu, compiled=False).table
+        assert table is not None
+        gradients = torch.randn(LARGE_BATCH, WIDTH, generator=generator)
+
+        def rows_of_a_step(table: PuzzleTable = table, gradients: torch.Tensor = gradients) -> None:
+            identifiers = torch.randint(1, ROWS, (LARGE_BATCH,), generator=generator)
+            table.gather(identifiers)
+            table.apply_gradients(identifiers, gradients, 1e-2, 0.1)
+
+        found[f"{LARGE_BATCH} rows on the {kind}: gather and update, ms"] = 1e3 * seconds(rows_of_a_step, cpu)
+    return found
 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
