@@ -35,9 +35,11 @@ class FileRows:
         self._file: IO[bytes] | None = None
 
     def read(self, numbers: Tensor) -> Tensor:
-        rows = torch.zeros(len(numbers), self._row_bytes, dtype=torch.uint8)
+        rows = torch.empty(len(numbers), self._row_bytes, dtype=torch.uint8)
         raw = rows.numpy()
-        if self._file is not None:
+        if self._file is None:
+            raw[:] = 0
+        else:
             file, size = self._file.fileno(), self._row_bytes
             for row, number in zip(raw, numbers.tolist(), strict=True):
                 os.preadv(file, [row.data], number * size)
