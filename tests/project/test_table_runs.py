@@ -15,7 +15,7 @@ from evaluators.inference.predictions import Predictions
 from tests.builders.programs import start, wait_for
 from tests.builders.runs import everything_in, last
 from tests.conftest import SMALL, run_script
-from training.checkpoint import list_checkpoints, read_record
+from training.checkpoint import StoredRows, list_checkpoints, read_record
 
 RUN = ("epochs=4", "eval_interval=4", "ema=true", "ema_puzzle_rows=true", "checkpoint_steps=3", *SMALL)
 
@@ -77,6 +77,43 @@ def test_ranks_that_share_the_rows_train_them_alike(
     shutil.rmtree(last(again))
     assert last(again).name == list_checkpoints(halved)[1].name
     assert_same(resumed, pretrain(small_data, again, ranks=1))
+
+
+TWO_RANKS = """
+import sys
+from pathlib import Path
+import torch
+from dataset.data_shape import DataShape
+from tests.builders.states import C, batch_of, state_of
+from training.checkpoint import CheckpointRecord, CheckpointWriter
+from training.step import train_step
+from utils import collectives, distributed
+
+distributed.setup("cpu", timeout_minutes=1)
+shape = DataShape(12, C, 4000, 0)
+state = state_of(shape, global_batch_size=8, puzzle_table_shards="ranks")
+writer = CheckpointWriter(Path(sys.argv[1]))
+for step in range(30):
+    batch = batch_of(step, shape, 8)
+    train_step(state, batch.take(slice(*collectives.local_range(8))), total_steps=60)
+    if step in (27, 28, 29):
+        writer.save(state, CheckpointRecord(), ends_interval=False)
+writer.close()
+distributed.barrier()
+distributed.teardown()
+"""
+
+
+def test_ranks_that_share_the_rows_save_those_that_changed(tmp_path: Path) -> None:
+    (tmp_path / "two_ranks.py").write_text(TWO_RANKS)
+    done = run_script(str(tmp_path / "two_ranks.py"), str(tmp_path / "run"), ranks=2)
+    assert done.returncode == 0, done.stderr
+    path = last(tmp_path / "run")
+    stored = StoredRows(path, read_record(path), "puzzle_table")
+    assert len(stored.files) == 6  # three checkpoints, of each a file of each rank's rows
+    everything = torch.cat([block["identifiers"] for block in stored.blocks()])
+    assert len(everything) == len(everything.unique()) > 60
+    assert stored.stored <= len(everything) + 2 * 8  # the last two steps changed no more
 
 
 @pytest.mark.slow

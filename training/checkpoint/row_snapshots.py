@@ -62,8 +62,9 @@ def snapshot_rows(tables: RowTables, staging: Path, step: int) -> list[RowsSnaps
     for name, table in tables.by_name().items():
         saved = tables.saved.get(name)
         if isinstance(table, ShardedTable):
-            usable = distributed.from_main(lambda saved=saved: _is_there(saved))  # type: ignore[misc]
-            snapshot = _sparse(name, table, saved if usable else None, staging, step)
+            # Rank 0 alone knows what is on the disk; the ranks count ticks alike.
+            saved = distributed.broadcast_object(saved if _is_there(saved) else None)
+            snapshot = _sparse(name, table, saved, staging, step)
         elif not distributed.is_main():
             continue
         else:
