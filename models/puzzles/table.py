@@ -94,17 +94,16 @@ class PuzzleTable:
         """Makes one step of sign descent (arXiv 1802.04434) on the rows of `identifiers` [N] with `gradients` [N, E].
 
         It adds the gradients of equal identifiers, then sets row = row * (1 - lr * weight_decay) - lr * sign(gradient).
-        Where the rows lie in host memory, the gradients of a GPU come there first.
+        Where the rows are not on a GPU, it adds, and the signs then come to the rows.
 
         Args:
             is_finite: bool [], on the device of the gradients.  If it is false, nothing changes.
         """
         device = self.rows.device
-        numbers = self._numbers_of(identifiers)
-        identifiers, gradients = identifiers.to(device, torch.int64), gradients.to(device)
-        sign = sum_per_identifier(identifiers, gradients).sign()
+        sign = sum_per_identifier(identifiers.to(torch.int64), gradients).sign()
         if self.fixed is not None:
             sign = sign * (identifiers != self.fixed).unsqueeze(1)
+        numbers, sign = self._numbers_of(identifiers), sign.to(device)
         old = self.rows.read(numbers)
         rows = old * (1 - lr * weight_decay) - lr * sign
         if is_finite is not None:

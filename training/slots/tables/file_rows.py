@@ -35,22 +35,26 @@ class FileRows:
         self._file: IO[bytes] | None = None
 
     def read(self, numbers: Tensor) -> Tensor:
-        rows = torch.empty(len(numbers), self._row_bytes, dtype=torch.uint8)
+        distinct, back = np.unique(numbers.numpy(), return_inverse=True)
+        repeats = len(distinct) < len(numbers)
+        rows = torch.empty(len(distinct), self._row_bytes, dtype=torch.uint8)
         raw = rows.numpy()
         if self._file is None:
             raw[:] = 0
         else:
             file, size = self._file.fileno(), self._row_bytes
-            for row, number in zip(raw, numbers.tolist(), strict=True):
+            for row, number in zip(raw, (distinct if repeats else numbers).tolist(), strict=True):
                 os.preadv(file, [row.data], number * size)
         raw ^= self._start
-        return rows.view(self._dtype).view(len(numbers), *self._shape)
+        rows = rows.view(self._dtype).view(len(distinct), *self._shape)
+        return rows[torch.from_numpy(back)] if repeats else rows
 
     def write(self, numbers: Tensor, rows: Tensor) -> None:
-        raw = self._to_bytes(rows, len(numbers))
+        distinct, first = np.unique(numbers.numpy(), return_index=True)
+        raw = self._to_bytes(rows[torch.from_numpy(first)], len(distinct)) ^ self._start
         file, size = self._opened(), self._row_bytes
         try:
-            for row, number in zip(raw ^ self._start, numbers.tolist(), strict=True):
+            for row, number in zip(raw, distinct.tolist(), strict=True):
                 if os.pwrite(file, row, number * size) < size:  # a disk that fills up takes a part
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
