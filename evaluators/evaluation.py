@@ -194,7 +194,7 @@ class Evaluation:
             start_up=took.compiling,  # a training step is larger, but then the compiler is warm
             submit=self._submit_seconds,
             predictions=self.num_examples * self._config.vote_steps,
-            state_bytes=state.num_bytes(),
+            state_bytes=state.num_bytes() + state.tables.copied_bytes,
         )
         return distributed.broadcast_object(split)
 

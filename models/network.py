@@ -19,7 +19,7 @@ from models.arch import ArchConfig
 from models.disturbance import Disturbance, Updates
 from models.kernels.convolution import DepthwiseConv, Layout
 from models.layers import Embedding, Linear, Reasoner, Rotary, rotary, rotary_2d, truncated_normal
-from models.puzzle_embedding import ComposedEmbedding, ComposedRows
+from models.puzzles.embedding import ComposedEmbedding, ComposedRows
 from models.recursion import RECURSIONS, Apply, Depth, Latents
 
 Rows = Tensor | ComposedRows | None
@@ -41,7 +41,7 @@ class Output(NamedTuple):
 class Network(nn.Module):
     """A tiny recursive model (arXiv 2510.04871) or one of its variants.  One call is one recursion.
 
-    The puzzle rows of the slots are an input.  Their table is outside of the network (`models.puzzle_table`), so what
+    The puzzle rows of the slots are an input.  Their table is outside of the network (`models.puzzles.table`), so what
     works on parameters (data parallelism, averaging, compilation, copies) never touches it.
 
     Args:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -11,14 +14,14 @@ from models.act import ACTStep, PredictStep
 from models.ema import EMA
 from models.losses import IGNORE, Supervision
 from models.network import Network
-from models.puzzle_table import PuzzleTable
+from models.puzzles.table import PuzzleTable
 from models.recursion import Depth
 from training.config import TrainConfig
 from training.metrics.sums import MetricSums
 from training.optim.nonfinite import NonFiniteGuard
 from training.optim.optimizers import build_optimizer
 from training.slots.carries import Carries
-from training.slots.rows import RowTables
+from training.slots.tables.row_tables import RowTables
 from utils import distributed
 from utils.errors import SettingError
 
@@ -35,10 +38,13 @@ class TrainState:
     Args:
         config: settings of the network and its training.
         shape: of the data sets.
-        device: where everything is stored.
+        device: where everything is stored, but for puzzle rows that the settings place elsewhere.
+        directory: the run's folder, for the file of `puzzle_table=disk`; None: that of temporary files.
     """
 
-    def __init__(self, config: TrainConfig, shape: DataShape, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainConfig, shape: DataShape, device: torch.device, directory: Path | None = None
+    ) -> None:
         self.config, self.shape, self.device = config, shape, device
         self.network = build_network(config, shape, device)
         supervision = supervision_of(config, shape)
@@ -52,7 +58,7 @@ class TrainState:
         self.ema = EMA(self.network, config.ema_rate) if averages else None
         rates = config.ema_more_rates if averages else []
         self.more_emas = {f"ema_{rate}": EMA(self.network, rate) for rate in rates}
-        self.tables = RowTables(config, shape, device)
+        self.tables = RowTables(config, shape, device, directory or Path(tempfile.gettempdir()))
 
         self.carries = Carries(
             self.network,
@@ -88,19 +94,25 @@ class TrainState:
         return self.module is not self.act_step or distributed.world_size() == 1 or self.optimizer is None
 
     def num_bytes(self) -> int:
-        """Returns the size of a checkpoint, with the slots that will still be created, and without file headers."""
+        """Returns the size of a checkpoint, with the slots that will still be created.
+
+        Puzzle rows and file headers are not counted.
+        """
         tensors = (value for part in self._parts().values() for value in part.values())
         return self.carries.num_bytes() + sum(value.numel() * value.element_size() for value in tensors)
 
     def _parts(self) -> Parts:
         """Returns what all ranks store alike.  Nothing is copied."""
-        tables = {"puzzle_table": self.table, "residual_table": self.tables.residual}
-        stored = {"ema": self.ema, **self.more_emas, "optimizer": self.optimizer, **tables}
+        stored = {"ema": self.ema, **self.more_emas, "optimizer": self.optimizer}
         parts: Parts = {"network": dict(self.network.state_dict())}
         return parts | {name: part.state_dict() for name, part in stored.items() if part is not None}
 
     def state_dict(self) -> Parts:
-        """Returns tensors by part and raw name; the carry is this rank's slice.  Nothing is copied.  Collective."""
+        """Returns tensors by part and raw name; the carry is this rank's slice.  Nothing is copied.  Collective.
+
+        The puzzle rows are not among them: a checkpoint stores what has changed of them
+        (`training.checkpoint.row_files`).
+        """
         shared = {"metrics": self.sums.state_dict(), "carry": self.carries.carry_tensors()}
         shared["buckets"] = self.carries.state_dict()
         return self._parts() | {name: tensors for name, tensors in shared.items() if tensors}
@@ -115,10 +127,6 @@ class TrainState:
             average.load_state_dict(parts[name])
         if self.optimizer is not None:
             self.optimizer.load_state_dict(parts["optimizer"])
-        if self.table is not None:
-            self.table.load_state_dict(parts["puzzle_table"])
-        if self.tables.residual is not None:
-            self.tables.residual.load_state_dict(parts["residual_table"])
         self.sums.load_state_dict(parts.get("metrics", {}), self.device)
         self.carries.load_carry(parts.get("carry", {}))
         self.carries.load_state_dict(parts.get("buckets", parts.get("lanes", {})))  # lanes: the part's older name

@@ -18,7 +18,7 @@ from models.recursion import Depth
 from training.optim.nonfinite import tensor_norms
 from training.optim.schedule import depth_at, lr_factor
 from training.slots.micro_batches import MicroBatch
-from training.slots.rows import Lookup, join_rows
+from training.slots.tables.row_tables import Lookup, join_rows
 from training.state import TrainState
 from utils import collectives, distributed
 

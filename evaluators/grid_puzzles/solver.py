@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dataset import storage
 from dataset.data_shape import DataShape
@@ -143,6 +144,7 @@ class GridPuzzleSolver:
             return
         rows, summary = self._weights.puzzle_rows, self._weights.row_summary()
         if rows is not None and len(rows):
-            state.table.weights[BLANK_IDENTIFIER] = rows[BLANK_IDENTIFIER]
+            rows = rows if isinstance(rows, Tensor) else rows.dense()
+            state.table.fill(rows[BLANK_IDENTIFIER])
         elif summary is not None:
-            state.table.weights[BLANK_IDENTIFIER] = summary.mean
+            state.table.fill(summary.mean)

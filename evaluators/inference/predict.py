@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dataset.canvas import Canvas
+from dataset.encoding import BLANK_IDENTIFIER
 from dataset.sampling.eval_batches import EvalBatches
 from dataset.sampling.prefetch import prefetch
 from dataset.storage import Split
@@ -22,6 +23,7 @@ from evaluators.inference.engine import PredictionOptions, open_batching
 from evaluators.inference.gather import PredictionCollector, order_in_rounds
 from evaluators.inference.predictions import PredictionSnapshot
 from models.ema import EMA
+from training.slots.tables.kinds import is_sharded
 from training.state import TrainState
 from utils import distributed
 from utils.consensus import FlagConsensus
@@ -70,6 +72,7 @@ def predict_in_rounds(
         all predictions so far on rank 0, None elsewhere: after the un-augmented examples, after each portion, and at
         the end.  Collective.
     """
+    _fetch_rows(state, split)
     order, first_round = order_in_rounds(split)
     portions = [order[:first_round], *np.array_split(order[first_round:], PORTIONS)]
     average = average or state.ema
@@ -87,6 +90,18 @@ def predict_in_rounds(
             if predictor.is_stopped:
                 break
         predictor.close()
+
+
+def _fetch_rows(state: TrainState, split: Split) -> None:
+    """Brings the rows of a split's puzzles to every rank, where each rank stores a part of them.  Collective."""
+    if not is_sharded(state.config):
+        return
+    # Slots without an example have the blank puzzle.
+    puzzles = torch.from_numpy(np.append(np.asarray(split.puzzle_identifiers), BLANK_IDENTIFIER)).to(state.device)
+    tasks = None
+    if state.config.arch.is_composed:
+        tasks = torch.from_numpy(np.append(split.identities().tasks, 0)).to(state.device)
+    state.tables.fetch(puzzles, tasks)
 
 
 class _Predictor:
@@ -200,6 +215,7 @@ def measure_prediction(
 
     The fraction of a canvas's answers that are cut off here stands for all examples on that canvas.
     """
+    _fetch_rows(state, split)
     order, first_round = order_in_rounds(split)
     options = PredictionOptions(options.batch_size, use_ema=False, max_steps=options.max_steps)
     first_levels = fallback.first_levels(order)

@@ -146,7 +146,7 @@ def test_each_kind_has_the_record_that_it_can_have(older: CheckpointRecord, tmp_
         ({"step": None}, "no step"),
         ({"files": {"network.safetensors": {"bytes": 3}}}, r"files.network.safetensors.sha256"),
         ({"stages": [{"data": [{}]}]}, r"stages.0.data.0.name"),
-        ({"format": 2}, "checkpoint format 2"),
+        ({"format": 3}, "checkpoint format 3"),
     ],
 )
 def test_a_record_that_is_not_one_is_refused(change: dict[str, Any], named: str, tmp_path: Path) -> None:

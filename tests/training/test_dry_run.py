@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,16 @@ def test_the_memory_that_is_said_is_what_a_step_holds(optimizer: str, small_data
     run, data, plan, state = opened(small_data, tmp_path / "run", optimizer=optimizer)
     said = describe_dry_run(run, state, plan)
     train_step(state, next(data.batches(state.carries, 0, 0)), total_steps=10)
-    parts = state.state_dict()
+    assert state.table is not None
+    rows = state.table.num_bytes()
+    parts = state.state_dict() | {"puzzle_table": state.table.state_dict()}
     held = {part: sum(t.numel() * t.element_size() for t in tensors.values()) for part, tensors in parts.items()}
     least = sum(held.values()) + held["network"] + held["carry"]  # gradients, and the carry after the step
     total = said_bytes("memory +SIZE per device", said)
     assert least < total < 1.5 * (least + kept_bytes(state))
     assert said_bytes("weights SIZE", said) == pytest.approx(2 * held["network"], abs=ROUNDING)
     assert said_bytes("moments SIZE", said) == pytest.approx(held["optimizer"], abs=ROUNDING)
-    assert said_bytes("host +SIZE", said) == pytest.approx(total + state.num_bytes(), abs=2 * ROUNDING)
+    assert said_bytes("host +SIZE", said) == pytest.approx(total + state.num_bytes() + rows, abs=2 * ROUNDING)
 
 
 @pytest.mark.parametrize("optimizer", ["adam_atan2", "muon"])
@@ -178,3 +181,23 @@ def test_rows_that_no_visit_trains_are_warned_of(
         opened(small_data, tmp_path / "run", arch=arch, fresh_augmentations=fresh)
         said = capsys.readouterr().out
         assert ("warning: with fresh_augmentations=true no visit trains the rows" in said) == fresh
+
+
+@pytest.mark.parametrize("kind", ["device", "host", "disk"])
+def test_a_table_of_any_size_is_planned_and_one_that_fits_is_recommended(
+    kind: str, small_data: Path, tmp_path: Path
+) -> None:
+    """A thousand million puzzles, 128 GB at width 32; nothing is allocated or written."""
+    run, data, plan, _ = opened(small_data, tmp_path / "run", dry_run=True, puzzle_table=kind)
+    shape = replace(data.shape, num_puzzle_identifiers=10**9)
+    said = describe_dry_run(run, TrainState(run.config, shape, run.device, run.directory), plan)
+    assert ("they do not fit, set puzzle_table=disk, or arch.puzzle_embedding=composed" in said) == (kind != "disk")
+    assert said_bytes("would take: device SIZE", said) == said_bytes("host SIZE of", said) == pytest.approx(128e9)
+    # A page for each row that the run can visit, and each of them twice in a checkpoint.
+    visited = plan.total_steps * 8
+    assert said_bytes("disk SIZE of", said) == pytest.approx(visited * 4096, abs=ROUNDING)
+    assert f"at most {visited:,} are visited; recommended: puzzle_table=disk" in said
+    if kind == "disk":
+        assert said_bytes("puzzle rows SIZE", said) == 0
+        assert said_bytes("disk +SIZE a checkpoint", said) < 5e6
+    assert not run.directory.exists()

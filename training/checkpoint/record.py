@@ -7,11 +7,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.arch import ArchConfig
-from training.checkpoint.network_config import NetworkConfig
+from training.checkpoint.sources.network_config import NetworkConfig
 from training.config import RunConfig
 
 RECORD = "checkpoint.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION, WITH_CHANGED_ROWS = 1, 2
+"""Formats that are read.  A checkpoint has the second if a file of it has only the rows that changed: a program that
+does not know such files must not take the others for all."""
 
 WeightsAre = Literal["averaged", "raw", "unknown"]
 

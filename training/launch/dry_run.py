@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,8 @@ from training import checkpoint
 from training.checkpoint import list_checkpoints
 from training.data import StepPlan
 from training.launch.run import Run
+from training.launch.table_plan import describe_tables, plan_tables
+from training.launch.words import size_in_words
 from training.metrics import cost_model
 from training.metrics.cost_model import Memory, Workload
 from training.optim.schedule import steps_at_depths
@@ -102,9 +104,10 @@ def describe_dry_run(run: Run, state: TrainState, plan: StepPlan, predictions: i
         f"start      {start}",
         f"steps      {left} of {plan.total_steps}, {len(plan.interval_steps)} interval(s), "
         f"{run.config.global_batch_size} examples each on {hardware.ranks} rank(s)",
-        *_memory(run, state, hardware),
+        *_memory(run, state, hardware, plan.total_steps),
+        *describe_tables(state, run.directory, plan.total_steps),
         _time(run, state, left, predictions, hardware),
-        _disk(run, state, len(plan.interval_steps)),
+        _disk(run, state, plan),
         _folder(run.directory),
     ]
     return "\n".join(lines)
@@ -115,7 +118,7 @@ def device_memory(run: Run, state: TrainState, ranks: int) -> Memory:
     config = run.config
     slots = zip(state.carries, state.carries.expected_slots(), strict=True)
     moments = [] if state.optimizer is None else state.optimizer.state_dict().values()
-    return cost_model.step_memory(
+    memory = cost_model.step_memory(
         config.arch,
         [Workload(bucket.canvas.cells, number / ranks) for bucket, number in slots],
         state.shape.num_puzzle_identifiers,
@@ -127,20 +130,21 @@ def device_memory(run: Run, state: TrainState, ranks: int) -> Memory:
         moments=sum(value.numel() * value.element_size() for value in moments),
         tasks=state.shape.num_task_rows or 0,
     )
+    return replace(memory, puzzle_rows=plan_tables(state, 0).device)
 
 
-def _memory(run: Run, state: TrainState, hardware: Hardware) -> list[str]:
-    memory = device_memory(run, state, hardware.ranks)
-    parts = ", ".join(f"{name.replace('_', ' ')} {_size(value)}" for name, value in vars(memory).items())
-    line = f"memory     {_size(memory.total)} per device, estimated ({parts}), without PyTorch's own"
+def _memory(run: Run, state: TrainState, hardware: Hardware, steps: int) -> list[str]:
+    memory, rows = device_memory(run, state, hardware.ranks), plan_tables(state, steps)
+    parts = ", ".join(f"{name.replace('_', ' ')} {size_in_words(value)}" for name, value in vars(memory).items())
+    line = f"memory     {size_in_words(memory.total)} per device, estimated ({parts}), without PyTorch's own"
     if hardware.memory is not None:
-        line += f"; the device has {_size(hardware.memory)}"
+        line += f"; the device has {size_in_words(hardware.memory)}"
         if memory.total > 0.95 * hardware.memory:
             line += ": set micro_batch_size, activation_checkpointing=true, or a smaller global_batch_size"
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     on_cpu = run.device.type == "cpu" and hardware.name is None
-    host = state.num_bytes() + (ranks_here * memory.total if on_cpu else 0)
-    return [line, f"host       {_size(host)} on the first host, a checkpoint's copy included"]
+    host = state.num_bytes() + rows.copy + ranks_here * rows.host + (ranks_here * memory.total if on_cpu else 0)
+    return [line, f"host       {size_in_words(host)} on the first host, a checkpoint's copy included"]
 
 
 def _time(run: Run, state: TrainState, steps: int, predictions: int, hardware: Hardware) -> str:
@@ -174,13 +178,18 @@ def device_flop(run: Run, state: TrainState, steps: int, predictions: int, ranks
     return training + max(1, config.num_intervals) * halts * cost_model.predict_flop(arch, predicted, vocab)
 
 
-def _disk(run: Run, state: TrainState, intervals: int) -> str:
-    size = state.num_bytes()
-    most = intervals + run.config.keep_last + 1  # one more while it is written
+def _disk(run: Run, state: TrainState, plan: StepPlan) -> str:
+    rows, rest = plan_tables(state, plan.total_steps), state.num_bytes()
+    most = len(plan.interval_steps) + run.config.keep_last + 1  # one more while it is written
+    needed = most * rest + rows.stored * (1 if rows.is_shared else most) + rows.disk
     existing = next(path for path in (run.directory.resolve(), *run.directory.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    short = "" if most * size < free else ": lower keep_last or raise eval_interval"
-    return f"disk       {_size(size)} a checkpoint, at most {most} at once; {_size(free)} are free{short}"
+    short = "" if needed < free else ": lower keep_last or raise eval_interval"
+    shared = ", which share their rows" if rows.is_shared and state.table is not None else ""
+    return (
+        f"disk       {size_in_words(rest + rows.stored)} a checkpoint, at most {most} at once{shared}; "
+        f"{size_in_words(free)} are free{short}"
+    )
 
 
 def _folder(directory: Path) -> str:
@@ -191,8 +200,3 @@ def _folder(directory: Path) -> str:
     return f"folder     {directory} exists: {kept} checkpoint(s) stay" + (
         f", {', '.join(replaced)} replaced" if replaced else ""
     )
-
-
-def _size(number: float) -> str:
-    """Writes a number of bytes in GB, or in MB where it is small."""
-    return f"{number / 1e9:,.2f} GB" if number >= 1e8 else f"{number / 1e6:.2f} MB"

@@ -251,6 +251,7 @@ class Machine:
 
     flops: per second in a large matrix product.  fraction: of it that a step reaches.  launch: seconds per kernel.
     link: bytes per second that the all-reduce of gradients moves.  fixed: seconds of a step whatever its size.
+    bus: bytes per second between device and host.  row: seconds in which the host reads and updates a puzzle row.
     """
 
     flops: float
@@ -258,15 +259,26 @@ class Machine:
     launch: float = 0.0
     link: float = float("inf")
     fixed: float = 0.0
+    bus: float = float("inf")
+    row: float = 0.0
 
 
 def step_seconds(
-    arch: ArchConfig, workloads: Sequence[Workload], machine: Machine, ranks: int = 1, **options: bool
+    arch: ArchConfig,
+    workloads: Sequence[Workload],
+    machine: Machine,
+    ranks: int = 1,
+    rows_elsewhere: bool = False,
+    **options: bool,
 ) -> float:
     """Returns the seconds of a training step of one device among `ranks`, each with such `workloads`.
 
     That is the time of the work or of the launches, whichever is longer, and that of the all-reduce of gradients and
     puzzle rows, which overlaps with nothing.
+
+    Args:
+        rows_elsewhere: the puzzle rows are not on the device.  Those of its examples come there, and the host updates
+            those of all ranks, while the device waits.
     """
     work = step_flop(arch, workloads, **options) / (machine.flops * machine.fraction)
     wire = 0.0
@@ -275,7 +287,12 @@ def step_seconds(
         width = arch.puzzle_emb_ndim + arch.augmentation_rank
         rows = FLOAT * width * sum(each.examples for each in workloads) * (ranks - 1)
         wire = (sent + rows) / machine.link
-    return machine.fixed + max(work, launches(arch) * machine.launch) + wire
+    outside = 0.0
+    if rows_elsewhere:
+        examples = sum(each.examples for each in workloads)
+        sent = FLOAT * arch.puzzle_emb_ndim * examples * (1 + ranks)
+        outside = sent / machine.bus + examples * ranks * machine.row
+    return machine.fixed + max(work, launches(arch) * machine.launch) + wire + outside
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
