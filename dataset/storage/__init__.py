@@ -4,6 +4,7 @@ from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.checksums import fingerprints, puzzles_digest, tasks_digest
 from dataset.storage.compact import splits_in_memory
 from dataset.storage.content import AugmentedTasks, DataOrigin, GeneratedPairs, PlainExamples
+from dataset.storage.expanded_writer import examples_in_memory
 from dataset.storage.reader import open_catalog, open_manifest, open_split, open_tasks, open_test_tasks
 from dataset.storage.schema import (
     BLANK,
@@ -20,7 +21,6 @@ from dataset.storage.splits import (
     PuzzleIdentities,
     RestrictedSplit,
     Split,
-    examples_in_memory,
     join_visit_sizes,
 )
 from dataset.storage.writer import Format, write_data_set, write_examples

@@ -15,7 +15,6 @@ from dataset.augmentation import IDENTITY_ROW
 from dataset.canvas import Canvas
 from dataset.encoding import ExampleIndex
 from dataset.storage.catalog import PuzzleCatalog
-from dataset.storage.content import PlainExamples
 from dataset.storage.schema import EXPANDED_HAS_NO_GRIDS, EXPANDED_HAS_ONE_CANVAS, SplitMetadata
 from utils.errors import SettingError
 
@@ -268,22 +267,6 @@ class ExpandedSplit(Split):
     def canvas_sizes(self, examples: np.ndarray) -> np.ndarray:
         """Raises SettingError: this format has the whole canvas alone."""
         raise SettingError(EXPANDED_HAS_ONE_CANVAS)
-
-
-def examples_in_memory(examples: PlainExamples, vocab_size: int) -> ExpandedSplit:
-    """Makes a split of examples that share the blank identifier; it equals one that was written and opened."""
-    N = len(examples.inputs)
-    inputs, labels = (np.ascontiguousarray(side, dtype=np.uint8) for side in (examples.inputs, examples.labels))
-    for array in (inputs, labels):
-        array.setflags(write=False)  # as those on the disk: kernels that are compiled for them serve here too
-    return ExpandedSplit(
-        examples.metadata(vocab_size),
-        [inputs],
-        [labels],
-        group_indices=np.concatenate(([0], np.cumsum(examples.group_sizes))).astype(np.int32),
-        puzzle_indices=np.arange(N + 1, dtype=np.int32),
-        puzzle_identifiers=np.zeros(N, dtype=np.int32),
-    )
 
 
 def _check_bounds(examples: np.ndarray, num_examples: int) -> np.ndarray:
