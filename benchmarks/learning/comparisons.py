@@ -81,6 +81,10 @@ SHARPENING = ("sharpening_targets=true", "step_weights=linear")
 GROWING = ("arch.H_cycles=2", "arch.L_cycles=4")
 """A depth that a curriculum can grow to; the other arms have H1/L2."""
 
+NOISE = ("arch.damping=0.05", "latent_noise=0.01")
+NOISE_IN_PREDICTIONS = ("eval_latent_noise=0.01", "eval_random_starts=true")
+"""As EqR publishes it, with `random_starts`: predictions start and are disturbed as in training."""
+
 EMBEDDINGS = {"table": (), "composed": COMPOSED}
 AUGMENTATIONS = (16, 200, 1000)
 
@@ -164,7 +168,8 @@ COMPARISONS = {
             "DIS, K=3, steps told": (*SHARPENING, "arch.halt_max_steps=3", "arch.step_embedding=3"),
             "deep": GROWING,
             "deep, curriculum": (*GROWING, "depth_curriculum=[[0,1,1],[0.3,1,2],[0.6,2,4]]"),
-            "noise": ("arch.damping=0.05", "latent_noise=0.01", "random_starts=true"),
+            "damping, noise": NOISE,
+            "damping, noise, random starts": (*NOISE, "random_starts=true", *NOISE_IN_PREDICTIONS),
         },
     ),
     "ema": Comparison(
