@@ -87,17 +87,28 @@ SHARPENING = ("sharpening_targets=true", "step_weights=linear")
 GROWING = ("arch.H_cycles=2", "arch.L_cycles=4")
 """A depth that a curriculum can grow to; the other arms have H1/L2."""
 
+NOISE = ("arch.damping=0.05", "latent_noise=0.01")
+NOISE_IN_PREDICTIONS = ("eval_latent_noise=0.01", "eval_random_starts=true")
+"""As EqR publishes it, with `random_starts`: predictions start and are disturbed as in training."""
+
 EMBEDDINGS = {"table": (), "composed": COMPOSED}
-AUGMENTATIONS = (16, 200, 1000)
+AUGMENTATIONS = (1000, 200, 16)
 
 
 def _embedding_arms() -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
-    """Returns the arms of the comparisons of embeddings, and the augmentations of each; all have as many votes."""
+    """Returns the arms of the comparisons of embeddings, and the augmentations of each; all have as many votes.
+
+    The first is the published table of 1,000 augmentations.
+    """
     votes = ("vote_augmentations=17",)
-    arms = {f"{kind}, {n}": (*words, *votes) for n in AUGMENTATIONS for kind, words in EMBEDDINGS.items()}
-    numbers = {f"{kind}, {n}": n for n in AUGMENTATIONS for kind in EMBEDDINGS}
+    arms: dict[str, tuple[str, ...]] = {}
+    numbers: dict[str, int] = {}
+    for n in AUGMENTATIONS:
+        for kind, words in EMBEDDINGS.items():
+            arm = f"{kind}, {n}" if arms else "published"
+            arms[arm], numbers[arm] = (*words, *votes), n
     arms["composed, fresh"] = (*COMPOSED, *votes, "fresh_augmentations=true")  # without end; those stored are for votes
-    return arms, numbers | {"composed, fresh": AUGMENTATIONS[0]}
+    return arms, numbers | {"composed, fresh": AUGMENTATIONS[-1]}
 
 
 EMBEDDING_ARMS, EMBEDDING_AUGMENTATIONS = _embedding_arms()
@@ -170,7 +181,8 @@ COMPARISONS = {
             "DIS, K=3, steps told": (*SHARPENING, "arch.halt_max_steps=3", "arch.step_embedding=3"),
             "deep": GROWING,
             "deep, curriculum": (*GROWING, "depth_curriculum=[[0,1,1],[0.3,1,2],[0.6,2,4]]"),
-            "noise": ("arch.damping=0.05", "latent_noise=0.01", "random_starts=true"),
+            "damping, noise": NOISE,
+            "damping, noise, random starts": (*NOISE, "random_starts=true", *NOISE_IN_PREDICTIONS),
         },
     ),
     "ema": Comparison(
