@@ -234,7 +234,7 @@ COMPARISONS = {
         for name, form in FORMS.items()
     },
     "generated": Comparison(
-        "screening",
+        "decision",
         "new_tasks",
         {"published": (), "modern": MODERN, "generated pairs": MODERN, "three times as many": MODERN},
         tuned={
