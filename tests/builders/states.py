@@ -86,6 +86,13 @@ def tensors(state: TrainState) -> dict[str, torch.Tensor]:
     return {f"{part}/{key}": value for part, named in parts.items() for key, value in named.items()}
 
 
+def copy_rows(source: TrainState, target: TrainState) -> None:
+    """Gives a state the tables of another one, which no `state_dict` of a state has."""
+    mine = target.tables.by_name()
+    for name, table in source.tables.by_name().items():
+        mine[name].load_state_dict({key: value.clone() for key, value in table.state_dict().items()})
+
+
 def assert_equal(a: TrainState, b: TrainState) -> None:
     mine, theirs = tensors(a), tensors(b)
     assert mine.keys() == theirs.keys()
