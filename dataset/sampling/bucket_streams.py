@@ -15,12 +15,15 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from dataset.canvas import Canvas, assign_canvases
-from dataset.sampling.interval_plan import PlanRows, plan_interval, take_bucket
+from dataset.sampling.interval_plan import PlanRows, interval_seed, take_bucket
 from dataset.sampling.joined import Batch, JoinedSplits
 from dataset.sampling.prefetch import prefetch
+from dataset.sampling.visits import IntervalVisits
+from dataset.storage.puzzle_layout import count_examples
 from utils.errors import SettingError
 
 LEAST_EPOCHS = 17
@@ -55,13 +58,13 @@ class BucketStreams:
 
     def __init__(self, data: JoinedSplits, canvases: Sequence[Canvas], seed: int) -> None:
         self.data, self.canvases, self.seed = data, tuple(canvases), seed
-        sizes, visits = measure_demand(data)
-        self._bucket_of = assign_canvases(sizes, canvases)
+        sizes = data.pair_sizes()
+        self._bucket_of = assign_canvases(sizes.reshape(-1, 2), canvases).reshape(-1, 2)
         if (self._bucket_of < 0).any():
             raise SettingError(
                 f"an example fits none of the canvases {', '.join(map(str, canvases))}: add a larger one"
             )
-        visited = np.bincount(self._bucket_of, visits, minlength=len(canvases))
+        visited = sum_visits(data, self._bucket_of, len(canvases))
         self.fractions: NDArray[np.float64] = visited / visited.sum()
         self._per_epoch = visited
 
@@ -100,26 +103,57 @@ class BucketStreams:
         """Returns all rows of the bucket in a segment; they depend on the seed alone."""
         epochs = max(LEAST_EPOCHS, int(np.ceil(LEAST_MICRO_BATCHES * micro_batch_size / self._per_epoch[bucket]))) | 1
         data = self.data
-        plan = plan_interval(
-            data.group_starts,
-            data.example_starts,
-            global_batch_size=1,
-            epochs=epochs,
-            seed=self.seed,
-            interval=segment,
-            group_weights=data.group_weights,
-        )
-        return take_bucket(plan, data.example_starts, self._bucket_of, bucket)
+        drawn = IntervalVisits(data.layout, epochs, self.seed, segment, data.group_weights)
+        seed = np.uint64(interval_seed(self.seed, segment))
+        taken = [
+            take_bucket(visits, seed, data.layout, data.pairs_of(visits.puzzles), self._bucket_of, bucket)
+            for visits in drawn.chunks()
+        ]
+        return taken[0] if len(taken) == 1 else PlanRows(*map(np.concatenate, zip(*taken, strict=True)))
+
+
+PUZZLES_AT_ONCE = 1 << 20
 
 
 def measure_demand(data: JoinedSplits) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """Returns what canvas each example needs, int16 [N, 2], and how often an epoch visits it, float64 [N].
+    """Returns the sides of square canvases that some example needs, and how often an epoch visits such examples.
+
+    Returns:
+        int16 [sides, 2], the height and width of each canvas; float64 [sides].
 
     Raises:
         SettingError: if the data set's format has the whole canvas alone.
     """
-    sizes = data.canvas_sizes(np.arange(data.num_examples))
-    puzzles = np.diff(data.group_starts)
-    weights = np.ones(len(puzzles)) if data.group_weights is None else data.group_weights
-    per_puzzle = np.repeat(weights / puzzles, puzzles)
-    return sizes, np.repeat(per_puzzle, np.diff(data.example_starts))
+    sides = data.pair_sizes().max(axis=2).astype(np.int64)
+    visits = sum_visits(data, sides, int(sides.max(initial=0)) + 1)
+    needed = np.flatnonzero(visits)
+    return np.stack((needed, needed), axis=1).astype(np.int16), visits[needed]
+
+
+def sum_visits(data: JoinedSplits, class_of: NDArray[np.integer], num_classes: int) -> NDArray[np.float64]:
+    """Returns how often an epoch visits the examples of each class on average: float64 [classes].
+
+    The visits of all examples are added up in their order, puzzles in blocks, so that nothing is as large as the data.
+
+    Args:
+        class_of: int [pairs, 2], the class of each pair as it is, and turned.
+    """
+    layout, sums = data.layout, np.zeros(num_classes)
+    puzzles = np.diff(layout.group_starts)
+    weights = (np.ones(len(puzzles)) if data.group_weights is None else data.group_weights) / puzzles
+    for first in range(0, layout.num_puzzles, PUZZLES_AT_ONCE):
+        block = np.arange(first, min(first + PUZZLES_AT_ONCE, layout.num_puzzles))
+        _add_visits(layout, weights, first, *data.pairs_of(block), class_of, sums)
+    return sums
+
+
+@njit(cache=True, nogil=True)
+def _add_visits(layout, weights, first, first_pairs, is_turned, class_of, sums):  # type: ignore[no-untyped-def]
+    """Adds the visits of the puzzles from `first` on to the sums of their classes, one example after the other."""
+    group = np.searchsorted(layout.group_starts, first, side="right") - 1
+    for n in range(len(first_pairs)):
+        while first + n >= layout.group_starts[group + 1]:
+            group += 1
+        side = 1 if is_turned[n] else 0
+        for pair in range(first_pairs[n], first_pairs[n] + count_examples(layout, group, first + n)):
+            sums[class_of[pair, side]] += weights[group]

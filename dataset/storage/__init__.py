@@ -2,8 +2,9 @@
 
 from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.checksums import fingerprints, puzzles_digest, tasks_digest
-from dataset.storage.compact import splits_in_memory
+from dataset.storage.compact import CompactSplit, splits_in_memory
 from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
+from dataset.storage.puzzle_layout import PuzzleLayout
 from dataset.storage.reader import open_catalog, open_manifest, open_split, open_tasks, open_test_tasks
 from dataset.storage.schema import (
     BLANK,
@@ -14,7 +15,7 @@ from dataset.storage.schema import (
     SplitMetadata,
     TaskEntry,
 )
-from dataset.storage.splits import CompactSplit, ExpandedSplit, PuzzleIdentities, RestrictedSplit, Split
+from dataset.storage.splits import ExpandedSplit, PuzzleIdentities, RestrictedSplit, Split
 from dataset.storage.writer import Format, write_data_set, write_examples
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "PlainExamples",
     "PuzzleCatalog",
     "PuzzleIdentities",
+    "PuzzleLayout",
     "RestrictedSplit",
     "Split",
     "SplitMetadata",

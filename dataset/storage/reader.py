@@ -35,7 +35,7 @@ from pydantic import BaseModel, ValidationError
 
 from dataset.storage import compact, validation
 from dataset.storage.catalog import PuzzleCatalog
-from dataset.storage.compact import CompactArrays
+from dataset.storage.compact import CompactArrays, CompactSplit
 from dataset.storage.schema import (
     AUGMENTATIONS,
     FORMAT_VERSION,
@@ -54,7 +54,7 @@ from dataset.storage.schema import (
     TaskList,
     array_path,
 )
-from dataset.storage.splits import CompactSplit, ExpandedSplit, Split, weights_or_none
+from dataset.storage.splits import ExpandedSplit, Split, weights_or_none
 from dataset.storage.validation import REMEDY, ExpandedSet
 from dataset.tasks import Task, parse_task
 from utils.cli import launched_rank
