@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from dataset.augmentation import NUM_COLOURS, TRANSPOSING, transformed_layout
+from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL, TRANSPOSING, transformed_layout
 from dataset.hashing import splitmix64
 
 PAD = 0
@@ -21,6 +21,9 @@ COLOUR_0 = 2
 VOCAB_SIZE = COLOUR_0 + NUM_COLOURS
 MAX_GRID = 30
 BLANK_IDENTIFIER = 0
+
+TURNS = np.isin(np.arange(NUM_DIHEDRAL), TRANSPOSING)
+"""Whether each dihedral transform turns a grid's height into its width."""
 
 ARC_COLOURS = (
     "#000000",
@@ -159,6 +162,4 @@ def find_pairs(index, group_starts, puzzles, first_pairs, is_turned):  # type: i
             group = np.searchsorted(group_starts, puzzle, side="right") - 1
         first_pairs[n] = index.first_pair[group]
         transform = index.augmentations[index.first_row[group] + puzzle - group_starts[group], 0]
-        is_turned[n] = False
-        for turning in TRANSPOSING:
-            is_turned[n] |= transform == turning
+        is_turned[n] = TURNS[transform]

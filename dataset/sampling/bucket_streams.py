@@ -11,6 +11,7 @@ examples equally often, as the single stream of the whole canvas does.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,9 +23,11 @@ from dataset.canvas import Canvas, assign_canvases
 from dataset.sampling.interval_plan import PlanRows, interval_seed, take_bucket
 from dataset.sampling.joined import Batch, JoinedSplits
 from dataset.sampling.prefetch import prefetch
-from dataset.sampling.visits import IntervalVisits
-from dataset.storage.puzzle_layout import count_examples
+from dataset.sampling.visits import IntervalVisits, Visits
 from utils.errors import SettingError
+
+VisitedPairs = tuple[NDArray[np.int64], NDArray[np.bool_]]
+"""What `JoinedSplits.pairs_of` returns of some visits."""
 
 LEAST_EPOCHS = 17
 """A segment of a stream has at least this many epochs, and more for a bucket with few examples.  The number is odd:
@@ -67,6 +70,8 @@ class BucketStreams:
         visited = sum_visits(data, self._bucket_of, len(canvases))
         self.fractions: NDArray[np.float64] = visited / visited.sum()
         self._per_epoch = visited
+        self._lock = threading.Lock()
+        self._latest: tuple[tuple[int, int], Visits, VisitedPairs] | None = None
 
     def stream(
         self, bucket: int, micro_batch_size: int, start: Position, rank: int = 0, world_size: int = 1, depth: int = 2
@@ -103,13 +108,26 @@ class BucketStreams:
         """Returns all rows of the bucket in a segment; they depend on the seed alone."""
         epochs = max(LEAST_EPOCHS, int(np.ceil(LEAST_MICRO_BATCHES * micro_batch_size / self._per_epoch[bucket]))) | 1
         data = self.data
-        drawn = IntervalVisits(data.layout, epochs, self.seed, segment, data.group_weights)
         seed = np.uint64(interval_seed(self.seed, segment))
         taken = [
-            take_bucket(visits, seed, data.layout, data.pairs_of(visits.puzzles), self._bucket_of, bucket)
-            for visits in drawn.chunks()
+            take_bucket(visits, seed, data.layout, pairs, self._bucket_of, bucket)
+            for visits, pairs in self._visits(segment, epochs)
         ]
         return taken[0] if len(taken) == 1 else PlanRows(*map(np.concatenate, zip(*taken, strict=True)))
+
+    def _visits(self, segment: int, epochs: int) -> Iterator[tuple[Visits, VisitedPairs]]:
+        """Yields the visits of a segment.  Streams begin with the same one, so a short one is kept until the next."""
+        data = self.data
+        drawn = IntervalVisits(data.layout, epochs, self.seed, segment, data.group_weights)
+        if drawn.num_chunks > 1:
+            yield from ((visits, data.pairs_of(visits.puzzles)) for visits in drawn.chunks())
+            return
+        with self._lock:
+            if self._latest is None or self._latest[0] != (segment, epochs):
+                visits = drawn.visits(0, drawn.count)
+                self._latest = ((segment, epochs), visits, data.pairs_of(visits.puzzles))
+            _, visits, pairs = self._latest
+        yield visits, pairs
 
 
 PUZZLES_AT_ONCE = 1 << 20

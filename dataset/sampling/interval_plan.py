@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from dataset.hashing import splitmix64
 from dataset.sampling.visits import CHUNK_VISITS, IntervalVisits, Visits
-from dataset.storage import PuzzleLayout
-from dataset.storage.puzzle_layout import count_examples, first_example
+from dataset.storage import PuzzleLayout, count_examples, first_example
 
 _ORDER_STREAM = np.uint64(0xD1B54A32D192ED03)  # keeps the order of examples independent of their offsets
 _MASK_64 = (1 << 64) - 1
@@ -152,17 +151,18 @@ def _order(visit_seed: np.uint64, count: int, used: int) -> NDArray[np.int64]:
 @njit(cache=True, nogil=True)
 def _fill_bucket(visits, seed, layout, first_pairs, is_turned, bucket_of, bucket):  # type: ignore[no-untyped-def]
     """`take_bucket`, compiled."""
-    total = 0
+    total, wanted = 0, np.zeros(len(visits.puzzles), dtype=np.bool_)
     for n in range(len(visits.puzzles)):
         side = 1 if is_turned[n] else 0
         first = first_pairs[n]
         for pair in range(first, first + count_examples(layout, visits.groups[n], visits.puzzles[n])):
             total += bucket_of[pair, side] == bucket
+            wanted[n] |= bucket_of[pair, side] == bucket
     examples = np.empty(total, dtype=np.int64)
     owners = np.empty(total, dtype=np.int64)
     seeds = np.empty(total, dtype=np.uint64)
     out = 0
-    for n in range(len(visits.puzzles)):
+    for n in np.flatnonzero(wanted):
         group, puzzle = visits.groups[n], visits.puzzles[n]
         side = 1 if is_turned[n] else 0
         start = first_example(layout, group, puzzle)

@@ -4,8 +4,8 @@ from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.checksums import fingerprints, puzzles_digest, tasks_digest
 from dataset.storage.compact import CompactSplit, splits_in_memory
 from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
-from dataset.storage.puzzle_layout import PuzzleLayout
-from dataset.storage.reader import open_catalog, open_manifest, open_split, open_tasks, open_test_tasks
+from dataset.storage.puzzle_layout import PuzzleLayout, count_examples, first_example
+from dataset.storage.reader import open_catalog, open_manifest, open_metadata, open_split, open_tasks, open_test_tasks
 from dataset.storage.schema import (
     BLANK,
     EXPANDED_HAS_ONE_CANVAS,
@@ -37,9 +37,12 @@ __all__ = [
     "Split",
     "SplitMetadata",
     "TaskEntry",
+    "count_examples",
     "fingerprints",
+    "first_example",
     "open_catalog",
     "open_manifest",
+    "open_metadata",
     "open_split",
     "open_tasks",
     "open_test_tasks",

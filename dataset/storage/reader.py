@@ -80,6 +80,21 @@ def open_manifest(directory: str | Path) -> Manifest | None:
     return manifest
 
 
+def open_metadata(directory: str | Path, split: str) -> SplitMetadata:
+    """Reads the metadata of one split, without its arrays.
+
+    Raises:
+        DataError: if the file is missing or damaged.
+    """
+    path = Path(directory) / split / SPLIT_METADATA
+    assert split in SPLITS, split
+    if not path.is_file():
+        raise DataError(
+            f"{directory} is not a data set folder (no {split}/{SPLIT_METADATA}): build_dataset.py makes one"
+        )
+    return _read_model(path, SplitMetadata)
+
+
 def open_split(directory: str | Path, split: str) -> Split:
     """Opens one split of a data set of either format, memory-mapped.
 
@@ -87,12 +102,7 @@ def open_split(directory: str | Path, split: str) -> Split:
         DataError: naming the file that is missing or damaged, or the files that do not fit together.
     """
     directory = Path(directory)
-    assert split in SPLITS, split
-    if not (directory / split / SPLIT_METADATA).is_file():
-        raise DataError(
-            f"{directory} is not a data set folder (no {split}/{SPLIT_METADATA}): build_dataset.py makes one"
-        )
-    metadata = _read_model(directory / split / SPLIT_METADATA, SplitMetadata)
+    metadata = open_metadata(directory, split)
     if (directory / TASKS).exists():
         return _open_compact(directory, split, metadata)
     return _open_expanded(directory / split, metadata, split == "train", partial(open_catalog, directory))
@@ -102,6 +112,12 @@ def open_tasks(directory: str | Path) -> list[TaskEntry] | None:
     """Returns the tasks in the order of their groups; None for the expanded format, which does not record them."""
     directory = Path(directory)
     return _read_task_list(directory).tasks if (directory / TASKS).exists() else None
+
+
+def open_task_ids(directory: str | Path) -> list[str]:
+    """Returns the ids of the tasks of a data set of either format, in the order of their numbers."""
+    tasks = open_tasks(directory)
+    return open_catalog(directory).task_ids if tasks is None else [task.id for task in tasks]
 
 
 def open_catalog(directory: str | Path) -> PuzzleCatalog:

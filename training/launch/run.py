@@ -118,7 +118,7 @@ def describe_data_set(path: str, manifest: storage.Manifest | None) -> dict[str,
 
     A data set of the published code has no manifest, and says less.
     """
-    metadata = storage.open_split(path, "train").metadata
+    metadata = storage.open_metadata(path, "train")
     tokens = ("vocab_size", "seq_len", "row_stride", "pad_id", "ignore_label_id")
     stored = {} if manifest is None else manifest.model_dump(mode="json", include={"sources", "settings", "counts"})
     return {"name": Path(path).name, **stored, "tokens": {name: getattr(metadata, name) for name in tokens}}
