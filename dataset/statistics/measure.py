@@ -191,14 +191,18 @@ def _decode(row: np.ndarray) -> np.ndarray | None:
 
 
 def _read_groups(split: Split, catalog: PuzzleCatalog) -> Iterator[_Group]:
-    for group, first in enumerate(split.group_indices[:-1]):
-        task_id, _ = catalog.lookup(int(split.puzzle_identifiers[first]))
-        inputs, labels = split.read(np.arange(split.puzzle_indices[first], split.puzzle_indices[first + 1]))
+    layout = split.layout
+    puzzles = np.diff(layout.group_starts)
+    firsts, counts = layout.examples_of(layout.group_starts[:-1])
+    identifiers = split.identifiers_of(layout.group_starts[:-1])
+    for group, (first, count) in enumerate(zip(firsts.tolist(), counts.tolist(), strict=True)):
+        task_id, _ = catalog.lookup(int(identifiers[group]))
+        inputs, labels = split.read(np.arange(first, first + count))
         yield _Group(
             task_id,
             decode_pairs(inputs, labels),
             used_tokens=((inputs != PAD) | (labels != PAD)).sum(1),
-            puzzles=int(split.group_indices[group + 1] - first),
+            puzzles=int(puzzles[group]),
             weight=1.0 if split.group_weights is None else float(split.group_weights[group]),
         )
 

@@ -4,6 +4,7 @@ from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.checksums import fingerprints, puzzles_digest, tasks_digest
 from dataset.storage.compact import CompactSplit, splits_in_memory
 from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
+from dataset.storage.install import check_target
 from dataset.storage.puzzle_layout import PuzzleLayout, count_examples, first_example
 from dataset.storage.reader import open_catalog, open_manifest, open_metadata, open_split, open_tasks, open_test_tasks
 from dataset.storage.schema import (
@@ -37,6 +38,7 @@ __all__ = [
     "Split",
     "SplitMetadata",
     "TaskEntry",
+    "check_target",
     "count_examples",
     "fingerprints",
     "first_example",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -128,12 +129,13 @@ class CompactSplit(Split):
         return sizes
 
 
-def make_arrays(content: AugmentedTasks) -> CompactArrays:
-    """Lays the grids of all tasks one after the other, and notes where each is."""
+def join_grids(tasks: Sequence[Task]) -> tuple[np.ndarray, np.ndarray]:
+    """Lays the grids of all tasks one after the other, and notes where each is: `grids` and `pairs` of
+    `CompactArrays`."""
     cells: list[np.ndarray] = []
-    pairs: list[list[int]] = []
+    pairs: list[tuple[int, ...]] = []
     offset = 0
-    for task in content.tasks:
+    for task in tasks:
         for pair in task.pairs:
             row: list[int] = []
             for grid in pair:
@@ -142,12 +144,8 @@ def make_arrays(content: AugmentedTasks) -> CompactArrays:
                 if grid is not None:
                     cells.append(grid.reshape(-1))
                     offset += grid.size
-            pairs.append(row)
-    return CompactArrays(
-        grids=np.concatenate(cells),
-        pairs=np.array(pairs, dtype=np.int32),
-        augmentations=np.concatenate(content.augmentations),
-    )
+            pairs.append(tuple(row))
+    return np.concatenate(cells), np.array(pairs, dtype=np.int32)
 
 
 def make_task_list(content: AugmentedTasks) -> TaskList:
@@ -234,7 +232,7 @@ def splits_in_memory(
     for task in tasks:
         if task.max_side > side:
             raise DataError(f"task {task.id!r} has a grid of {task.max_side} cells in a row: use side={task.max_side}")
-    arrays, listed = make_arrays(content), make_task_list(content)
+    arrays, listed = CompactArrays(*join_grids(tasks), np.concatenate(augmentations)), make_task_list(content)
     for array in arrays:
         array.setflags(write=False)  # as those on the disk: kernels that are compiled for them serve here too
     train, test = (make_split(arrays, listed, content.metadata(split), split) for split in ("train", "test"))

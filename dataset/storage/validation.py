@@ -104,7 +104,8 @@ def _first_bad_row(augmentations):  # type: ignore[no-untyped-def]
     for n in range(len(augmentations)):
         seen = 0
         for c in range(1, 1 + NUM_COLOURS):
-            seen |= 1 << min(np.int64(augmentations[n, c]), NUM_COLOURS)
+            colour = min(int(augmentations[n, c]), NUM_COLOURS)
+            seen |= 1 << colour
         if seen != (1 << NUM_COLOURS) - 1 or augmentations[n, 1] != 0 or augmentations[n, 0] >= NUM_DIHEDRAL:
             return n
     return -1

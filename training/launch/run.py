@@ -14,7 +14,7 @@ from dataset.storage import Split
 from training import checkpoint
 from training.checkpoint import CheckpointRecord
 from training.config import RunConfig
-from training.data import TrainingData, open_training_data
+from training.data import TrainingData, describe_visits, open_training_data
 from training.prepare.compiler import not_compiled_because
 from training.prepare.precision import slow_because
 from training.state import TrainState
@@ -125,11 +125,12 @@ def describe_data_set(path: str, manifest: storage.Manifest | None) -> dict[str,
 
 
 def open_data(run: Run, splits: Sequence[Split]) -> TrainingData:
-    """Opens what the run trains on, and says which canvases it uses."""
+    """Opens what the run trains on; says which canvases it uses and how often it will visit a puzzle."""
     with announcing_compilation(print0):
         data = open_training_data(run.config, splits)
     if canvases := str(data):
         print0(canvases)
+    print0(describe_visits(run.config, splits))
     return data
 
 
