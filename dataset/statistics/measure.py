@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -156,7 +156,7 @@ def measure_data_set(directory: str | Path) -> Statistics:
         colours_per_task=np.bincount([int((of > 0).sum()) for of in colours_of], minlength=NUM_COLOURS + 1),
         same_size=_same_size(tasks),
         used_tokens=_collect_used_tokens(trained, held_out),
-        num_aug=manifest.settings.get("num_aug") if manifest is not None else None,
+        num_aug=None if manifest is None else _same_num_aug(manifest.settings),
         repeated=_find_repeated([task for task in tasks if task.id not in held_out], keys),
         contaminated=find_duplicates(
             [task for task in tasks if task.id not in held_out], [task for task in tasks if task.id in held_out], keys
@@ -205,6 +205,12 @@ def _read_groups(split: Split, catalog: PuzzleCatalog) -> Iterator[_Group]:
             puzzles=int(puzzles[group]),
             weight=1.0 if split.group_weights is None else float(split.group_weights[group]),
         )
+
+
+def _same_num_aug(settings: Mapping[str, Any]) -> int | None:
+    """Returns how many augmentations each task was to have; None if sources differ in it."""
+    has_own = any("num_aug" in source for source in settings.get("sources", ()))
+    return None if has_own else settings.get("num_aug")
 
 
 def _collect_subsets(tasks: list[Task], trained: list[_Group], recorded: bool) -> list[SubsetStatistics]:

@@ -4,6 +4,7 @@ they index is checked here, once, when a data set is opened."""
 from __future__ import annotations
 
 import math
+import mmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ from dataset.storage.schema import (
     array_path,
 )
 from utils.errors import DataError
+
+ROWS_AT_ONCE = 1 << 22
+"""Augmentations are checked in blocks of so many."""
 
 REMEDY = "build the data set again"
 
@@ -82,7 +86,12 @@ def check_augmentations(directory: Path, listed: TaskList, augmentations: np.nda
         raise DataError(
             f"{directory}: {AUGMENTATIONS} has the shape {shape}, but {TASKS} counts {puzzles} puzzles: {REMEDY}"
         )
-    first_bad = _first_bad_row(augmentations)
+    first_bad = -1
+    for first in range(0, puzzles, ROWS_AT_ONCE):
+        if first_bad < 0 and (bad := _first_bad_row(augmentations[first : first + ROWS_AT_ONCE])) >= 0:
+            first_bad = first + bad
+        if isinstance(augmentations.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            augmentations.base.madvise(mmap.MADV_DONTNEED)  # they stay in the page cache, but are not of this process
     is_dihedral = first_bad < 0 or bool(augmentations[first_bad, 0] < NUM_DIHEDRAL)
     _refuse_first(
         [
