@@ -87,7 +87,7 @@ def refuse_unknown_test_set(settings: ArcSettings) -> None:
     if settings.sources:
         each = [source.possible_subsets() for source in parse_sources(settings.sources)]
         known = [] if None in each else sorted(set().union(*(names or () for names in each)))
-    if known:
+    if known and len(set(known)) == len(known):
         _find_test_set(settings, known)
 
 
