@@ -180,7 +180,8 @@ def measure(folder: Path, sizes: list[int], found: Callable[[dict[str, Any]], ob
         for way in WAYS:
             command = [sys.executable, "-m", "benchmarks.scale", "--worker", str(target), way]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            subprocess.run(command, check=True, capture_output=True, env=environment)  # compiles
+            if not results:
+                subprocess.run(command, check=True, capture_output=True, env=environment)  # compiles
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
             of["open"][way] = json.loads(done.stdout.splitlines()[-1])
         results[f"{puzzles}"] = of
@@ -217,8 +218,13 @@ def main() -> None:
     if arguments.results is None:
         parser.error("name the file of results")
 
+    known: dict[str, Any] = {}
+    if arguments.results.exists():  # other sizes, measured before
+        known = json.loads(arguments.results.read_text())["results"]
+
     def keep(results: dict[str, Any]) -> None:
-        kept = {**hardware(torch.device("cpu")), "epochs": EPOCHS, "global_batch_size": BATCH, "results": results}
+        kept = {**hardware(torch.device("cpu")), "epochs": EPOCHS, "global_batch_size": BATCH}
+        kept["results"] = {**known, **results}
         arguments.results.write_text(json.dumps(kept, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory() as temporary:
