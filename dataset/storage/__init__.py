@@ -2,10 +2,12 @@
 
 from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.checksums import fingerprints, puzzles_digest, tasks_digest
-from dataset.storage.compact import splits_in_memory
+from dataset.storage.compact import CompactSplit, splits_in_memory
 from dataset.storage.content import AugmentedTasks, DataOrigin, GeneratedPairs, PlainExamples
 from dataset.storage.expanded_writer import examples_in_memory
-from dataset.storage.reader import open_catalog, open_manifest, open_split, open_tasks, open_test_tasks
+from dataset.storage.install import check_target
+from dataset.storage.puzzle_layout import PuzzleLayout, count_examples, count_taken, first_example
+from dataset.storage.reader import open_catalog, open_manifest, open_metadata, open_split, open_tasks, open_test_tasks
 from dataset.storage.schema import (
     BLANK,
     EXPANDED_HAS_ONE_CANVAS,
@@ -15,14 +17,7 @@ from dataset.storage.schema import (
     SplitMetadata,
     TaskEntry,
 )
-from dataset.storage.splits import (
-    CompactSplit,
-    ExpandedSplit,
-    PuzzleIdentities,
-    RestrictedSplit,
-    Split,
-    join_visit_sizes,
-)
+from dataset.storage.splits import ExpandedSplit, PuzzleIdentities, RestrictedSplit, Split
 from dataset.storage.writer import Format, write_data_set, write_examples
 
 __all__ = [
@@ -40,15 +35,20 @@ __all__ = [
     "PlainExamples",
     "PuzzleCatalog",
     "PuzzleIdentities",
+    "PuzzleLayout",
     "RestrictedSplit",
     "Split",
     "SplitMetadata",
     "TaskEntry",
+    "check_target",
+    "count_examples",
+    "count_taken",
     "examples_in_memory",
     "fingerprints",
-    "join_visit_sizes",
+    "first_example",
     "open_catalog",
     "open_manifest",
+    "open_metadata",
     "open_split",
     "open_tasks",
     "open_test_tasks",

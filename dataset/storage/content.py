@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +61,11 @@ class AugmentedTasks:
             return []
         rows_of = {task.id: rows for task, rows in zip(self.tasks, self.augmentations, strict=True)}
         return [(more, rows_of[more.task_id]) for more in self.generated]
+
+    def all_pairs(self) -> Iterator[tuple[Pair, ...]]:
+        """Yields the pairs of each task, then those that extend tasks: the order in which they are stored."""
+        yield from (task.pairs for task in self.tasks)
+        yield from (more.pairs for more in self.generated)
 
     def in_split(self, split: str) -> list[tuple[Task, np.ndarray]]:
         """Returns the tasks of a split, each with its augmentations."""

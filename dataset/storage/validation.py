@@ -4,9 +4,11 @@ they index is checked here, once, when a data set is opened."""
 from __future__ import annotations
 
 import math
+import mmap
 from pathlib import Path
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL
@@ -24,6 +26,9 @@ from dataset.storage.schema import (
     array_path,
 )
 from utils.errors import DataError
+
+ROWS_AT_ONCE = 1 << 22
+"""Augmentations are checked in blocks of so many."""
 
 REMEDY = "build the data set again"
 
@@ -89,19 +94,38 @@ def check_augmentations(directory: Path, listed: TaskList, augmentations: np.nda
         raise DataError(
             f"{directory}: {AUGMENTATIONS} has the shape {shape}, but {TASKS} counts {puzzles} puzzles: {REMEDY}"
         )
-    colours = np.sort(augmentations[:, 1:], axis=1)
+    first_bad = -1
+    for first in range(0, puzzles, ROWS_AT_ONCE):
+        if first_bad < 0 and (bad := _first_bad_row(augmentations[first : first + ROWS_AT_ONCE])) >= 0:
+            first_bad = first + bad
+        if isinstance(augmentations.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            augmentations.base.madvise(mmap.MADV_DONTNEED)  # they stay in the page cache, but are not of this process
+    is_dihedral = first_bad < 0 or bool(augmentations[first_bad, 0] < NUM_DIHEDRAL)
     _refuse_first(
         [
             (
-                bool((augmentations[:, 0] < NUM_DIHEDRAL).all()),
+                is_dihedral,
                 f"{directory / AUGMENTATIONS} has a dihedral transform that is not in 0..{NUM_DIHEDRAL - 1}",
             ),
             (
-                bool((colours == np.arange(NUM_COLOURS)).all() and (augmentations[:, 1] == 0).all()),
+                first_bad < 0,
                 f"{directory / AUGMENTATIONS} has colours that are not a permutation of 0..9 that keeps 0",
             ),
         ]
     )
+
+
+@numba.njit(nogil=True, cache=True)
+def _first_bad_row(augmentations):  # type: ignore[no-untyped-def]
+    """Returns the first row that is not an augmentation, -1 if all are."""
+    for n in range(len(augmentations)):
+        seen = 0
+        for c in range(1, 1 + NUM_COLOURS):
+            colour = min(int(augmentations[n, c]), NUM_COLOURS)
+            seen |= 1 << colour
+        if seen != (1 << NUM_COLOURS) - 1 or augmentations[n, 1] != 0 or augmentations[n, 0] >= NUM_DIHEDRAL:
+            return n
+    return -1
 
 
 def check_compact(directory: Path, arrays: CompactArrays, listed: TaskList, metadata: SplitMetadata) -> None:

@@ -97,10 +97,11 @@ def _fetch_rows(state: TrainState, split: Split) -> None:
     if not is_sharded(state.config):
         return
     # Slots without an example have the blank puzzle.
-    puzzles = torch.from_numpy(np.append(np.asarray(split.puzzle_identifiers), BLANK_IDENTIFIER)).to(state.device)
+    puzzles = torch.from_numpy(np.append(split.puzzle_identifiers, BLANK_IDENTIFIER)).to(state.device)
     tasks = None
     if state.config.arch.is_composed:
-        tasks = torch.from_numpy(np.append(split.identities().tasks, 0)).to(state.device)
+        of_puzzles = split.identities(np.arange(split.layout.num_puzzles)).tasks
+        tasks = torch.from_numpy(np.append(np.unique(of_puzzles), 0)).to(state.device)
     state.tables.fetch(puzzles, tasks)
 
 

@@ -87,7 +87,7 @@ def test_generated_pairs_are_more_examples_of_the_same_puzzles(
         made = json.loads((corpus / "made" / f"t{own - 2}.json").read_text())
         assert len(shown(split, group)) == len(made) == 8
     if fmt == "compact":
-        identities = split.identities()
+        identities = split.identities(np.arange(split.layout.num_puzzles))
         assert identities.tasks[split.group_indices[7]] == identities.tasks[split.group_indices[2]]
         assert np.array_equal(*(identities.augmentations[slice(*split.group_indices[g : g + 2])] for g in (7, 2)))
     for group in range(7):  # what was there is as it was
@@ -143,12 +143,11 @@ def test_weights_are_shares_of_examples(corpus: Path) -> None:
     """A visit of generated pairs takes as many as one of the task's own, three: so weight 2 means two thirds."""
     folder = build(corpus, "more", f"{corpus / 'made'},extends=true,weight=2")
     data = JoinedSplits([open_split(folder, "train")])
-    plan = plan_interval(data.group_starts, data.example_starts, 6, 400, 3, 0, data.group_weights, data.visit_sizes)
-    group_of_puzzle = np.repeat(np.arange(10), np.diff(data.group_starts))
-    owners = np.repeat(group_of_puzzle, np.diff(data.example_starts))
+    plan = plan_interval(data.layout, 6, 400, 3, 0, data.group_weights)
+    owners = data.layout.groups_of(data.layout.puzzles_of(np.arange(data.num_examples)))
     seen = np.zeros(data.num_examples, dtype=np.int64)
     for step in range(plan.num_steps):
-        rows = take_rows(plan, step, data.example_starts, 0, 6, data.visit_sizes)
+        rows = take_rows(plan, step, 0, 6)
         np.add.at(seen, rows.examples, 1)
         for seed in np.unique(rows.visit_seeds):  # of a visit
             mine = rows.examples[rows.visit_seeds == seed]
@@ -160,9 +159,7 @@ def test_weights_are_shares_of_examples(corpus: Path) -> None:
     assert generated.min() > 0 and generated.std() / generated.mean() < 0.4  # every pair is drawn
     assert np.array_equal(
         *(
-            np.concatenate(
-                [take_rows(plan, 5, data.example_starts, *part, data.visit_sizes).examples for part in parts]
-            )
+            np.concatenate([take_rows(plan, 5, *part).examples for part in parts])
             for parts in ([(0, 6)], [(0, 2), (2, 3), (3, 6)])
         )
     )
@@ -172,9 +169,9 @@ def test_buckets_take_the_same_share(corpus: Path) -> None:
     folder = build(corpus, "more", f"{corpus / 'made'},extends=true,weight=2")
     data = JoinedSplits([open_split(folder, "train")])
     _, visits = measure_demand(data)
-    own = data.example_starts[data.group_starts[7]]
-    first, end = (data.example_starts[data.group_starts[g]] for g in (2, 5))
-    assert visits[own:].sum() == pytest.approx(18) and visits[first:end].sum() == pytest.approx(9)
+    # Two test tasks of two demonstrations, five tasks, one of which has four pairs, and three times twice three more.
+    assert visits.sum() == pytest.approx(data.examples_per_epoch) == pytest.approx(2 * 2 + 4 * 3 + 4 + 18)
+    first, end, own = data.layout.first_examples[[2, 5, 7]]
     streams = BucketStreams(data, [Canvas(4, 4), Canvas(SIDE, SIDE)], seed=1)
     counts = np.zeros(2)
     for bucket in range(2):

@@ -47,13 +47,14 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before = Path.cwd()
     os.chdir(folder)
     rng = np.random.default_rng(0)
-    for name in ("kaggle/combined", "ConceptARC/corpus", "re_arc/tasks"):
+    for name in ("kaggle/combined", "ConceptARC/corpus", "re_arc/tasks", "synthetic/tasks"):
         Path(name).mkdir(parents=True)
     for subset in ("training2", "evaluation2", "concept"):
         write_kaggle(Path("kaggle/combined"), subset, [random_task(f"{subset}{i}", rng) for i in range(2)])
     for path in Path("kaggle/combined").glob("arc_*"):
         path.rename(path.with_name(path.name.replace("arc_", "arc-agi_", 1)))
 
+    Path("synthetic/tasks/s.json").write_text(json.dumps(random_task("", rng).to_json()))
     Path("ConceptARC/corpus/c.json").write_text(json.dumps(random_task("", rng).to_json()))
     Path("re_arc/tasks/r.json").write_text(json.dumps(random_task("", rng).to_json()["train"]))
 
