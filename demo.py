@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -36,19 +37,30 @@ PRETRAIN = ("pretrain_no_eval.py", "+experiment=demo")
 FINE_TUNE = ("eval_arc_k10.py", "+experiment=demo_finetune")
 
 
-def unused_folder() -> Path:
-    """Returns runs/demo, or runs/demo-2, .. if a demonstration has run before."""
+def folder_to_use() -> Path:
+    """Returns runs/demo, or runs/demo-2, .. if a demonstration has come to its end there.
+
+    One that was cut off goes on: the scripts continue from their last checkpoints.
+    """
     candidates = [Path("runs/demo"), *(Path(f"runs/demo-{i}") for i in range(2, 1000))]
-    return next(path for path in candidates if not (ROOT / path).exists())
+    return next(path for path in candidates if not any((ROOT / path / "finetune").glob("evaluation_step_*")))
 
 
 def run_stage(number: int, title: str, command: Sequence[str]) -> float:
     """Runs one script and returns its seconds."""
     print(f"\n[{number}/3] {title}\n$ python {shlex.join(command)}", flush=True)
     started = time.monotonic()
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, check=False)
-    if done.returncode:
-        sys.exit(f"error: stage {number} ended with status {done.returncode}: read its message above")
+    with subprocess.Popen([sys.executable, *command], cwd=ROOT) as script:
+        status = None
+        while status is None:
+            try:
+                status = script.wait()
+            except KeyboardInterrupt:  # the script got it too, and saves a checkpoint
+                continue
+    if status == 128 + signal.SIGINT:
+        sys.exit("stopped; the same command goes on from there")
+    if status:
+        sys.exit(f"error: stage {number} ended with status {status}: read its message above")
     return time.monotonic() - started
 
 
@@ -97,7 +109,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="settings of both trainings, such as epochs=8 eval_interval=8")
     overrides = parser.parse_args().overrides
-    run = unused_folder()
+    run = folder_to_use()
+    if (ROOT / run).exists():
+        print(f"{run} has not come to its end: it goes on")
     pretrained, fine_tuned = run / "pretrain", run / "finetune"
     seconds = [
         run_stage(1, "build the data set: the tasks of ARC-AGI-1 within 6 x 6, 8 augmentations each", BUILD),

@@ -48,7 +48,7 @@ def main(config: EvalConfig) -> None:
     plan = StepPlan.from_settings(config, data)
     print0(f"{plan.total_steps} steps of fine-tuning, {evaluation.num_examples} test examples to predict")
 
-    state = TrainState(config, data.shape, run.device)
+    state = TrainState(config, data.shape, run.device, run.directory)
     prepare(state, should_compile(config, run.device))
     if config.dry_run:
         print0(describe_dry_run(run, state, plan, evaluation.num_examples))

@@ -32,7 +32,8 @@ def main(config: PretrainConfig) -> None:
     plan = StepPlan.from_settings(config, data)
     print0(f"{plan.total_steps} steps of {config.global_batch_size} examples in {config.num_intervals} interval(s)")
 
-    state = TrainState(config, data.shape, run.device)  # all that a checkpoint stores, with fresh weights
+    # All that a checkpoint stores, with fresh weights.
+    state = TrainState(config, data.shape, run.device, run.directory)
     prepare(state, should_compile(config, run.device))  # kernel, compilation, data parallelism
     if config.dry_run:
         print0(describe_dry_run(run, state, plan))

@@ -1,12 +1,19 @@
-"""Solves a puzzle of your own, from one JSON file to a picture with attempts:
+"""Solves a puzzle of your own: an ARC task, a Sudoku or a maze.
 
     python solve.py examples/mirror.json --weights FOLDER --out answer.png
+    python solve.py 53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79 --weights FOLDER
+    python solve.py boards.csv --weights FOLDER --out answer.csv
 
-The file is one task as ARC has them, {"train": [{"input": .., "output": ..}, ..], "test": [{"input": ..}]}, a grid a
-list of rows of colours 0 to 9.  FOLDER is an exported network (python -m training.export), a checkpoint, a run, or
-hf://OWNER/NAME[/FILE][@REVISION].  The network learns the puzzle from its demonstrations first.  The best attempts are
-printed as digits, all of them are in answer.attempts.json.  Settings of fine-tuning and prediction have their usual
-names: --settings lr=1e-4 device=cuda
+An ARC task is a JSON file, {"train": [{"input": .., "output": ..}, ..], "test": [{"input": ..}]}, a grid a list of rows
+of colours 0 to 9.  The network learns it from its demonstrations first.  The best attempts are printed as digits and
+drawn, all of them are in answer.attempts.json.
+
+Sudoku and mazes are a table (CSV, JSON lines, parquet) with a column for questions, a text file, or a text itself;
+docs/data.md lists the layouts.  All are predicted at once.  The answers are printed, and written to answer.csv and
+answer.answers.json with how sure the network is and which rules they keep.
+
+FOLDER is an exported network (python -m training.export), a checkpoint, a run, or hf://OWNER/NAME[/FILE][@REVISION].
+Settings of fine-tuning and prediction have their usual names: --settings lr=1e-4 device=cuda
 """
 
 from __future__ import annotations
@@ -14,6 +21,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +29,28 @@ from typing import Any
 import yaml
 
 from dataset import tasks
+from dataset.layouts.tables import Columns, TableRow
 from dataset.tasks import Task
 from evaluators import solver
+from evaluators.grid_puzzles.given import read_given
+from evaluators.grid_puzzles.solver import GridPuzzleSolver
 from evaluators.picture import draw_task
 from evaluators.solver import Solution, Solver
 from utils.cli import command
 from utils.errors import DataError, InputError, SettingError
 from utils.files import write_atomically
+
+OF_TASKS: dict[str, Any] = {
+    "task": None,
+    "augmentations": solver.AUGMENTATIONS,
+    "steps": solver.STEPS,
+    "attempts": 3,
+    "seed": 0,
+}
+"""Options that ARC tasks alone have, and their defaults."""
+
+SHOWN = 3
+"""So many answers are printed; the files have all."""
 
 
 def read_puzzle(path: Path, chosen: str | None) -> Task:
@@ -63,18 +86,24 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
         ) from None
 
 
-def answers_beside(picture: Path, puzzle: Path) -> Path:
-    """Returns where all attempts are written: beside the picture, under a name that puzzles do not have.
+def file_beside(out: Path, ending: str, beside: str, given: str) -> Path:
+    """Returns where everything is written that `out` does not show: beside it, under a name that puzzles do not have.
+
+    Args:
+        ending: that `out` must have.
+        beside: the ending of the other file.
+        given: the puzzle; if it is a file, neither may overwrite it.
 
     Raises:
-        SettingError: if the picture cannot be written there, or the puzzle's own file would be overwritten.
+        SettingError: if nothing can be written there, or the puzzle's own file would be overwritten.
     """
-    if picture.suffix != ".png" or not picture.resolve().parent.is_dir():
-        raise SettingError(f"--out {picture} is not a place for a picture: name a .png in a folder that exists")
-    answers = picture.with_suffix(".attempts.json")
-    if puzzle.resolve() in (picture.resolve(), answers.resolve()):
-        raise SettingError(f"--out {picture} would overwrite the puzzle {puzzle}: give another name to one of them")
-    return answers
+    if out.suffix != ending or not out.resolve().parent.is_dir():
+        what = "a picture" if ending == ".png" else "a table of answers"
+        raise SettingError(f"--out {out} is not a place for {what}: name a {ending} in a folder that exists")
+    other = out.with_suffix(beside)
+    if os.path.isfile(given) and Path(given).resolve() in (out.resolve(), other.resolve()):
+        raise SettingError(f"--out {out} would overwrite the puzzle {given}: give another name to one of them")
+    return other
 
 
 def format_best(solution: Solution) -> str:
@@ -99,41 +128,71 @@ def to_json(solution: Solution, conditions: dict[str, Any]) -> str:
     return json.dumps({"puzzle": solution.puzzle.id, "attempts": tests, "conditions": conditions}) + "\n"
 
 
-def solve_puzzle(given: argparse.Namespace) -> str:
-    """Solves the puzzle, writes the picture and the attempts, and returns what to print."""
-    answers = answers_beside(given.out, given.puzzle)
+def solve_task(given: argparse.Namespace) -> str:
+    """Solves an ARC task, writes the picture and the attempts, and returns what to print."""
     if importlib.util.find_spec("PIL") is None:
         raise InputError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"')
-    task = read_puzzle(given.puzzle, given.task)
+    for name, default in OF_TASKS.items():
+        if getattr(given, name) is None:
+            setattr(given, name, default)
+    given.out = given.out or Path("answer.png")
+    answers = file_beside(given.out, ".png", ".attempts.json", given.puzzle)
+    task = read_puzzle(Path(given.puzzle), given.task)
     solution = Solver.load(given.weights, **parse_settings(given.settings)).solve(
         task,
         augmentations=given.augmentations,
         finetune_steps=given.steps,
         seed=given.seed,
     )
-    conditions = {name: str(value) for name, value in vars(given).items() if name not in ("out", "attempts")}
-    write_atomically(answers, to_json(solution, conditions))
+    write_atomically(answers, to_json(solution, conditions_of(given)))
     draw_task(solution.describe(given.attempts), given.out)
     return f"{format_best(solution)}\nto look at: {given.out}; all attempts: {answers}"
 
 
-@command
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("puzzle", type=Path, help="a JSON file with demonstrations and test inputs")
-    parser.add_argument(
+def complete_boards(given: argparse.Namespace, rows: Sequence[TableRow]) -> str:
+    """Completes Sudoku or mazes, writes the answers, and returns what to print."""
+    if unused := [name for name in OF_TASKS if getattr(given, name) is not None]:
+        raise SettingError(f"--{unused[0]} is for ARC tasks: leave it out, since Sudoku and mazes need no fine-tuning")
+    given.out = given.out or Path("answer.csv")
+    other = file_beside(given.out, ".csv", ".answers.json", given.puzzle)
+    answers = GridPuzzleSolver.load(given.weights, **parse_settings(given.settings)).solve(rows)
+    answers.write_json(other, conditions_of(given))
+    answers.write_csv(given.out)
+    return f"{answers.describe(SHOWN)}\nall answers: {given.out}; as JSON: {other}"
+
+
+def conditions_of(given: argparse.Namespace) -> dict[str, str]:
+    """Returns what the answers depend on, as text; options that were not given are left out."""
+    known = {name: value for name, value in vars(given).items() if value not in (None, "")}
+    return {name: str(value) for name, value in known.items() if name not in ("out", "attempts")}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("puzzle", help="a JSON file with one task; Sudoku or mazes as a table, a text file or a text")
+    made.add_argument(
         "--weights", required=True, help="an exported network, a checkpoint, a run, or hf://OWNER/NAME[/FILE]"
     )
-    parser.add_argument("--out", type=Path, default=Path("answer.png"), help="the picture (%(default)s)")
-    parser.add_argument("--task", help="which task, if the file has several")
-    parser.add_argument(
-        "--augmentations", type=int, default=solver.AUGMENTATIONS, help="besides the puzzle itself (%(default)s)"
-    )
-    parser.add_argument("--steps", type=int, default=solver.STEPS, help="of fine-tuning (%(default)s)")
-    parser.add_argument("--attempts", type=int, default=3, help="in the picture (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--settings", nargs="+", default=[], help="key=value .., as of eval_arc_k10.py")
-    print(solve_puzzle(parser.parse_args()))
+    made.add_argument("--out", type=Path, help="the picture (answer.png), or the table of answers (answer.csv)")
+    tasks = made.add_argument_group("ARC tasks")
+    tasks.add_argument("--task", help="which task, if the file has several")
+    tasks.add_argument("--augmentations", type=int, help=f"besides the task itself ({solver.AUGMENTATIONS})")
+    tasks.add_argument("--steps", type=int, help=f"of fine-tuning ({solver.STEPS})")
+    tasks.add_argument("--attempts", type=int, help=f"in the picture ({OF_TASKS['attempts']})")
+    tasks.add_argument("--seed", type=int, help=f"of augmentations and batches ({OF_TASKS['seed']})")
+    boards = made.add_argument_group("tables of Sudoku and mazes")
+    for role in ("question", "answer"):
+        boards.add_argument(f"--{role}-column", default="", help=f"the column of the {role}s, if its name is unusual")
+    made.add_argument("--settings", nargs="+", default=[], help="key=value .., as of eval_arc_k10.py")
+    return made
+
+
+@command
+def main() -> None:
+    given = parser().parse_args()
+    rows = read_given(given.puzzle, Columns(given.question_column, given.answer_column))
+    print(solve_task(given) if rows is None else complete_boards(given, rows))
 
 
 if __name__ == "__main__":

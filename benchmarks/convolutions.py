@@ -22,7 +22,7 @@ from benchmarks.timing import in_turns, use_cpu_time
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from models.arch import ArchConfig
-from models.convolution import KERNELS
+from models.kernels.convolution import KERNELS
 from training.config import PretrainConfig
 from training.prepare.prepare import prepare
 from training.state import TrainState

@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.sections.steps import SMALL, Size, arch_of, batch_of, ours, state_of
 from benchmarks.timing import best
-from models.puzzle_table import PuzzleTable
+from models.puzzles.table import PuzzleTable
 from training.metrics import cost_model
 from training.metrics.cost_model import Machine, Workload
 from training.step import train_step

@@ -1,6 +1,6 @@
 """Measures this machine: `make bench`, or
 
-    python -m benchmarks.run [--only step,parts,predict,data,votes,checkpoint,growth] [--cpu-time] [--profile FILE]
+    python -m benchmarks.run [--only step,parts,..] [--cpu-time] [--profile FILE]
 
 A table, then one line of JSON.  Absolute times of shared machines do not compare, so the step is measured against
 a plain reference (benchmarks/reference.py, weights cast at each use, adam-atan2-pytorch) in the same run.  A section
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks import growth, timing
-from benchmarks.sections import ceilings, checkpoints, data, steps, votes
+from benchmarks.sections import ceilings, checkpoints, data, steps, tables, votes
 from utils.run_directory import git_commit
 
 BUSY = 0.25
@@ -36,6 +36,7 @@ SECTIONS: dict[str, Callable[[torch.device], dict[str, Any]]] = {
     "data": data.measure,
     "votes": votes.measure,
     "checkpoint": checkpoints.measure,
+    "tables": tables.measure,
     "growth": growth.measure,
 }
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from dataset.augmentation import NUM_COLOURS, transformed_layout
+from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL, TRANSPOSING, transformed_layout
 from dataset.hashing import splitmix64
 
 PAD = 0
@@ -21,6 +21,9 @@ COLOUR_0 = 2
 VOCAB_SIZE = COLOUR_0 + NUM_COLOURS
 MAX_GRID = 30
 BLANK_IDENTIFIER = 0
+
+TURNS = np.isin(np.arange(NUM_DIHEDRAL), TRANSPOSING)
+"""Whether each dihedral transform turns a grid's height into its width."""
 
 ARC_COLOURS = (
     "#000000",
@@ -142,3 +145,21 @@ def measure_examples(index, examples, side, sizes):  # type: ignore[no-untyped-d
         h, w, _, _, _ = transformed_layout(max(pair[1], pair[4]), max(pair[2], pair[5]), transform, 0)
         sizes[n, 0] = min(side, h + 1)
         sizes[n, 1] = min(side, w + 1)
+
+
+@numba.njit(nogil=True, cache=True)
+def find_pairs(index, group_starts, puzzles, first_pairs, is_turned):  # type: ignore[no-untyped-def]
+    """Writes the first row of `index.pairs` of each puzzle [N], and whether its augmentation turns height into width.
+
+    Args:
+        group_starts: int64 [groups + 1], the first puzzle of each group and the end.
+        first_pairs, is_turned: int64 [N] and bool [N], which are written.
+    """
+    group = 0
+    for n in range(len(puzzles)):
+        puzzle = puzzles[n]
+        if not group_starts[group] <= puzzle < group_starts[group + 1]:
+            group = np.searchsorted(group_starts, puzzle, side="right") - 1
+        first_pairs[n] = index.first_pair[group]
+        transform = index.augmentations[index.first_row[group] + puzzle - group_starts[group], 0]
+        is_turned[n] = TURNS[transform]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,44 @@ class Task:
         return {"train": [pair(p) for p in self.train], "test": [pair(p) for p in self.test]}
 
 
+@dataclass(frozen=True, slots=True)
+class PackedGrid:
+    """A grid of JSON that was checked and packed as the file was read: uint8 [h, w]."""
+
+    cells: np.ndarray
+
+
+_COLOUR_BYTES = bytes(range(NUM_COLOURS))
+
+
+def pack_grid(rows: Any) -> np.ndarray | None:
+    """Returns a grid of JSON as uint8 [h, w], in a hundredth of its memory; None for a value that `parse_grid` would
+    refuse, or that is not a list."""
+    if type(rows) is not list or not 1 <= len(rows) <= MAX_GRID or set(map(type, rows)) != {list}:
+        return None
+    height, width = len(rows), len(rows[0])
+    if not 1 <= width <= MAX_GRID or len(set(map(len, rows))) > 1 or set(map(type, chain.from_iterable(rows))) != {int}:
+        return None
+    try:
+        cells = b"".join(map(bytes, rows))
+    except ValueError:  # not in 0..255
+        return None
+    if cells.translate(None, _COLOUR_BYTES):
+        return None
+    return np.frombuffer(cells, dtype=np.uint8).reshape(height, width).copy()
+
+
 def parse_grid(value: Any, where: str) -> np.ndarray:
-    """Returns a grid of JSON, or an array, as uint8 [h, w].
+    """Returns a grid of JSON, an array, or a packed grid as uint8 [h, w].
 
     Raises:
         DataError: naming `where`, the defect and the remedy.
     """
+    if isinstance(value, PackedGrid):
+        return value.cells
     rows = value.tolist() if isinstance(value, np.ndarray) else value
+    if (packed := pack_grid(rows)) is not None:
+        return packed
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
         raise DataError(f"{where} is empty or not a list of rows: a grid needs 1 to {MAX_GRID} rows of 1 to {MAX_GRID}")
     if len({len(row) for row in rows}) > 1:

@@ -26,7 +26,7 @@ from evaluators.scores import (
     write_scores,
 )
 from evaluators.submission import KAGGLE_SUBMISSION, SUBMISSION, format_submissions, list_unanswered
-from evaluators.voting import Votes, count_votes
+from evaluators.voting import Votes, count_votes, weights_of
 from utils.files import write_atomically
 from utils.metrics_log import read_metrics
 from utils.plot import select_curves
@@ -59,22 +59,27 @@ class ArcScorer:
         snapshot: PredictionSnapshot,
         conditions: Mapping[str, Any] | None = None,
         earlier: Sequence[Predictions] = (),
+        weights: Sequence[float] | None = None,
     ) -> ArcResult:
         """Returns the votes, and what follows from them.
 
         Args:
             conditions: what the scores depend on.
             earlier: predictions of other checkpoints whose votes count too.
+            weights: what a vote of each of `earlier` counts, beside 1 for a vote of the snapshot; None: 1 each.
         """
-        predictions = Predictions.joined([*earlier, snapshot.predictions])
+        parts = [*earlier, snapshot.predictions]
+        predictions = Predictions.joined(parts)
+        weights = [*(weights or [1.0] * len(earlier)), 1.0]
         return ArcResult(
             tasks=self.tasks,
             catalog=self.catalog,
-            votes=count_votes(predictions, self.catalog, self.ranking),
+            votes=count_votes(predictions, self.catalog, self.ranking, weights_of(parts, weights)),
             attempts=self.attempts,
             snapshot=snapshot,
             conditions=dict(conditions or {}),
             checkpoints=1 + len(earlier),
+            weights=tuple(weights),
             num_predictions=len(predictions),
             mean_steps=float(predictions.steps.mean()) if len(predictions) else 0.0,
             split=self.split,
@@ -86,8 +91,8 @@ class ArcResult:
     """The votes of an evaluation, for its submissions, its scores and its page.
 
     attempts: per test input in `submission.json`.
-    checkpoints: whose votes count.  num_predictions, mean_steps: the number of their predictions, and the mean number
-    of ACT steps behind one.
+    checkpoints: whose votes count.  weights: what a vote of each counts, in their order.
+    num_predictions, mean_steps: the number of their predictions, and the mean number of ACT steps behind one.
     """
 
     tasks: Mapping[str, Task]
@@ -99,6 +104,7 @@ class ArcResult:
     checkpoints: int
     num_predictions: int
     mean_steps: float
+    weights: tuple[float, ...] = (1.0,)
     split: Split | None = None
 
     @cached_property
@@ -167,8 +173,11 @@ class ArcResult:
             f"{metrics['ARC/predictions']:,} predictions of {checkpoints} "
             f"after {metrics['ARC/steps_per_prediction']:.1f} ACT steps on average, "
             f"{metrics['ARC/votes_per_input']:.1f} votes per input"
-            + (f", {count_of(n, 'input', 'inputs')} without any" if (n := metrics["ARC/unanswered_inputs"]) else "")
+            + (f", {count_of(n, 'input', 'inputs')} without a vote" if (n := metrics["ARC/unanswered_inputs"]) else "")
         ]
+        if set(self.weights) != {1.0}:
+            shown = ", ".join(f"{weight:.3g}" for weight in self.weights)
+            lines.append(f"a vote of the checkpoints counts {shown}, the last one being that of this evaluation")
         lines += _format_pass_at_k(metrics)
         if "ARC/pass@1" in metrics:
             lines.append(published_line(metrics))

@@ -7,8 +7,10 @@ A result passes on what the next stage needs.  The predictions are on the disk b
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,14 +21,15 @@ from dataset.canvas import Canvas
 from dataset.storage import Split
 from dataset.tasks import Task
 from evaluators.arc import ArcScorer
-from evaluators.exact import ExactScorer
+from evaluators.grid_puzzles.exact import ExactScorer
 from evaluators.inference.canvas_choice import CanvasFallback, suggest_sizes
 from evaluators.inference.engine import PredictionOptions
-from evaluators.inference.predict import measure_prediction, predict_in_rounds
+from evaluators.inference.predict import measure_prediction, predict_all, predict_in_rounds
 from evaluators.inference.predictions import PREDICTIONS, Predictions, PredictionSnapshot
 from evaluators.scores import evaluated_step, evaluation_folder, is_evaluated, list_evaluations, read_conditions
 from evaluators.submission import SUBMISSION
 from evaluators.time_split import TimeSplit, split_time
+from evaluators.voting import vote_weight
 from training import checkpoint
 from training.config import EvalConfig
 from training.state import TrainState
@@ -62,9 +65,13 @@ class Scorer(Protocol):
     """Whether it uses the answers after each ACT step."""
 
     def score(
-        self, snapshot: PredictionSnapshot, conditions: Mapping[str, Any], earlier: Sequence[Predictions]
+        self,
+        snapshot: PredictionSnapshot,
+        conditions: Mapping[str, Any],
+        earlier: Sequence[Predictions],
+        weights: Sequence[float],
     ) -> EvaluationResult:
-        """Returns the result of predictions, and of earlier ones whose votes count too."""
+        """Returns the result of predictions, and of others whose votes count too, each with a weight."""
 
 
 class TestSet(NamedTuple):
@@ -90,14 +97,14 @@ def open_test_set(config: EvalConfig) -> TestSet:
     if config.vote_augmentations is not None:
         split = split.first_puzzles(config.vote_augmentations)
     if config.evaluators == ["exact"]:
-        return TestSet(split, None, ExactScorer(split))
+        manifest = storage.open_manifest(path)
+        return TestSet(split, None, ExactScorer(split, manifest.sources if manifest else ()))
     if config.evaluators != ["arc"]:
         return TestSet(split, None, None)
     catalog, tasks = storage.open_catalog(path), storage.open_test_tasks(path)
     if config.tasks is not None:
         tasks = _choose_tasks(tasks, config.tasks, path)
-        wanted = [i for i, name in enumerate(catalog.task_ids) if name in tasks]
-        split = split.restricted_to(np.flatnonzero(np.isin(catalog.task_of, wanted)))
+        split = split.restricted_to(np.concatenate([catalog.identifiers_of(name) for name in tasks]))
     sizes = None if config.canvases is None else suggest_sizes(split, catalog, tasks)
     return TestSet(split, sizes, ArcScorer(catalog, tasks, config.attempts, config.ranking, split))
 
@@ -125,6 +132,8 @@ class Evaluation:
         traces = self._test.scorer is not None and self._test.scorer.keeps_trace
         self._options = PredictionOptions.from_config(config, traces)
         self._submit_seconds = self._longest_batch = 0.0
+        if config.pool_runs:  # before a training that takes long
+            distributed.from_main(lambda: self._list_pooled(0))
 
     @property
     def num_examples(self) -> int:
@@ -161,12 +170,16 @@ class Evaluation:
         return sentences
 
     def submit_inputs(self) -> None:
-        """Writes a submission that is valid before anything is predicted: every input as its own answer."""
+        """Writes a submission that is valid before anything is predicted: what other runs have voted for (`pool_runs`),
+        and every other input as its own answer."""
         if self._test.scorer is None or not distributed.is_main() or (self._directory / SUBMISSION).exists():
             return
         started = time.monotonic()
         nothing = PredictionSnapshot(Predictions.empty(self._test.split.metadata.seq_len))
-        self._test.scorer.score(nothing, {}, ()).write_submissions(self._directory)
+        pooled = self._list_pooled(0)
+        earlier = [Predictions.load(path / PREDICTIONS) for path, _ in pooled]
+        weights = [weight for _, weight in pooled]
+        self._test.scorer.score(nothing, {}, earlier, weights).write_submissions(self._directory)
         self._submit_seconds = time.monotonic() - started
 
     def split_time(self, state: TrainState, deadline: Deadline) -> TimeSplit:
@@ -180,7 +193,7 @@ class Evaluation:
             start_up=took.compiling,  # a training step is larger, but then the compiler is warm
             submit=self._submit_seconds,
             predictions=self.num_examples * self._config.vote_steps,
-            state_bytes=state.num_bytes(),
+            state_bytes=state.num_bytes() + state.tables.copied_bytes,
         )
         return distributed.broadcast_object(split)
 
@@ -201,6 +214,11 @@ class Evaluation:
         conditions = distributed.from_main(lambda: self._find_conditions(folder, state.step))
         if conditions is None:
             return None
+        for name, average in state.more_emas.items():
+            options = replace(self._options, trace=False)
+            of_average = predict_all(state, self._test.split, options, self._choose_canvases(state), average)
+            if of_average is not None:
+                of_average.save(folder / name)
         earlier = [Predictions.load(path) for path in self._pooled_files(conditions)] if distributed.is_main() else []
         result: EvaluationResult | None = None
         for snapshot in predict_in_rounds(
@@ -215,7 +233,7 @@ class Evaluation:
                 continue
             if snapshot.is_final:
                 snapshot.save(folder)  # first: `evaluators.tools` can count their votes again if what follows fails
-            result = scorer.score(snapshot, conditions, earlier)
+            result = scorer.score(snapshot, conditions, earlier, conditions["pool_weights"])
             result.write_submissions(self._directory)
         if result is not None:
             result.write(folder)
@@ -235,19 +253,50 @@ class Evaluation:
             "step": step,
             "data_path": self._config.data_paths[0],
             **self._identity,
-            "pooled": self._list_pooled(step),
         }
+        pooled = self._list_pooled(step)
+        conditions["pooled"] = [os.path.relpath(path, self._directory) for path, _ in pooled]
+        conditions["pool_weights"] = [weight for _, weight in pooled]
         return None if is_evaluated(folder, conditions) else conditions
 
-    def _list_pooled(self, step: int) -> list[str]:
-        """Returns the folders of the run's earlier evaluations of these puzzles whose votes count too."""
-        count = (self._config.pool_checkpoints or 1) - 1
-        earlier = [
-            folder.name
-            for folder in list_evaluations(self._directory)
-            if evaluated_step(folder) < step and read_conditions(folder).get("puzzles") == self._identity["puzzles"]
-        ]
-        return earlier[-count:] if count else []
+    def _list_pooled(self, step: int) -> list[tuple[Path, float]]:
+        """Returns the predictions whose votes count too, and what a vote of each counts: of other runs, of earlier
+        evaluations of this run, and of the further averages of this one."""
+        most, half_life = self._config.pool_checkpoints or 1, self._config.pool_half_life
+        pooled = []
+        for run in map(Path, self._config.pool_runs):
+            latest = self._evaluations_of(run)[-most:]
+            if not latest:
+                raise SettingError(
+                    f"pool_runs={run} has no evaluation of these puzzles: name the folder of a finished run of "
+                    f"eval_arc_k10.py on {self._config.data_paths[0]}"
+                )
+            pooled += [(each, vote_weight(age, half_life)) for age, each in _with_ages(latest, newest=0)]
+        own = [folder for folder in self._evaluations_of(self._directory) if evaluated_step(folder) < step]
+        earlier = own[-(most - 1) :] if most > 1 else []
+        pooled += [(each, vote_weight(age, half_life)) for age, each in _with_ages(earlier, newest=1)]
+        own_folder = evaluation_folder(self._directory, step)
+        return pooled + [(path, 1.0) for path in _averages_of(own_folder, self._config.ema_more_rates) if step]
+
+    def _evaluations_of(self, run: Path) -> list[Path]:
+        """Returns the folders of a run's evaluations of these puzzles, the latest last."""
+        puzzles = self._identity["puzzles"]
+        return [folder for folder in list_evaluations(run) if read_conditions(folder).get("puzzles") == puzzles]
 
     def _pooled_files(self, conditions: Mapping[str, Any]) -> list[Path]:
         return [self._directory / name / PREDICTIONS for name in conditions["pooled"]]
+
+
+def _with_ages(folders: Sequence[Path], newest: int) -> list[tuple[int, Path]]:
+    """Returns the folders of predictions of evaluations, the latest last, each with its age in evaluations, of which
+    the latest has `newest`."""
+    return [
+        (newest + len(folders) - 1 - i, path)
+        for i, folder in enumerate(folders)
+        for path in (folder, *_averages_of(folder, read_conditions(folder).get("ema_more_rates") or []))
+    ]
+
+
+def _averages_of(folder: Path, rates: Sequence[float]) -> list[Path]:
+    """Returns where an evaluation keeps the predictions of further averages (`TrainState.more_emas`)."""
+    return [folder / f"ema_{rate}" for rate in rates]

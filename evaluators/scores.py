@@ -135,7 +135,12 @@ def wilson_interval(solved: int, count: int) -> tuple[float, float]:
 
 
 def _bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the 95 % interval of a mean over tasks, from 2,000 samples of the tasks with replacement."""
+    """Returns the 95 % interval of a mean over tasks, from 2,000 samples of the tasks with replacement.
+
+    Where no task, or every task, is solved, samples do not spread; it is then the interval of a proportion.
+    """
+    if min(values) == max(values) and values[0] in (0, 1):
+        return wilson_interval(round(sum(values)), len(values))
     rng = np.random.default_rng(0)
     means = rng.choice(np.asarray(values), (2000, len(values))).mean(1)
     low, high = np.percentile(means, (2.5, 97.5))

@@ -28,6 +28,7 @@ from dataset.build import distinct_augmentations
 from dataset.encoding import VOCAB_SIZE
 from dataset.storage import PuzzleCatalog, Split
 from dataset.tasks import Task, parse_task
+from evaluators.grid_puzzles.kinds import identify_kind
 from evaluators.inference.canvas_choice import CanvasFallback, suggest_sizes
 from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.predict import predict_all
@@ -119,10 +120,12 @@ class Solver:
     """
 
     def __init__(self, weights: Weights, network: NetworkConfig, settings: Mapping[str, Any]) -> None:
-        if network.tokens.vocab_size != VOCAB_SIZE or network.canvas.side is None:
+        tokens, cells = network.tokens.vocab_size, network.canvas.seq_len
+        kind = identify_kind(tokens, cells, weights.record.sources)
+        if tokens != VOCAB_SIZE or network.canvas.side is None or kind is not None:
             raise CheckpointError(
-                f"{weights.source} is not a network for ARC's grids ({network.tokens.vocab_size} tokens, "
-                f"{network.canvas.seq_len} cells): name another one"
+                f"{weights.source} is not a network for ARC's grids ({tokens} tokens, {cells} cells"
+                f"{'' if kind is None else f', for {kind.plural} of side {kind.side}'}): name another one"
             )
         for name in sorted(settings.keys() - SETTINGS):
             if (roles := ROLES.get(name.split(".")[0])) is not None:  # other names are refused below, with the nearest

@@ -29,17 +29,29 @@ from evaluators.submission import (
     read_submission,
     write_submission,
 )
-from evaluators.voting import RANKINGS, count_votes
+from evaluators.voting import RANKINGS, count_votes, vote_weight
 from utils.cli import command
 from utils.errors import DataError, SettingError, SubmissionError
 
 
-def recount(data: Path, paths: list[Path], out: Path, attempts: int, ranking: str, steps: int | None = None) -> str:
+def recount(
+    data: Path,
+    paths: list[Path],
+    out: Path,
+    attempts: int,
+    ranking: str,
+    steps: int | None = None,
+    half_life: float | None = None,
+) -> str:
     """Counts the votes of saved predictions again, writes submissions and scores, and returns the scores in words.
 
     Args:
+        paths: of several evaluations, the latest last.
         steps: how many of each example's last kept ACT steps vote; None: all.
+        half_life: after so many evaluations a vote counts half; None: votes of all count the same.
     """
+    if half_life is not None and half_life <= 0:
+        raise SettingError(f"--half-life {half_life:g}: name a positive number of evaluations")
     parts = [Predictions.load(path) for path in paths]
     if steps is not None:
         parts = [part.last(steps) for part in parts]
@@ -49,9 +61,12 @@ def recount(data: Path, paths: list[Path], out: Path, attempts: int, ranking: st
         "ranking": ranking,
         "vote_steps": steps,
         "attempts": attempts,
+        "pool_half_life": half_life,
     }
+    ages = range(len(parts) - 1, 0, -1)
+    weights = [vote_weight(age, half_life) for age in ages]
     scorer = ArcScorer(open_catalog(data), open_test_tasks(data), attempts, ranking)
-    result = scorer.score(PredictionSnapshot(parts[-1]), conditions, earlier=parts[:-1])
+    result = scorer.score(PredictionSnapshot(parts[-1]), conditions, earlier=parts[:-1], weights=weights)
     result.write(out)
     return result.summary(out)
 
@@ -180,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--attempts", type=int, default=10)
             sub.add_argument("--ranking", choices=list(RANKINGS), default="votes")
             sub.add_argument("--steps", type=int, help="how many of each example's last kept ACT steps vote; all")
+            sub.add_argument("--half-life", type=float, help="a vote of so many files before the last counts half")
     sub = commands.add_parser("merge")
     sub.add_argument("submissions", type=Path, nargs="+")
     sub.add_argument("--out", type=Path, required=True)
@@ -194,7 +210,9 @@ def _parser() -> argparse.ArgumentParser:
 def run_tool(given: argparse.Namespace) -> str:
     """Runs a command; returns what to print."""
     if given.command == "recount":
-        return recount(given.data, given.predictions, given.out, given.attempts, given.ranking, given.steps)
+        return recount(
+            given.data, given.predictions, given.out, given.attempts, given.ranking, given.steps, given.half_life
+        )
     if given.command == "compare":
         return format_comparison(compare(given.data, given.predictions))
     if given.command == "merge":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,13 @@ from utils.errors import SubmissionError
 
 @dataclass(frozen=True)
 class Candidate:
-    """A grid [h, w] with the number of its votes, and the mean and sum of sigmoid(halting logit) over them."""
+    """A grid [h, w] with the number of its votes, and the mean and sum of sigmoid(halting logit) over them.
+
+    Where votes have weights, their sum takes the place of the number, and mean and sum are weighted.
+    """
 
     grid: np.ndarray
-    votes: int
+    votes: float
     mean_halt: float
     sum_halt: float
 
@@ -38,26 +41,50 @@ RANKINGS: dict[str, Callable[[Candidate], tuple[float, ...]]] = {
 }
 
 
-def count_votes(predictions: Predictions, catalog: PuzzleCatalog, ranking: str = "votes") -> Votes:
+def vote_weight(age: int, half_life: float | None) -> float:
+    """Returns 2^(-age / half_life), the weight of a vote of `age` evaluations ago; 1 without a half-life."""
+    return 1.0 if half_life is None else 2.0 ** (-age / half_life)
+
+
+def weights_of(parts: Sequence[Predictions], weights: Sequence[float]) -> np.ndarray | None:
+    """Returns the weight of each prediction of `parts` joined, float64 [N]; None if all weights are 1.
+
+    Args:
+        weights: of each part.
+    """
+    if all(weight == 1 for weight in weights):
+        return None
+    return np.repeat(np.asarray(weights, dtype=np.float64), [len(part) for part in parts])
+
+
+def count_votes(
+    predictions: Predictions, catalog: PuzzleCatalog, ranking: str = "votes", weights: np.ndarray | None = None
+) -> Votes:
     """Returns the ranked candidates of every test input that has predictions.
 
     By default a candidate ranks by votes, then by the mean sigmoid of its halting logits, high first.  The grid itself
     breaks ties, so that neither the number of ranks nor the order of predictions matters.
+
+    Args:
+        weights: float64 [N], what each prediction counts; None: one vote each.
 
     Raises:
         SubmissionError: if an identifier does not name a puzzle of the catalog.
     """
     identifiers = predictions.puzzle_identifiers
     _check_identifiers(identifiers, catalog)
-    rows = restore_grids(predictions.tokens, catalog.dihedral[identifiers], catalog.colours[identifiers])
+    augmentations = catalog.augmentations_of(identifiers)
+    rows = restore_grids(predictions.tokens, augmentations[:, 0].copy(), augmentations[:, 1:].copy())
     halts = 1 / (1 + np.exp(-np.clip(predictions.q_halt.astype(np.float64), -700, 700)))
 
-    halts_of: dict[tuple[int, int], dict[bytes, list[float]]] = {}
-    tasks = catalog.task_of[identifiers].tolist()
-    for task, index, row, halt in zip(tasks, predictions.test_index.tolist(), rows, halts.tolist(), strict=True):
+    halts_of: dict[tuple[int, int], dict[bytes, list[tuple[float, float]]]] = {}
+    tasks = catalog.tasks_of(identifiers).tolist()
+    counted = [1] * len(tasks) if weights is None else weights.tolist()
+    given = zip(tasks, predictions.test_index.tolist(), rows, halts.tolist(), counted, strict=True)
+    for task, index, row, halt, weight in given:
         if row[0]:
             grid = row[: HEADER + int(row[0]) * int(row[1])].tobytes()
-            halts_of.setdefault((task, index), {}).setdefault(grid, []).append(halt)
+            halts_of.setdefault((task, index), {}).setdefault(grid, []).append((weight, halt))
     return {
         (catalog.task_ids[task], index): _rank(halts_of_grid, ranking)
         for (task, index), halts_of_grid in sorted(halts_of.items())
@@ -70,14 +97,17 @@ def _check_identifiers(identifiers: np.ndarray, catalog: PuzzleCatalog) -> None:
             f"the predictions name puzzles up to {identifiers.max()}, the data set has {len(catalog)}: "
             "use the data set that was predicted"
         )
-    if (catalog.task_of[identifiers] < 0).any():
+    if (catalog.tasks_of(identifiers) < 0).any():
         raise SubmissionError("the predictions name the blank puzzle: predict again")
 
 
-def _rank(halts_of_grid: dict[bytes, list[float]], ranking: str) -> list[Candidate]:
+def _rank(halts_of_grid: dict[bytes, list[tuple[float, float]]], ranking: str) -> list[Candidate]:
     candidates = []
     for row, halts in halts_of_grid.items():
         grid = np.frombuffer(row, dtype=np.uint8, offset=HEADER).reshape(row[0], row[1])
-        total = math.fsum(halts)  # exact, so that the order of the predictions does not matter
-        candidates.append(Candidate(grid, len(halts), total / len(halts), total))
+        # exact sums, so that the order of the predictions does not matter
+        total = math.fsum(weight * halt for weight, halt in halts)
+        weights = [weight for weight, _ in halts]
+        votes = sum(weights) if isinstance(weights[0], int) else math.fsum(weights)
+        candidates.append(Candidate(grid, votes, total / votes, total))
     return sorted(candidates, key=lambda c: (*(-value for value in RANKINGS[ranking](c)), c.content))

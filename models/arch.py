@@ -98,6 +98,20 @@ class ArchConfig(BaseModel):
         "nothing is stored per augmentation",
         ge=0,
     )
+    damping: float = _setting(
+        0.0,
+        "meaning",
+        "part of a latent that stays at each update: z = damping * z + (1 - damping) * f(z, ..); 0 as published",
+        ge=0,
+        lt=1,
+    )
+    step_embedding: int = _setting(
+        0,
+        "shape",
+        "tell the network which ACT step it makes, by a learnt vector for each of so many steps, added to its input; "
+        "later steps count as the last of them. 0: it is not told, as published",
+        ge=0,
+    )
     halt_max_steps: int = _setting(16, "none", "the largest number of steps on one example", ge=1, condition=True)
     halt_exploration_prob: float = _setting(0.1, "none", "fraction of slots that may not halt early", ge=0, le=1)
     no_ACT_continue: bool = _setting(
@@ -137,6 +151,11 @@ class ArchConfig(BaseModel):
             raise ValueError(f"arch.name={self.name} needs arch.H_layers >= 1, not {self.H_layers}")
         if self.name != "transformers_baseline" and self.L_layers < 1:
             raise ValueError(f"arch.name={self.name} needs arch.L_layers >= 1, not {self.L_layers}")
+        if self.name == "trm_hier6" and self.damping:
+            raise ValueError(
+                f"arch.damping={self.damping:g} and arch.name=trm_hier6 contradict: its updates of z_L start from the "
+                "sum of all six; set arch.damping=0"
+            )
         self._check_composition()
         if self.puzzle_emb_ndim > self.prefix_len * self.hidden_size:
             raise ValueError(

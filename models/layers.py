@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import sdpa
-from models.convolution import DepthwiseConv, Layout
+from models.kernels.attention import sdpa
+from models.kernels.convolution import DepthwiseConv, Layout
 
 
 def truncated_normal(*shape: int, std: float, generator: torch.Generator | None = None) -> Tensor:

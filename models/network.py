@@ -16,10 +16,11 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from models.arch import ArchConfig
-from models.convolution import DepthwiseConv, Layout
+from models.disturbance import Disturbance, Updates
+from models.kernels.convolution import DepthwiseConv, Layout
 from models.layers import Embedding, Linear, Reasoner, Rotary, computed_once, rotary, rotary_2d, truncated_normal
-from models.puzzle_embedding import ComposedEmbedding, ComposedRows
-from models.recursion import RECURSIONS, Apply, Latents
+from models.puzzles.embedding import ComposedEmbedding, ComposedRows
+from models.recursion import RECURSIONS, Apply, Depth, Latents
 
 Rows = Tensor | ComposedRows | None
 """What the network gets of the slots' puzzles: rows [B, E], what a composed embedding needs, or nothing."""
@@ -40,7 +41,7 @@ class Output(NamedTuple):
 class Network(nn.Module):
     """A tiny recursive model (arXiv 2510.04871) or one of its variants.  One call is one recursion.
 
-    The puzzle rows of the slots are an input.  Their table is outside of the network (`models.puzzle_table`), so what
+    The puzzle rows of the slots are an input.  Their table is outside of the network (`models.puzzles.table`), so what
     works on parameters (data parallelism, averaging, compilation, copies) never touches it.
 
     Args:
@@ -72,6 +73,8 @@ class Network(nn.Module):
         self.q_head = nn.utils.skip_init(nn.Linear, D, 2)
         if arch.pos_encodings == "learned":
             self.embed_pos = Embedding(S, D)
+        self.embed_steps = Embedding(arch.step_embedding, D) if arch.step_embedding else None
+        self.depth = Depth(arch.H_cycles, arch.L_cycles)
         build_level = partial(
             Reasoner,
             hidden_size=D,
@@ -105,13 +108,16 @@ class Network(nn.Module):
         | q_head | weight 0, bias -5, so that halting is improbable at the start |
         | a composed puzzle embedding | see there |
         | convolution | `arch.mlp_conv_init`, see `DepthwiseConv.draw` |
+        | step embeddings | 0: the network starts as one that is not told the step |
         """
         draw = partial(truncated_normal, generator=generator)
         composed = () if self.puzzle_embedding is None else set(self.puzzle_embedding.modules())
         for module in self.modules():
             if module in composed:
                 continue
-            if isinstance(module, Linear):
+            if module is self.embed_steps:
+                module.embedding_weight.zero_()
+            elif isinstance(module, Linear):
                 module.weight.copy_(draw(*module.weight.shape, std=module.weight.shape[1] ** -0.5))
             elif isinstance(module, Embedding):
                 module.embedding_weight.copy_(
@@ -151,8 +157,8 @@ class Network(nn.Module):
         on_whole = self.arch.prefix_len + cell // self.row_stride * self._width + cell % self.row_stride
         return torch.where(cell < 0, positions, on_whole)
 
-    def embed(self, inputs: Tensor, rows: Rows, positions: Tensor | None = None) -> Tensor:
-        """Returns e [B, S, D] of token ids [B, C] and puzzle rows (None without a table)."""
+    def embed(self, inputs: Tensor, rows: Rows, positions: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
+        """Returns e [B, S, D] of token ids [B, C], puzzle rows (None without a table) and the steps made so far [B]."""
         dtype, P, D = self.arch.dtype, self.arch.prefix_len, self.arch.hidden_size
         e = self.embed_tokens(inputs, dtype)
         if P:
@@ -166,6 +172,9 @@ class Network(nn.Module):
         if self.arch.pos_encodings == "learned":
             learned = self.embed_pos.embedding_weight.to(dtype)
             e = math.sqrt(0.5) * (e + (learned if positions is None else learned[self._index(positions)]))
+        if self.embed_steps is not None:
+            assert steps is not None, "arch.step_embedding needs to know the steps"
+            e = e + self.embed_steps(steps.clamp(max=self.arch.step_embedding - 1), dtype).unsqueeze(1)
         return math.sqrt(D) * e
 
     def _layout(self, cells: int, positions: Tensor | None, width: int | None) -> Layout:
@@ -182,6 +191,9 @@ class Network(nn.Module):
         rows: Rows,
         positions: Tensor | None = None,
         width: int | None = None,
+        steps: Tensor | None = None,
+        disturbance: Disturbance | None = None,
+        depth: Depth | None = None,
     ) -> Output:
         """Recurses once from `latents`.
 
@@ -192,9 +204,11 @@ class Network(nn.Module):
             positions: int [S], the position of each token (`positions_of`).  The default is the token's index, which is
                 right on a canvas that is `row_stride` wide.
             width: columns of the canvas, for `arch.mlp_conv`.  The default is right on the whole canvas.
+            steps: int [B], how many steps each slot has made before; `arch.step_embedding` and noise need it.
+            disturbance: adds noise to every update.  depth: how deep to recurse in place of `self.depth`.
         """
         arch = self.arch
-        e = self.embed(inputs, rows, positions)
+        e = self.embed(inputs, rows, positions, steps)
         rope = None
         if arch.pos_encodings in ("rope", "rope2d") and not arch.mlp_t:
             if positions is None:
@@ -207,8 +221,9 @@ class Network(nn.Module):
             rope = Rotary(*(computed_once(table) for table in rope))
         layout = None if arch.mlp_conv == "none" else self._layout(inputs.shape[1], positions, width)
         levels = [self._cast_once(level, rope, layout) for level in (self.L_level, self.H_level) if level is not None]
-        f_L, f_H = levels[0], levels[-1]  # one and the same, but for hrm
-        latents = self.recursion.apply(latents, e, f_L, f_H, arch)
+        updates = Updates(arch.damping, disturbance, steps)
+        f_L, f_H = updates.of(levels[0]), updates.of(levels[-1])  # one and the same, but for hrm
+        latents = self.recursion.apply(latents, e, f_L, f_H, depth or self.depth)
         z_H = latents[0]
         logits = self.lm_head(z_H[:, arch.prefix_len :])
         q = self.q_head(z_H[:, 0].to(torch.float32))

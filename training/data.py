@@ -8,6 +8,8 @@ from functools import partial
 from itertools import accumulate
 from typing import Protocol
 
+import numpy as np
+
 from dataset import canvas
 from dataset.canvas import Canvas
 from dataset.data_shape import DataShape
@@ -78,6 +80,58 @@ def choose_canvases(config: RunConfig, data: JoinedSplits) -> tuple[Canvas, ...]
     return canvas.validate_canvases(config.canvases, whole)
 
 
+@dataclass(frozen=True)
+class VisitOutlook:
+    """How often a run will visit a puzzle.  Puzzles are drawn by chance, so that some are visited more often.
+
+    mean: visits of a puzzle.  never, once: the fractions of all puzzles that are expected to have none, and one.
+    """
+
+    puzzles: int
+    mean: float
+    never: float
+    once: float
+
+    @classmethod
+    def from_splits(cls, splits: Sequence[Split], epochs: int) -> VisitOutlook:
+        """Computes it from the groups: each visit of a group of P puzzles is of each of them with probability 1 / P."""
+        layouts = [split.layout for split in splits]
+        puzzles = np.concatenate([np.diff(layout.group_starts) for layout in layouts]).astype(np.float64)
+        weights = [np.ones(s.layout.num_groups) if s.group_weights is None else s.group_weights for s in splits]
+        visits = epochs * np.concatenate(weights)
+        total = puzzles.sum()
+        never = (1 - 1 / puzzles) ** visits
+        once = visits / puzzles * (1 - 1 / puzzles) ** np.maximum(0, visits - 1)
+        fractions = (float((puzzles * each).sum() / total) for each in (never, once))
+        return cls(int(total), float(visits.sum() / total), *fractions)
+
+
+FEW_ARE_TRAINED = 0.5
+"""More than this fraction of rows that are visited once at most is worth a word of advice."""
+
+
+def describe_visits(config: RunConfig, splits: Sequence[Split]) -> str:
+    """Says in a sentence how often the run will visit a puzzle, and what to do if that is hardly ever."""
+    epochs = config.num_intervals * config.epochs_per_interval
+    outlook = VisitOutlook.from_splits(splits, epochs)
+    if config.fresh_augmentations:
+        groups = sum(split.layout.num_groups for split in splits)
+        visits = outlook.mean * outlook.puzzles / groups
+        return f"each of {groups:,} tasks is visited {visits:,.3g} times on average, each time under a new augmentation"
+    said = (
+        f"each of {outlook.puzzles:,} puzzles is visited {outlook.mean:,.3g} times on average: {outlook.never:.0%} of "
+        f"them never, {outlook.once:.0%} once"
+    )
+    has_rows = config.arch.puzzle_emb_ndim > 0 and not config.arch.is_composed
+    has_rows &= max(split.metadata.num_puzzle_identifiers for split in splits) > outlook.puzzles  # not shared ones
+    if not has_rows or outlook.never + outlook.once <= FEW_ARE_TRAINED:
+        return said
+    return (
+        f"{said}.  Most rows of the puzzle table will hardly be trained: set arch.puzzle_embedding=composed and "
+        "fresh_augmentations=true for one row per task, or raise epochs"
+    )
+
+
 class WholeCanvasData:
     """The batches of one canvas: those of the sampler."""
 
@@ -113,12 +167,15 @@ class StepPlan:
 
     @classmethod
     def from_settings(cls, config: RunConfig, data: TrainingData) -> StepPlan:
-        """Counts the steps of all intervals.
+        """Counts the steps of all intervals; each rank counts some of them.  Collective.
 
         Raises:
             SettingError: if an interval has no step.
         """
-        steps = [data.num_steps(interval) for interval in range(config.num_intervals)]
+        rank, ranks = distributed.rank(), distributed.world_size()
+        mine = {interval: data.num_steps(interval) for interval in range(rank, config.num_intervals, ranks)}
+        counted = {interval: n for part in distributed.all_gather_object(mine) for interval, n in part.items()}
+        steps = [counted[interval] for interval in range(config.num_intervals)]
         if steps and min(steps) == 0:
             raise SettingError(
                 f"one interval of {config.epochs_per_interval} epochs has fewer examples than one batch of "

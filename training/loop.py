@@ -56,8 +56,8 @@ def train(
     """
     first, position = plan.locate(state.step)
     writer = CheckpointWriter(directory, state.config.keep_last)
-    B = state.config.global_batch_size
-    with Progress(plan.total_steps, "train", unit="step", initial=state.step, items_per_step=B) as progress:
+    B, made = state.config.global_batch_size, state.step
+    with Progress(plan.total_steps, "train", initial=made, items_per_step=B, until=until) as progress:
         reporter = MetricsReporter(state, log, progress, plan.total_steps)
         for interval in range(first, len(plan.interval_steps)):
             # A signal ends the run after a step; between intervals, where an evaluation runs, it ends the process.
@@ -133,14 +133,14 @@ class StopVotes:
         self._consensus = FlagConsensus()
         self._checkpoints = CheckpointTimer(state.config.checkpoint_minutes)
         self._steps = StepTimer(until, ahead=self._consensus.delay)
-        self._opened = state.carries.opened
+        self._traced = len(state.traced)
         self.agreed = Agreed()
 
     def exchange(self) -> None:
         """Tells the other ranks what this one knows, and learns what they told some steps before.  Collective."""
-        opened = self._state.carries.opened
-        is_late = self._steps.is_up(compiled=opened > self._opened) and distributed.is_main()
-        self._opened = opened
+        traced = len(self._state.traced)
+        is_late = self._steps.is_up(compiled=traced > self._traced) and distributed.is_main()
+        self._traced = traced
         found = self._consensus.exchange(self._signals.received, self._checkpoints.count(), int(is_late))
         self.agreed = Agreed() if found is None else Agreed(*found)
 

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from dataset.sampling.joined import Batch
+from models import draws
 from models.act import Carry, Slots, refill
+from models.recursion import Depth
 from training.optim.nonfinite import tensor_norms
-from training.optim.schedule import lr_factor
+from training.optim.schedule import depth_at, lr_factor
 from training.slots.micro_batches import MicroBatch
-from training.slots.rows import Lookup, join_rows
+from training.slots.tables.row_tables import Lookup, join_rows
 from training.state import TrainState
 from utils import collectives, distributed
 
@@ -38,18 +40,19 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
         *(state.step, config.lr_warmup_steps, total_steps, config.lr_min_ratio),
         *(config.lr_schedule, config.lr_decay_fraction),
     )
+    depth = depth_at(config.depth_curriculum, state.step, total_steps)
     network_trains = state.step > config.freeze_trunk * total_steps
 
     # ---- one training step ---------------------------------------------------------------------------------------
     # batch, forward, backward: one micro-batch after the other, mostly there is one; their gradients add up
     state.module.train()
     micro_batches = state.carries.split(batch)
-    explored = explored_steps(state, micro_batches)
+    drawn = zip(explored_steps(state, micro_batches), keys_of_examples(state, micro_batches), strict=True)
     results: list[StepResult] = []
-    for micro_batch, min_halt_steps in zip(micro_batches, explored, strict=True):
+    for micro_batch, (min_halt_steps, keys) in zip(micro_batches, drawn, strict=True):
         is_last = len(results) == len(micro_batches) - 1
         with nullcontext() if is_last else collectives.unsynced(state.module):
-            results.append(forward_backward(state, micro_batch, min_halt_steps))
+            results.append(forward_backward(state, micro_batch, min_halt_steps, keys, depth))
 
     # reduce: the network's gradients are averaged over ranks already, the rows' are gathered
     gradients = [] if state.optimizer is None else state.optimizer.gradients()
@@ -71,8 +74,8 @@ def train_step(state: TrainState, batch: Batch | Sequence[MicroBatch], total_ste
         table.apply_gradients(identifiers, gradient, rate, config.puzzle_emb_weight_decay, is_finite)
     if state.optimizer is not None and network_trains:
         state.optimizer.step(config.lr * factor, is_finite)
-        if state.ema is not None:
-            state.ema.update(is_finite)
+        for average in state.averages:
+            average.update(is_finite)
     elif state.optimizer is not None:
         state.optimizer.zero_grad()
 
@@ -97,21 +100,30 @@ class StepResult(NamedTuple):
     metrics: Tensor
 
 
-def forward_backward(state: TrainState, micro_batch: MicroBatch, min_halt_steps: Tensor | None) -> StepResult:
+def forward_backward(
+    state: TrainState,
+    micro_batch: MicroBatch,
+    min_halt_steps: Tensor | None,
+    keys: Tensor | None = None,
+    depth: Depth | None = None,
+) -> StepResult:
     """Runs forward and backward pass of one micro-batch.
 
     The loss is a sum over the global batch.  Data parallelism averages gradients over ranks, so it is scaled by them.
 
     Args:
         min_halt_steps: int32 [slots], see `exploration`.
+        keys: int64 [slots], of the examples that slots may take, see `keys_of_examples`.
+        depth: how deep to recurse; None for as deep as the network says.
     """
-    slots = to_slots(micro_batch.batch, state.device)
+    slots = to_slots(micro_batch.batch, state.device)._replace(keys=keys)
+    state.traced.add((micro_batch.bucket, depth))
     carry = refill(state.carries.carry_of(micro_batch, slots), slots, state.network.initial_latents())
     lookups = state.tables.lookups(carry.data)
     leaves = [lookup.table.gather(lookup.identifiers) for lookup in lookups]
     rows = join_rows(leaves, carry.data)
     positions, width = state.carries.positions_of(micro_batch), state.carries.width_of(micro_batch)
-    after, loss, metrics, _ = state.module(carry, rows, min_halt_steps, positions, width)
+    after, loss, metrics, _ = state.module(carry, rows, min_halt_steps, positions, width, depth)
     if loss.requires_grad:
         (loss * (distributed.world_size() / state.config.global_batch_size)).backward()
     gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
@@ -137,6 +149,25 @@ def explored_steps(state: TrainState, micro_batches: Sequence[MicroBatch]) -> li
         return [None] * len(micro_batches)
     slots = config.global_batch_size
     drawn = exploration(config.seed, state.step, slots, arch.halt_exploration_prob, arch.halt_max_steps)
+    return _divide(drawn, state, micro_batches)
+
+
+def keys_of_examples(state: TrainState, micro_batches: Sequence[MicroBatch]) -> list[Tensor | None]:
+    """Draws a key (`models.draws`) for the example that each slot of the global batch may take in this step.
+
+    They are a pure function of seed and step, as `exploration`.
+
+    Returns:
+        this rank's slice for each micro-batch, None where the settings draw nothing for examples.
+    """
+    if not state.act_step.supervision.needs_keys:
+        return [None] * len(micro_batches)
+    rng = np.random.default_rng((state.config.seed, 0xD15, state.step))
+    return _divide(rng.integers(draws.KEYS, size=state.config.global_batch_size), state, micro_batches)
+
+
+def _divide(drawn: np.ndarray, state: TrainState, micro_batches: Sequence[MicroBatch]) -> list[Tensor | None]:
+    """Returns this rank's slice, for each micro-batch, of what was drawn for the global batch."""
     sizes = [len(micro_batch.batch) * distributed.world_size() for micro_batch in micro_batches]
     pieces = np.split(drawn, np.cumsum(sizes)[:-1])
     return [to_device(collectives.local_slice(piece), state.device) for piece in pieces]

@@ -74,6 +74,31 @@ def gather_rows_to_main(rows: Tensor) -> Tensor:
     return rows
 
 
+def send_to_main(tensors: dict[str, Tensor] | None, sender: int) -> dict[str, Tensor] | None:
+    """Returns on every rank but `sender` what that rank gave, on rank 0 with its tensors and elsewhere with none.
+
+    Tensors are in host memory.  If the sender gives None, every rank gets None.  Collective.
+    """
+    rank, world_size = _ranks()
+    if world_size == 1:
+        return tensors
+    described = None if tensors is None else {name: (value.shape, value.dtype) for name, value in tensors.items()}
+    box = [described]
+    dist.broadcast_object_list(box, src=sender)
+    if box[0] is None or rank == sender == 0:
+        return tensors
+    if rank == sender:
+        for value in (tensors or {}).values():
+            dist.send(value.contiguous(), dst=0)
+        return tensors
+    if rank:
+        return {}
+    received = {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in box[0].items()}
+    for value in received.values():
+        dist.recv(value, src=sender)
+    return received
+
+
 def all_reduce_sum(values: Tensor) -> Tensor:
     """Returns the sum over ranks, on every rank."""
     if _ranks()[1] > 1:

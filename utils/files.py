@@ -94,6 +94,17 @@ def say_once(text: str) -> None:
     print0(text)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Gives a file a second name; where the file system cannot do that, it is said once and the file is copied."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (*NOT_OFFERED, errno.EXDEV, errno.EMLINK):
+            raise
+        say_once(f"note: this file system cannot link a file ({error.strerror}), so files are copied")
+        shutil.copy2(source, target)
+
+
 def write_atomically(path: Path, content: str | Callable[[IO[bytes]], object]) -> None:
     """Replaces a file by a complete one, or leaves it as it was.
 

@@ -13,6 +13,9 @@ from tqdm import tqdm
 
 from utils.cli import launched_rank
 
+_BAR_UNTIL = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
+"""The bar of a loop that time ends: how long all of its steps would take says nothing."""
+
 _WINDOW = 8  # the rate is computed over this many reports
 
 
@@ -29,6 +32,7 @@ class Progress:
         unit: the name of a step.
         initial: the steps that were made before, for example by the run that is resumed.
         items_per_step: if above 1, the rate is also given in examples.
+        until: when the loop ends at the latest, by `clock`; the time left is then at most until there.
         every_seconds: the time between two plain lines.
         enabled: None for rank 0 alone.
         file: None for stderr.
@@ -42,6 +46,7 @@ class Progress:
         unit: str = "step",
         initial: int = 0,
         items_per_step: int = 1,
+        until: float | None = None,
         every_seconds: float = 20.0,
         enabled: bool | None = None,
         file: TextIO | None = None,
@@ -52,6 +57,7 @@ class Progress:
         self.unit = unit
         self.done = initial
         self.items_per_step = items_per_step
+        self.until = until
         self.every_seconds = every_seconds
         self.enabled = launched_rank() == 0 if enabled is None else enabled
         self._file = sys.stderr if file is None else file
@@ -67,6 +73,7 @@ class Progress:
             unit=unit,
             file=self._file,
             dynamic_ncols=True,
+            bar_format=None if until is None else _BAR_UNTIL,
             disable=None if self.enabled else True,  # None: disabled where the file is no terminal
         )
 
@@ -88,6 +95,8 @@ class Progress:
         if self.enabled:
             rate = self.rate() if self.items_per_step > 1 else None
             speed = f"{rate * self.items_per_step:,.0f} examples/s, " if rate is not None else ""
+            if self.until is not None:
+                speed = f"{clock_time(max(0.0, self.until - self._clock()))} left, {speed}"
             self._bar.set_postfix_str(speed + metrics, refresh=False)
 
     def rate(self) -> float | None:
@@ -98,6 +107,11 @@ class Progress:
         seconds = self._clock() - then
         return (self.done - count) / seconds if seconds > 0 and self.done > count else None
 
+    def seconds_left(self, rate: float) -> float:
+        """Returns how long the loop still takes, at so many steps per second."""
+        left = (self.total - self.done) / rate
+        return left if self.until is None else max(0.0, min(left, self.until - self._clock()))
+
     def line(self) -> str:
         """Returns the line that is printed where there is no terminal."""
         share = f" ({self.done / self.total:.1%})" if self.total else ""
@@ -107,7 +121,7 @@ class Progress:
             examples = f", {rate * self.items_per_step:,.0f} examples/s" if self.items_per_step > 1 else ""
             parts.append(f"{rate:.3g} {self.unit}/s{examples}")
             if self.done < self.total:
-                parts.append(f"{clock_time((self.total - self.done) / rate)} left")
+                parts.append(f"{clock_time(self.seconds_left(rate))} left")
         if self._metrics:
             parts.append(self._metrics)
         return " | ".join(parts)

@@ -25,7 +25,7 @@ from benchmarks.learning.comparisons import COMPARISONS, Comparison
 from benchmarks.learning.page import RESULTS, format_table
 from benchmarks.learning.results import as_json, from_json, outcome_of, smallest_difference, summarise
 from benchmarks.learning.runs import Job, in_order, jobs_of, jobs_of_equal_time, run_all
-from benchmarks.learning.task_sets import REPORTED, TASK_SETS, TUNING, DataSets, build, is_reported
+from benchmarks.learning.task_sets import REPORTED, TASK_SETS, TUNING, DataSets, Generated, build, is_reported
 from benchmarks.learning.tuning import tune
 from benchmarks.run import hardware
 from utils.cli import command
@@ -54,6 +54,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--arm", action="append", default=[], help="'NAME:SETTING=VALUE ..'; the first is the baseline")
     parser.add_argument("--time", action="store_true", help="also compare at the time of the first arm")
     parser.add_argument("--no-tuning", action="store_true", help="take the arms as they are")
+    parser.add_argument("--generated", type=Path, help="folder of generated pairs, for the arms that take some")
     parser.add_argument("--out", type=Path, help="the JSON file; default: in benchmarks/results/learning/")
     return parser.parse_args()
 
@@ -76,8 +77,16 @@ def comparison_of(given: argparse.Namespace) -> Comparison:
     return replace(comparison, **{name: value for name, value in asked.items() if value is not None})
 
 
-def data_of(folder: Path, comparison: Comparison, fold: int = REPORTED) -> dict[str, DataSets]:
-    """Builds the data sets of the arms, and returns them by arm."""
+def data_of(
+    folder: Path, comparison: Comparison, fold: int = REPORTED, generated: Path | None = None
+) -> dict[str, DataSets]:
+    """Builds the data sets of the arms, and returns them by arm.
+
+    Args:
+        generated: where the generated pairs are, for the arms that take some.
+    """
+    if comparison.generated_of and generated is None:
+        sys.exit("error: this comparison has arms with generated pairs: name their folder by --generated")
     return {
         arm: build(
             folder / "data",
@@ -85,6 +94,7 @@ def data_of(folder: Path, comparison: Comparison, fold: int = REPORTED) -> dict[
             comparison.form,
             comparison.augmentations_of.get(arm, comparison.augmentations),
             fold,
+            Generated(generated, weight) if generated and (weight := comparison.generated_of.get(arm)) else None,
         )
         for arm in comparison.arms
     }
@@ -98,9 +108,9 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
         sys.exit("error: boards are compared by the time to a target: leave out --time and rates")
     root = given.folder / given.name
     found: dict[str, Any] = {}
-    data = data_of(given.folder, comparison)
+    data = data_of(given.folder, comparison, generated=given.generated)
     if comparison.tuned:
-        others = data if comparison.form == "held_out" else data_of(given.folder, comparison, TUNING)
+        others = data if comparison.form == "held_out" else data_of(given.folder, comparison, TUNING, given.generated)
         comparison, found["tuning"] = tune(root, comparison, others, given.jobs)
     jobs = {"equal steps": jobs_of(root, comparison, data, range(given.seeds))}
     run_all(in_order(jobs["equal steps"]), given.jobs)
@@ -111,6 +121,7 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
         **{"name": given.name, "task_set": comparison.task_set, "form": comparison.form, "steps": comparison.steps},
         **{"augmentations": comparison.augmentations, "common": comparison.common, "arms": comparison.arms},
         **({"augmentations_of": comparison.augmentations_of} if comparison.augmentations_of else {}),
+        **({"generated_of": comparison.generated_of} if comparison.generated_of else {}),
         **({"target": comparison.target} if boards else {}),
         **hardware(torch.device("cpu")),
         **found,

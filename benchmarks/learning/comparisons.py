@@ -37,6 +37,7 @@ class Comparison:
     steps: optimizer steps of a run; the arms' runs of equal time make more or fewer.
     tuned: rates to try for each arm, settings that are all tried once; empty if the arms are as they are.
     augmentations: of each task in the data set.  augmentations_of: the same by arm, for arms that differ in it.
+    generated_of: for arms whose pretraining also sees generated pairs, how many of them for each original one.
     common: settings of all arms.  batch: the batch size that they set.
     evaluations: how often a run is evaluated, the last time at its end.
     target: the fraction of test boards whose steps and time are compared, for the form `boards`.
@@ -52,6 +53,7 @@ class Comparison:
     augmentations: int = 16
     tuned: dict[str, tuple[str, ...]] = field(default_factory=dict)
     augmentations_of: dict[str, int] = field(default_factory=dict)
+    generated_of: dict[str, float] = field(default_factory=dict)
     common: tuple[str, ...] = COMMON
     batch: int = BATCH
     evaluations: int = 1
@@ -64,6 +66,10 @@ class Comparison:
         staged = [word for words in self.arms.values() for word in words if word.startswith(STAGES)]
         if staged and self.form != "new_tasks":
             raise SettingError(f"{staged[0]} is for one stage, and {self.form} has one alone: leave the prefix out")
+        if self.generated_of and self.form != "new_tasks":
+            raise SettingError(
+                f"in the form {self.form} every task is scored, and generated pairs would tell its rule: take new_tasks"
+            )
 
 
 RATES = ("lr=5e-4", "lr=1e-3", "lr=2e-3")
@@ -74,6 +80,38 @@ MUON = ("optimizer=muon", "lr=2e-3")
 
 COMPOSED = ("arch.puzzle_embedding=composed", "arch.puzzle_emb_len=0")
 """The number of prefix tokens is that of the composition."""
+
+SHARPENING = ("sharpening_targets=true", "step_weights=linear")
+"""As DIS publishes it, with `arch.halt_max_steps` for its number of steps."""
+
+GROWING = ("arch.H_cycles=2", "arch.L_cycles=4")
+"""A depth that a curriculum can grow to; the other arms have H1/L2."""
+
+NOISE = ("arch.damping=0.05", "latent_noise=0.01")
+NOISE_IN_PREDICTIONS = ("eval_latent_noise=0.01", "eval_random_starts=true")
+"""As EqR publishes it, with `random_starts`: predictions start and are disturbed as in training."""
+
+EMBEDDINGS = {"table": (), "composed": COMPOSED}
+AUGMENTATIONS = (1000, 200, 16)
+
+
+def _embedding_arms() -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
+    """Returns the arms of the comparisons of embeddings, and the augmentations of each; all have as many votes.
+
+    The first is the published table of 1,000 augmentations.
+    """
+    votes = ("vote_augmentations=17",)
+    arms: dict[str, tuple[str, ...]] = {}
+    numbers: dict[str, int] = {}
+    for n in AUGMENTATIONS:
+        for kind, words in EMBEDDINGS.items():
+            arm = f"{kind}, {n}" if arms else "published"
+            arms[arm], numbers[arm] = (*words, *votes), n
+    arms["composed, fresh"] = (*COMPOSED, *votes, "fresh_augmentations=true")  # without end; those stored are for votes
+    return arms, numbers | {"composed, fresh": AUGMENTATIONS[-1]}
+
+
+EMBEDDING_ARMS, EMBEDDING_AUGMENTATIONS = _embedding_arms()
 
 MODERN = (*COMPOSED, "optimizer=muon", "lr_schedule=linear", "lr_min_ratio=0")
 """What helped each by itself: a row per task, Muon, and a rate that falls to zero."""
@@ -134,6 +172,39 @@ COMPARISONS = {
         {f"{name}": ("vote_augmentations=17",) for name in ("published", "200 augmentations", "16 augmentations")},
         augmentations_of={"published": 1000, "200 augmentations": 200, "16 augmentations": 16},
     ),
+    "supervision": Comparison(
+        "screening",
+        "held_out",
+        {
+            "published": (),
+            **{f"DIS, K={K}": (*SHARPENING, f"arch.halt_max_steps={K}") for K in (2, 3, 6)},
+            "DIS, K=3, steps told": (*SHARPENING, "arch.halt_max_steps=3", "arch.step_embedding=3"),
+            "deep": GROWING,
+            "deep, curriculum": (*GROWING, "depth_curriculum=[[0,1,1],[0.3,1,2],[0.6,2,4]]"),
+            "damping, noise": NOISE,
+            "damping, noise, random starts": (*NOISE, "random_starts=true", *NOISE_IN_PREDICTIONS),
+        },
+    ),
+    "ema": Comparison(
+        "screening",
+        "held_out",
+        {
+            "published": (),  # 0.995
+            "0.99": ("ema_rate=0.99",),
+            "0.998": ("ema_rate=0.998",),
+            "none": ("ema=false",),
+        },
+    ),
+    **{
+        f"embedding_and_steps_{steps}": Comparison(
+            "screening",
+            "held_out",
+            EMBEDDING_ARMS,
+            steps=steps,
+            augmentations_of=EMBEDDING_AUGMENTATIONS,
+        )
+        for steps in (900, 3600)
+    },
     "best": Comparison(
         "decision",
         "new_tasks",
@@ -162,6 +233,19 @@ COMPARISONS = {
         )
         for name, form in FORMS.items()
     },
+    "generated": Comparison(
+        "decision",
+        "new_tasks",
+        {"published": (), "modern": MODERN, "generated pairs": MODERN, "three times as many": MODERN},
+        tuned={
+            "published": RATES,
+            "modern": MUON_RATES,
+            "generated pairs": MUON_RATES,
+            "three times as many": MUON_RATES,
+        },
+        generated_of={"generated pairs": 1.0, "three times as many": 3.0},
+        common=(*COMMON, "canvases=fitted"),
+    ),
     "sudoku6": Comparison(
         "sudoku6",
         "boards",

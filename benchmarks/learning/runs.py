@@ -16,6 +16,8 @@ from typing import Any
 
 from benchmarks.learning.comparisons import BATCH, COMMON, STAGES, Comparison
 from benchmarks.learning.task_sets import DataSets
+from dataset.sampling.joined import JoinedSplits
+from dataset.storage import open_split
 from evaluators.scores import list_evaluations
 from utils.metrics_log import read_metrics
 
@@ -76,8 +78,10 @@ class Job:
 
     def _words(self, folder: Path, data: Path, steps: int, stage: str, start: tuple[str, ...] = ()) -> list[str]:
         """Returns the settings of a stage.  Hydra takes the last of several values, so an arm's own comes last."""
-        found = json.loads((data / "train" / "dataset.json").read_text(encoding="utf-8"))
-        examples = found["total_groups"] * found["mean_puzzle_examples"]  # of an epoch: it visits all of a puzzle's
+        split = open_split(data, "train")
+        examples = split.metadata.total_groups * split.metadata.mean_puzzle_examples  # of an epoch
+        if split.visit_sizes is not None:  # a visit does not take all of a puzzle's
+            examples = JoinedSplits([split]).examples_per_epoch
         evaluations = self.evaluations if stage == FINETUNE else 1
         interval = max(1, round(steps * self.batch / examples / evaluations))
         own = [word.removeprefix(stage) for word in self.settings]

@@ -69,11 +69,27 @@ class DataSets:
     scored: Path
 
 
-def build(folder: Path, task_set: str, form: Form, augmentations: int, fold: int = REPORTED) -> DataSets:
+@dataclass(frozen=True)
+class Generated:
+    """Generated pairs of training tasks.  place: a source of `build_dataset.py`.  weight: for each original pair."""
+
+    place: Path
+    weight: float
+
+
+def build(
+    folder: Path,
+    task_set: str,
+    form: Form,
+    augmentations: int,
+    fold: int = REPORTED,
+    generated: Generated | None = None,
+) -> DataSets:
     """Builds the data sets of a form once; returns their folders.
 
     Args:
         fold: whose tasks are new, in the form `new_tasks`.
+        generated: pairs that extend the tasks of the pretraining; those of other tasks have no task there.
     """
     if form == "boards":
         return DataSets(None, _build_sudoku(folder / task_set))
@@ -82,11 +98,24 @@ def build(folder: Path, task_set: str, form: Form, augmentations: int, fold: int
     tasks = chosen.tasks()
     scored = [task for task in tasks if form == "held_out" or fold_of(task.id) == fold]
     others = [task for task in tasks if task not in scored]
-    before = _build_one(at / "before", others, chosen.side, augmentations, held_out=False) if others else None
+    before = None
+    if others and generated is None:
+        before = _build_one(at / "before", others, chosen.side, augmentations, held_out=False)
+    elif others and generated is not None:
+        digest = hashlib.sha256(str(generated.place.resolve()).encode()).hexdigest()[:8]
+        place = at / f"before-generated-{generated.weight:g}-{digest}"
+        before = _build_one(place, others, chosen.side, augmentations, held_out=False, generated=generated)
     return DataSets(before, _build_one(at / "scored", scored, chosen.side, augmentations, held_out=True))
 
 
-def _build_one(folder: Path, tasks: list[Task], side: int, augmentations: int, held_out: bool) -> Path:
+def _build_one(
+    folder: Path,
+    tasks: list[Task],
+    side: int,
+    augmentations: int,
+    held_out: bool,
+    generated: Generated | None = None,
+) -> Path:
     """Writes tasks in Kaggle's layout and builds them.  Without `held_out` all test outputs are training data too.
 
     `build_dataset.py` asks for a test set and does not train on its outputs.  Without `held_out` it is the first task,
@@ -105,9 +134,13 @@ def _build_one(folder: Path, tasks: list[Task], side: int, augmentations: int, h
         solutions = {name: [pair.pop("output") for pair in task["test"]] for name, task in whole.items()}
         (folder / f"arc_{subset}_challenges.json").write_text(json.dumps(whole), encoding="utf-8")
         (folder / f"arc_{subset}_solutions.json").write_text(json.dumps(solutions), encoding="utf-8")
+    subsets = ["scored", *(["others"] if len(tasks) > len(scored) else [])]
+    source = ["--input-file-prefix", str(folder / "arc"), "--subsets", *subsets]
+    if generated is not None:
+        more = f"{generated.place},extends=true,weight={generated.weight:g},name=generated"
+        source = ["--sources", f"{folder / 'arc'},subsets={'+'.join(subsets)}", more]
     _run_build(
-        *("--input-file-prefix", str(folder / "arc"), "--output-dir", str(data)),
-        *("--subsets", "scored", *(["others"] if len(tasks) > len(scored) else []), "--test-set-name", "scored"),
+        *(*source, "--output-dir", str(data), "--test-set-name", "scored"),
         *("--num-aug", str(augmentations), "--max-grid-size", str(side)),
     )
     return data

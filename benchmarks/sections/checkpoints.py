@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.sections.steps import SMALL, batch_of, state_of
-from models.puzzle_table import PuzzleTable
+from models.puzzles.table import PuzzleTable
 from training.checkpoint import CheckpointRecord, CheckpointWriter
 from training.step import train_step
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from dataset.build.distinct_augmentations import plan_augmentations
 from dataset.build.load_tasks import load_tasks
-from dataset.build.select_tasks import select_tasks
+from dataset.build.select_tasks import refuse_unknown_test_set, select_tasks
 from dataset.build.settings import ArcSettings
-from dataset.storage import AugmentedTasks, DataOrigin, Manifest, write_data_set
+from dataset.storage import AugmentedTasks, DataOrigin, Manifest, check_target, write_data_set
 
 
 def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Manifest:
@@ -25,10 +25,12 @@ def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Ma
     Raises:
         SettingError, DataError: naming the setting, or the file and the task, and the remedy.  Nothing is left behind.
     """
+    check_target(Path(settings.output_dir))
+    refuse_unknown_test_set(settings)
     loaded = load_tasks(settings, progress)
     selection = select_tasks(loaded, settings)
     workers = settings.num_workers
-    augmentations = plan_augmentations(selection.tasks, settings.num_aug, settings.seed, workers, progress)
+    augmentations = plan_augmentations(selection.tasks, selection.num_aug, settings.seed, workers, progress)
     content = AugmentedTasks(
         tasks=selection.tasks,
         test_ids=selection.test_ids,
@@ -36,6 +38,7 @@ def build_arc(settings: ArcSettings, progress: Callable[[int, int], None]) -> Ma
         side=settings.max_grid_size,
         identifiers_start=settings.puzzle_identifiers_start,
         weights=selection.weights,
+        generated=selection.generated,
     )
     origin = DataOrigin(
         sources=selection.sources,

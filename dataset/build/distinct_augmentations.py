@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -14,6 +14,9 @@ from dataset.hashing import splitmix64, task_seed
 from dataset.tasks import Task
 
 DRAWS_PER_AUGMENTATION = 5
+
+TASKS_AT_ONCE = 32
+"""A thread takes so many tasks at once."""
 
 
 @numba.njit(nogil=True, cache=True)
@@ -66,20 +69,27 @@ def sample_augmentations(task: Task, num_aug: int, seed: int) -> np.ndarray:
 
 
 def plan_augmentations(
-    tasks: list[Task], num_aug: int, seed: int, workers: int, progress: Callable[[int, int], None] | None = None
+    tasks: list[Task],
+    num_aug: Sequence[int],
+    seed: int,
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[np.ndarray]:
     """Samples the augmentations of every task, on `workers` threads; the result does not depend on their number.
 
     Args:
+        num_aug: how many to look for of each task.
         progress: called with (tasks done, tasks in total).
 
     Returns:
         For each task uint8 [puzzles, 11], as `sample_augmentations` returns it.
     """
-    plan = []
+    wanted = list(zip(tasks, num_aug, strict=True))
+    blocks = [wanted[first : first + TASKS_AT_ONCE] for first in range(0, len(tasks), TASKS_AT_ONCE)]
+    plan: list[np.ndarray] = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for rows in pool.map(lambda task: sample_augmentations(task, num_aug, seed), tasks):
-            plan.append(rows)
+        for rows in pool.map(lambda block: [sample_augmentations(task, n, seed) for task, n in block], blocks):
+            plan += rows
             if progress is not None:
                 progress(len(plan), len(tasks))
     return plan

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from dataset.augmentation import NUM_COLOURS
 from dataset.build.pair_hashes import canonical_key
-from dataset.tasks import Task
+from dataset.tasks import Pair, Task
 
 
 def inputs_key(task: Task) -> str:
@@ -42,6 +45,41 @@ def find_duplicates(
         if same is not None:
             found.append((task.id, same.id))
     return found
+
+
+class PairIndex:
+    """Finds pairs that are equal up to an augmentation.
+
+    A pair of `tasks` whose output is not known is found by its input.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._pairs: dict[tuple[object, ...], list[Pair]] = {}
+        for task in tasks:
+            for pair in task.pairs:
+                self._pairs.setdefault(_outline(pair), []).append(pair)
+        self._keys: dict[tuple[object, ...], set[tuple[int, int]]] = {}
+
+    def __contains__(self, pair: Pair) -> bool:
+        return self._has(pair) or (pair[1] is not None and self._has((pair[0], None)))
+
+    def _has(self, pair: Pair) -> bool:
+        outline = _outline(pair)  # cheap, and different for nearly all pairs
+        if outline not in self._pairs:
+            return False
+        if outline not in self._keys:
+            self._keys[outline] = {canonical_key([other]) for other in self._pairs[outline]}
+        return canonical_key([pair]) in self._keys[outline]
+
+
+def _outline(pair: Pair) -> tuple[object, ...]:
+    """Returns what no augmentation changes of a pair and is quickly found: sides, and how often colours occur."""
+    parts: list[object] = []
+    for grid in pair:
+        if grid is not None:
+            counts = np.bincount(grid.reshape(-1), minlength=NUM_COLOURS)
+            parts += [*sorted(grid.shape), int(counts[0]), *sorted(counts[1:].tolist())]
+    return tuple(parts)
 
 
 def _same_outputs(a: Task, b: Task) -> bool:

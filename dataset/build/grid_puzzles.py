@@ -11,9 +11,11 @@ from pydantic import BaseModel, Field
 
 from dataset.augmentation import NUM_DIHEDRAL, dihedral
 from dataset.build import maze, sudoku
-from dataset.build.puzzle_files import Columns, GridPuzzles, find_files, join_puzzles, read_rows, stack_puzzles
+from dataset.build.puzzle_files import GridPuzzles, find_files, join_puzzles, stack_puzzles
+from dataset.encoding import PAD
+from dataset.layouts.tables import Columns, read_rows
 from dataset.storage import DataOrigin, Manifest, PlainExamples, write_examples
-from utils.errors import DataError, SettingError
+from utils.errors import SettingError
 
 Progress = Callable[[int, int], None]
 
@@ -31,8 +33,8 @@ class GridPuzzleSettings(BaseModel):
 
     source_repo: str = Field(
         GENERATE,
-        description="generate; a table (CSV, gzipped or not, or parquet); a folder with train.csv and test.csv or with "
-        "one table; or a data set on the Hugging Face hub",
+        description="generate; a table (CSV, JSON lines or parquet, gzipped or not) or a text of boards; a folder with "
+        "train.csv and test.csv or with one table; or a data set on the Hugging Face hub",
     )
     subsample_size: int = Field(
         0, ge=0, description="training puzzles to make, or to draw from the file; 0: make 1000, or use all of the file"
@@ -92,10 +94,10 @@ def build_sudoku(settings: SudokuSettings, progress: Progress) -> Manifest:
         raise SettingError(f"--size {settings.size} is not the side of a Sudoku: use 4, 6 or 9")
     min_difficulty = settings.min_difficulty
 
-    def read(path: Path) -> GridPuzzles:
+    def read(path: Path, needs_answers: bool) -> GridPuzzles:
         rows = [
             (*sudoku.parse_sudoku(row.question, row.answer, row.where), row.rating)
-            for row in read_rows(path, settings.columns)
+            for row in read_rows(path, settings.columns, needs_answers, bool(min_difficulty or settings.rating_column))
             if row.rating >= min_difficulty
         ]
         return stack_puzzles(rows, path)
@@ -108,15 +110,14 @@ def build_sudoku(settings: SudokuSettings, progress: Progress) -> Manifest:
     test = _leave_out_trained(test, questions)
     _print_quartiles("difficulty", test.difficulty)
     tokens = sudoku.to_tokens
+    test_answers = np.where(test.has_answer[:, None], tokens(test.answers), PAD)
     return write_examples(
         Path(settings.output_dir),
         {
             "train": PlainExamples(
                 tokens(questions), tokens(answers), np.full(len(train.questions), settings.num_aug + 1)
             ),
-            "test": PlainExamples(
-                tokens(test.questions), tokens(test.answers), np.ones(len(test.questions), dtype=np.int64)
-            ),
+            "test": PlainExamples(tokens(test.questions), test_answers, np.ones(len(test.questions), dtype=np.int64)),
         },
         sudoku.vocab_size(sudoku.side_of(questions.shape[1])),
         DataOrigin(
@@ -170,11 +171,16 @@ def build_maze(settings: MazeSettings, progress: Progress) -> Manifest:
     def make(count: int, seed: int) -> GridPuzzles:
         return GridPuzzles(*maze.generate_mazes(count, settings.size, seed, min_steps, progress))
 
-    train, test = _load_splits(settings, MAZE_HARD, make, lambda path: _read_mazes(path, settings.columns))
+    def read(path: Path, needs_answers: bool) -> GridPuzzles:
+        return _read_mazes(path, settings.columns, needs_answers)
+
+    train, test = _load_splits(settings, MAZE_HARD, make, read)
     transforms = range(NUM_DIHEDRAL if settings.aug else 1)
     questions, answers = (_transform_all(mazes, transforms) for mazes in (train.questions, train.answers))
     test = _leave_out_trained(test, questions)
-    _print_quartiles("steps from start to goal", (test.answers == maze.PATH).sum(1) + 1)
+    known = test.answers[test.has_answer]
+    if len(known):
+        _print_quartiles("steps from start to goal", (known == maze.PATH).sum(1) + 1)
     return write_examples(
         Path(settings.output_dir),
         {
@@ -190,30 +196,33 @@ def build_maze(settings: MazeSettings, progress: Progress) -> Manifest:
     )
 
 
-def _read_mazes(path: Path, columns: Columns) -> GridPuzzles:
-    rows = []
-    for row in read_rows(path, columns):
-        question, answer = maze.parse_maze(row.question, row.where), maze.parse_maze(row.answer, row.where)
-        if not np.array_equal(question, np.where(answer == maze.PATH, maze.OPEN, answer)):
-            raise DataError(f"{row.where}: the answer is not the question with a path drawn in: correct the file")
-        rows.append((question, answer, row.rating))
+def _read_mazes(path: Path, columns: Columns, needs_answers: bool) -> GridPuzzles:
+    rows = [
+        (*maze.parse_solved_maze(row.question, row.answer, row.where), row.rating)
+        for row in read_rows(path, columns, needs_answers, needs_ratings=False)
+    ]
     return stack_puzzles(rows, path)
 
 
 def _transform_all(mazes: np.ndarray, transforms: range) -> np.ndarray:
     """Returns each maze under each transform: uint8 [N * transforms, cells]."""
     side = round(mazes.shape[1] ** 0.5)
-    grids = mazes.reshape(-1, side, side)
-    return np.array([dihedral(grid, t).reshape(-1) for grid in grids for t in transforms], dtype=np.uint8)
+    turned = [dihedral(grid, t).reshape(-1) for grid in mazes.reshape(-1, side, side) for t in transforms]
+    return np.array(turned, dtype=np.uint8).reshape(-1, side * side)
 
 
 def _load_splits(
     settings: GridPuzzleSettings,
     published: str,
     make: Callable[[int, int], GridPuzzles],
-    read: Callable[[Path], GridPuzzles],
+    read: Callable[[Path, bool], GridPuzzles],
 ) -> tuple[GridPuzzles, GridPuzzles]:
-    """Makes or reads training and test puzzles; `make` takes their number and a seed."""
+    """Makes or reads training and test puzzles.
+
+    Args:
+        make: takes their number and a seed.
+        read: takes a table, and whether each puzzle in it needs an answer.
+    """
     rng = np.random.default_rng((settings.seed, 0))
     if settings.source_repo == GENERATE:
         seeds = rng.integers(0, 2**31, 2).tolist()
@@ -222,11 +231,17 @@ def _load_splits(
             make(settings.test_size or DEFAULT_SIZE, seeds[1]),
         )
     train_path, test_path = find_files(settings.source_repo, published)
-    train = read(train_path)
-    if test_path is None:
+    train = read(train_path, test_path is not None)
+    if test_path is not None:
+        test = read(test_path, False)
+    elif train.has_answer.all():
         train, test = _split(train, settings.test_size, rng, train_path)
-    else:
-        test = read(test_path)
+    else:  # what has no answer cannot be trained on
+        train, test = train.take(train.has_answer), train.take(~train.has_answer)
+        print(
+            f"{train_path}: {len(test.questions)} of its puzzles have no answer and are for test: they are predicted, "
+            f"not scored; {len(train.questions)} are trained on" + ("" if len(train.questions) else " (use epochs=0)")
+        )
     if 0 < settings.subsample_size < len(train.questions):
         train = train.take(np.sort(rng.choice(len(train.questions), settings.subsample_size, replace=False)))
     return train, test.take(np.arange(min(settings.test_size or len(test.questions), len(test.questions))))
@@ -234,6 +249,7 @@ def _load_splits(
 
 def _split(both: GridPuzzles, test_size: int, rng: np.random.Generator, path: Path) -> tuple[GridPuzzles, GridPuzzles]:
     """Draws the test puzzles of a table that has no test table beside it; returns those of training and of test."""
+    both = _each_once(both, path)
     total = len(both.questions)
     count = test_size or max(1, total // TEST_FRACTION)
     if count >= total:
@@ -245,6 +261,16 @@ def _split(both: GridPuzzles, test_size: int, rng: np.random.Generator, path: Pa
     tested[rng.choice(total, count, replace=False)] = True
     print(f"{path} has no test table beside it: {count} of its {total} puzzles are drawn for test")
     return both.take(~tested), both.take(tested)
+
+
+def _each_once(puzzles: GridPuzzles, path: Path) -> GridPuzzles:
+    """Returns the puzzles without those whose question occurred before, so that none is drawn for both splits."""
+    first = np.sort(np.unique(puzzles.questions, axis=0, return_index=True)[1])
+    if len(first) == len(puzzles.questions):
+        return puzzles
+    total = len(puzzles.questions)
+    print(f"{path}: {total - len(first)} of its {total} puzzles are repeated, and left out")
+    return puzzles.take(first)
 
 
 def _leave_out_trained(test: GridPuzzles, trained: np.ndarray) -> GridPuzzles:
@@ -259,7 +285,10 @@ def _leave_out_trained(test: GridPuzzles, trained: np.ndarray) -> GridPuzzles:
     if len(keep) < total:
         print(f"{total - len(keep)} of {total} test puzzles are left out: they are trained on, or occur twice")
     if not keep:
-        raise SettingError("every test puzzle is also trained on: raise --size or lower --subsample-size or --num-aug")
+        raise SettingError(
+            "every test puzzle is also trained on: name a file with others, or raise --size or lower --subsample-size "
+            "or --num-aug"
+        )
     return test.take(np.array(keep))
 
 

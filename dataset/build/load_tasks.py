@@ -33,6 +33,7 @@ class LoadedTasks:
     left_out: for each source the files, pairs and tasks that are left out: counts and a few names.
     not_parsed: the number of pairs of each subset that `max_pairs` left in the files.
     large_test_pairs: the subset of each test pair that does not fit, and what is said of it.
+    generated: the tasks of the sources that extend others, each with its source; they are not among `tasks`.
     """
 
     tasks: list[Task]
@@ -42,6 +43,7 @@ class LoadedTasks:
     left_out: dict[str, Any] = field(default_factory=dict)
     not_parsed: dict[str, int] = field(default_factory=dict)
     large_test_pairs: list[tuple[str, str]] = field(default_factory=list)
+    generated: list[tuple[Source, Task]] = field(default_factory=list)
 
     def recorded(self) -> dict[str, Any]:
         """Returns what the manifest records of the sources: how each of a mix was used, and what is left out."""
@@ -123,14 +125,19 @@ def load_mix(sources: Sequence[Source], rules: ReadRules, progress: Progress) ->
     Raises:
         SettingError, DataError: naming the source, or the file and the task, and the remedy.
     """
+    if all(source.extends for source in sources):
+        raise SettingError(
+            f"--sources {sources[0].where},extends=true has no tasks to extend: name the source of the tasks too"
+        )
     mixed: list[Task] = []
-    source_of: dict[str, Source] = {}
+    generated: list[tuple[Source, Task]] = []
+    owner_of: dict[str, Source] = {}
     left_out: dict[str, Any] = {}
     not_parsed: Counter[str] = Counter()
     large: list[tuple[str, str]] = []
     for source in sources:
         report = SourceReport()
-        tested = _test_subset(source, rules.test_set)
+        tested = None if source.extends else _test_subset(source, rules.test_set)
         own = replace(rules, max_pairs=source.max_pairs, id_prefix=source.id_prefix, test_set=tested)
         loaded = _without_emptied(_load_source(source, own, report, progress))
         _print_report(source, report, loaded)
@@ -140,7 +147,7 @@ def load_mix(sources: Sequence[Source], rules: ReadRules, progress: Progress) ->
             named = {t.subset: f"{source.name}-{t.subset}" if several else source.name for t in loaded}
             loaded = [replace(task, subset=named[task.subset]) for task in loaded]
         for subset in sorted({task.subset for task in loaded}):
-            other = source_of.setdefault(subset, source)
+            other = owner_of.setdefault(subset, source)
             if other is not source:
                 raise SettingError(
                     f"the sources {other.where} and {source.where} both have a subset {subset!r}: "
@@ -150,6 +157,9 @@ def load_mix(sources: Sequence[Source], rules: ReadRules, progress: Progress) ->
             loaded = [replace(task, id=source.id_prefix + task.id) for task in loaded]
         if source.max_tasks:
             loaded = _draw_tasks([t for t in loaded if t.max_side <= rules.max_side], source.max_tasks, rules.seed)
+        if source.extends:
+            generated += [(source, task) for task in loaded]
+            loaded = []
         if left := report.left_out():
             left_out[source.label] = left
         not_parsed += Counter({named.get(subset, subset): n for subset, n in report.not_parsed.items()})
@@ -158,11 +168,12 @@ def load_mix(sources: Sequence[Source], rules: ReadRules, progress: Progress) ->
     return LoadedTasks(
         mixed,
         sorted(source.label for source in sources),
-        source_of,
+        {subset: source for subset, source in owner_of.items() if not source.extends},
         list(sources),
         left_out=left_out,
         not_parsed=dict(not_parsed),
         large_test_pairs=large,
+        generated=generated,
     )
 
 

@@ -25,12 +25,36 @@ def parse_maze(text: str, where: str) -> np.ndarray:
     Raises:
         DataError: naming `where`, if it is not a square of the five characters.
     """
+    if "\n" in text.strip("\r\n"):  # row by row in one cell of a table
+        rows = text.strip("\r\n").splitlines()
+        text = "".join(row.ljust(len(rows)) for row in rows)
     if strange := set(text) - set(CHARACTERS):
-        raise DataError(f"{where} contains {sorted(strange)[0]!r}: a maze consists of the characters {CHARACTERS!r}")
+        raise DataError(
+            f"{where} contains {sorted(strange)[0]!r}: a maze consists of walls #, open cells (blanks), S, G and, in "
+            "answers, o, so write it with these"
+        )
     side = round(len(text) ** 0.5)
     if not text or side * side != len(text):
         raise DataError(f"{where} has {len(text)} cells, which is not a square: correct the file")
     return np.array([CHARACTERS.index(character) + 1 for character in text], dtype=np.uint8)
+
+
+def parse_solved_maze(question: str, answer: str, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the tokens of a maze and of its answer, uint8 [side * side] each.
+
+    Args:
+        answer: empty if it is not known; its tokens are then zeros.
+
+    Raises:
+        DataError: naming `where`, if the answer is not the maze with a path drawn in.
+    """
+    maze = parse_maze(question, where)
+    if not answer:
+        return maze, np.zeros_like(maze)
+    solved = parse_maze(answer, where)
+    if not np.array_equal(maze, np.where(solved == PATH, OPEN, solved)):
+        raise DataError(f"{where}: the answer is not the question with a path drawn in: correct the file")
+    return maze, solved
 
 
 @numba.njit(nogil=True, cache=True)

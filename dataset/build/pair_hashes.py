@@ -81,11 +81,45 @@ def canonical_key(pairs: Sequence[Pair]) -> tuple[int, int]:
     of these hashes.  Colours with equal hashes are tried in every order, and the smallest key counts.
     """
     moments, shapes = colour_moments(pairs)
+    is_unique, first, second = _key_without_ties(moments, shapes, COLOUR_TABLE)
+    if is_unique:
+        return first, second
     return min(
         set_hash(moments[transform], shapes[transform], COLOUR_TABLE, renamed)
         for transform in range(NUM_DIHEDRAL)
         for renamed in _colour_renamings(moments[transform], shapes[transform])
     )
+
+
+@numba.njit(nogil=True, cache=True)
+def _key_without_ties(moments, shapes, colour_table):  # type: ignore[no-untyped-def]
+    """Returns whether no two colours that occur have equal hashes under any transform; then also the two numbers of
+    the key."""
+    first, second = np.uint64(0), np.uint64(0)
+    renamed = np.zeros(NUM_COLOURS, dtype=np.uint8)
+    for transform in range(NUM_DIHEDRAL):
+        keys = _colour_hashes(moments[transform], shapes[transform])
+        present = np.zeros(NUM_COLOURS, dtype=np.bool_)
+        for c in range(1, NUM_COLOURS):
+            present[c] = moments[transform][:, c].any()
+        occurring = np.int64(present.sum())
+        absent = 0
+        for c in range(1, NUM_COLOURS):
+            if not present[c]:
+                absent += 1
+                renamed[c] = occurring + absent
+                continue
+            smaller = 0
+            for other in range(1, NUM_COLOURS):
+                if present[other] and other != c:
+                    if keys[other] == keys[c]:
+                        return False, first, second
+                    smaller += keys[other] < keys[c]
+            renamed[c] = 1 + smaller
+        a, b = set_hash(moments[transform], shapes[transform], colour_table, renamed)
+        if transform == 0 or a < first or (a == first and b < second):
+            first, second = a, b
+    return True, first, second
 
 
 def _colour_renamings(moments: np.ndarray, shapes: np.ndarray) -> Iterator[np.ndarray]:

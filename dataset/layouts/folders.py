@@ -60,6 +60,14 @@ def solutions_beside(challenges: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+def is_read_with_challenges(solutions: Path) -> bool:
+    """Returns whether a file is the solutions file of a challenges file in its folder."""
+    if kind_of(solutions) != "solutions":
+        return False
+    others = (path for path in solutions.parent.iterdir() if is_json_name(path.name))
+    return any(kind_of(path) == "challenges" and solutions_beside(path) == solutions for path in others)
+
+
 def challenges_by_subset(prefix: Path) -> dict[str, Path]:
     """Returns the challenges files `PREFIX_SUBSET_challenges.json` by subset, with `_` or `-`, gzipped or not."""
     if not prefix.name or not prefix.parent.is_dir():

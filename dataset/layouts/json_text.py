@@ -8,7 +8,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +26,12 @@ class _RepeatedKeyError(Exception):
     pass
 
 
-def _unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the object of some keys and values.
+
+    Raises:
+        _RepeatedKeyError: if a key occurs twice.
+    """
     value = dict(items)
     if len(value) < len(items):
         keys = [key for key, _ in items]
@@ -67,14 +72,21 @@ def open_text(path: Path) -> IO[str]:
     return io.TextIOWrapper(buffered, encoding=encoding, errors="strict")
 
 
-def parse_json(text: str, where: str) -> Any:
+Hook = Callable[[list[tuple[str, Any]]], Any]
+"""Makes the value of an object from its keys and values."""
+
+
+def parse_json(text: str, where: str, hook: Hook = unique_keys) -> Any:
     """Parses JSON text.
+
+    Args:
+        hook: makes each object; see `unique_keys`.
 
     Raises:
         DataError: naming `where`, if it is not JSON, or an object in it has a key twice.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys)
+        return json.loads(text, object_pairs_hook=hook)
     except _RepeatedKeyError as error:
         raise DataError(f"{where}: {error}") from None
     except (ValueError, RecursionError) as error:  # a ValueError: not JSON, or a number of too many digits
@@ -124,7 +136,7 @@ def has_lines(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(_LINES)
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
+def read_lines(path: Path, hook: Hook = unique_keys) -> Iterator[tuple[int, Any]]:
     """Yields the number, from 1, and the value of each line that is not blank, one after the other.
 
     Raises:
@@ -134,7 +146,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
         with open_text(path) as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
-                    yield number, parse_json(line, f"{path}, line {number}")
+                    yield number, parse_json(line, f"{path}, line {number}", hook)
     except UnicodeError as error:
         raise DataError(f"{path} is not text ({error}): fetch it again") from None
     except (EOFError, zlib.error, OSError) as error:

@@ -24,7 +24,7 @@ from dataset.layouts.recognise import (
     recognise,
     recognise_line,
 )
-from dataset.tasks import GridTooLargeError, Pair, Task, check_task_id, parse_grid
+from dataset.tasks import GridTooLargeError, PackedGrid, Pair, Task, check_task_id, pack_grid, parse_grid
 from utils.errors import DataError
 
 MANY_PAIRS = 50
@@ -76,6 +76,19 @@ class ReadRules:
     test_set: str | None = None
 
 
+def pack_pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object with its input and output packed, if they are grids: lists of a large file fill the memory.
+
+    See `json_text.unique_keys` for its errors.
+    """
+    value = json_text.unique_keys(items)
+    if "input" in value:
+        for side in ("input", "output"):
+            if (cells := pack_grid(value.get(side))) is not None:
+                value[side] = PackedGrid(cells)
+    return value
+
+
 def read_file(path: Path, subset: str, rules: ReadRules, report: SourceReport, alone: bool = True) -> list[Task]:
     """Returns the tasks of one JSON file, in any known layout.
 
@@ -89,7 +102,9 @@ def read_file(path: Path, subset: str, rules: ReadRules, report: SourceReport, a
     """
     if json_text.has_lines(path):
         report.layouts["one task per line"] += 1
-        return [_make_task(raw, path, subset, rules, report) for raw in _lines(path, json_text.read_lines(path))]
+        return [
+            _make_task(raw, path, subset, rules, report) for raw in _lines(path, json_text.read_lines(path, pack_pairs))
+        ]
     text = json_text.read_text(path)
     pieces = json_text.cut_objects(text) if rules.max_pairs and subset != rules.test_set else None
     if pieces is not None and len(pieces) > max(rules.max_pairs, MANY_PAIRS) and is_pair(json.loads(pieces[0])):
@@ -99,12 +114,13 @@ def read_file(path: Path, subset: str, rules: ReadRules, report: SourceReport, a
     if numbered is not None:
         report.layouts["one task per line"] += 1
         return [_make_task(raw, path, subset, rules, report) for raw in _lines(path, iter(numbered))]
-    value = json_text.parse_json(text, str(path))
+    value = json_text.parse_json(text, str(path), pack_pairs)
     del text
     kind = folders.kind_of(path)
     if (found := recognise(value)) is None:
         if not alone and (not _holds_grids(value) or is_solutions(value)):
-            report.passed_over.append(path.name)
+            if not folders.is_read_with_challenges(path):
+                report.passed_over.append(path.name)
             return []
         raise DataError(f"{path} is {describe(value)}, which is no known layout: use {LAYOUTS}, or leave it out")
     if kind == "challenges" and (solutions := folders.solutions_beside(path)) is not None:
@@ -119,7 +135,11 @@ def _values_per_line(text: str, path: Path) -> list[tuple[int, Any]] | None:
     if not newline or not rest.strip() or first.rstrip()[-1:] not in ("}", "]") or rest.lstrip()[:1] not in ("{", "["):
         return None
     lines = text.split("\n")
-    return [(i, json_text.parse_json(line, f"{path}, line {i}")) for i, line in enumerate(lines, 1) if line.strip()]
+    return [
+        (i, json_text.parse_json(line, f"{path}, line {i}", pack_pairs))
+        for i, line in enumerate(lines, 1)
+        if line.strip()
+    ]
 
 
 def _lines(path: Path, numbered: Iterator[tuple[int, Any]]) -> Iterator[RawTask]:
@@ -173,6 +193,8 @@ def _solved(task: RawTask, grids: Any, path: Path, challenges: Path) -> RawTask:
     test = []
     for i, (pair, output) in enumerate(zip(task.test, grids, strict=True)):
         given = pair.get("output") if isinstance(pair, dict) else pair[1]
+        if isinstance(given, PackedGrid):
+            given = given.cells.tolist()
         if given is not None and given != output:
             raise DataError(f"{where}, solution {i} is not the output in {challenges.name}: correct one")
         test.append({"input": pair["input"] if isinstance(pair, dict) else pair[0], "output": output})
@@ -248,13 +270,10 @@ def _parse_pair(value: Any, at: str, known: bool) -> Pair:
 
 def _largest(raw: RawTask) -> int:
     """Returns the longest side of all grids, without parsing them."""
-    grids = [
-        grid
-        for pair in (*raw.train, *raw.test)
-        for grid in (pair.values() if isinstance(pair, dict) else pair)
-        if is_grid(grid)
-    ]
-    return max((max(len(grid), len(grid[0])) for grid in grids), default=0)
+    pairs = [list(pair.values()) if isinstance(pair, dict) else pair for pair in (*raw.train, *raw.test)]
+    grids = [grid for pair in pairs for grid in pair if is_grid(grid)]
+    packed = [max(grid.cells.shape) for pair in pairs for grid in pair if isinstance(grid, PackedGrid)]
+    return max([*packed, *(max(len(grid), len(grid[0])) for grid in grids)], default=0)
 
 
 def unique_ids(loaded: list[tuple[Task, str]], remedy: Callable[[str], str]) -> list[Task]:

@@ -81,13 +81,12 @@ class EvalBatches:
             else:
                 shown = self.data.read(examples)[0].reshape(N, *metadata.canvas)
                 inputs[:N] = shown[:, : self._canvas.height, : self._canvas.width].reshape(N, -1)
-            puzzles = np.searchsorted(self.data.example_starts, examples, side="right") - 1
-            identifiers[:N] = self.data.puzzle_identifiers[puzzles]
+            puzzles = self.data.layout.puzzles_of(examples)
+            identifiers[:N] = self.data.identifiers_of(puzzles)
         if not self.data.identified:
             return indices, Batch(inputs, labels, identifiers)
         tasks = np.zeros(B, dtype=np.int32)
         augmentations = np.tile(IDENTITY_ROW, (B, 1))
         if N:
-            identities = self.data.identities
-            tasks[:N], augmentations[:N] = identities.tasks[puzzles], identities.augmentations[puzzles]
+            tasks[:N], augmentations[:N] = self.data.identities(puzzles)
         return indices, Batch(inputs, labels, identifiers, tasks, augmentations)

@@ -1,7 +1,8 @@
 """The sampler plan of an interval: what is visited, and in which batches.
 
-A plan is a list of visits, each of one puzzle, and the first visit of every batch.  Nothing else is stored: the order
-of a visit's examples, and their offsets on the canvas, follow from the visit's own seed.
+A plan is a list of visits, each of one puzzle, and the first visit of every batch.  The visits are drawn when they are
+needed (`dataset.sampling.visits`).  The order of a visit's examples, and their offsets on the canvas, follow from the
+visit's own seed.
 
     stream:  | visit | visit | visit | visit | visit | ...     one visit = the examples of one puzzle
     batches: |------- global_batch_size -------|------- ...    a puzzle that does not fit is cut, its rest is dropped
@@ -9,9 +10,7 @@ of a visit's examples, and their offsets on the canvas, follow from the visit's 
 Sampling is as in "Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871) and its published code, but
 every draw has a seed, and steps are counted, not estimated.
 
-A group of weight w is visited n * w times, rounded up or down, in any n consecutive epochs.  With w = 2 that is twice
-an epoch, with w = 0.5 every other epoch, with w = 2.5 two times and three times alternately.  Each group begins at a
-phase that is drawn, so that all epochs visit about the same number of groups.
+A visit takes all examples of its puzzle, or, where the group has a visit size, so many of them, drawn by its seed.
 """
 
 from __future__ import annotations
@@ -24,28 +23,34 @@ from numba import njit
 from numpy.typing import NDArray
 
 from dataset.hashing import splitmix64
+from dataset.sampling.visits import CHUNK_VISITS, IntervalVisits, Visits
+from dataset.storage import PuzzleLayout, count_examples, count_taken, first_example
 
-_WEIGHT_STREAM = 0x2545F4914F6CDD1D  # keeps the phases of weighted groups independent of what an interval draws
 _ORDER_STREAM = np.uint64(0xD1B54A32D192ED03)  # keeps the order of examples independent of their offsets
 _MASK_64 = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
 class IntervalPlan:
-    """What an interval visits, in 4 bytes per visit and 8 per step.
+    """What an interval visits, in 8 bytes per step; the visits are drawn again when they are read.
 
-    puzzles: int32 [visits], the puzzle of each visit.
     first_visits: int64 [steps], the visit with which each batch begins.
     seed: uint64; the seeds of the visits are derived from it.
     """
 
-    puzzles: NDArray[np.int32]
+    layout: PuzzleLayout
+    drawn: IntervalVisits
     first_visits: NDArray[np.int64]
     seed: np.uint64
 
     @property
     def num_steps(self) -> int:
         return len(self.first_visits)
+
+    def visits_of(self, step: int) -> Visits:
+        """Returns the visits of a batch; of the last batch all to the end of the interval."""
+        end = self.first_visits[step + 1] if step + 1 < self.num_steps else self.drawn.count
+        return self.drawn.visits(int(self.first_visits[step]), int(end))
 
 
 class PlanRows(NamedTuple):
@@ -57,33 +62,27 @@ class PlanRows(NamedTuple):
 
 
 def plan_interval(
-    group_starts: NDArray[np.int64],
-    example_starts: NDArray[np.int64],
+    layout: PuzzleLayout,
     global_batch_size: int,
     epochs: int,
     seed: int,
     interval: int,
     group_weights: NDArray[np.float64] | None = None,
+    chunk_visits: int = CHUNK_VISITS,
 ) -> IntervalPlan:
     """Draws the visits of an interval and packs them into batches.
 
     Args:
-        group_starts: int64 [G + 1], the first puzzle of each group and the end.
-        example_starts: int64 [P + 1], the first example of each puzzle and the end.
         group_weights: float64 [G], visits of each group per epoch; None means one each.
+        chunk_visits: as of `IntervalVisits`.
     """
-    rng = np.random.default_rng((seed, interval))
-    if group_weights is None:
-        puzzles = np.empty(epochs * (len(group_starts) - 1), dtype=np.int32)
-        _draw_visits(rng, group_starts, puzzles)
-    else:
-        phases = np.random.default_rng((seed, _WEIGHT_STREAM)).random(len(group_weights))
-        first = interval * epochs
-        ends = np.floor((first + epochs) * group_weights + phases) - np.floor(first * group_weights + phases)
-        puzzles = np.empty(int(ends.sum()), dtype=np.int32)
-        _draw_weighted_visits(rng, group_starts, group_weights, phases, first, puzzles)
-    first_visits = _pack(puzzles, example_starts, global_batch_size)
-    return IntervalPlan(puzzles, first_visits, np.uint64(interval_seed(seed, interval)))
+    drawn = IntervalVisits(layout, epochs, seed, interval, group_weights, chunk_visits)
+    packed = [np.empty(0, dtype=np.int64)]
+    first, filled = 0, 0  # of the batch that is being filled
+    for chunk in drawn.chunks():
+        found, first, filled = _pack(chunk, layout, global_batch_size, first, filled)
+        packed.append(found)
+    return IntervalPlan(layout, drawn, np.concatenate(packed), np.uint64(interval_seed(seed, interval)))
 
 
 def interval_seed(seed: int, interval: int) -> int:
@@ -91,23 +90,27 @@ def interval_seed(seed: int, interval: int) -> int:
     return int(_combine(np.uint64(seed & _MASK_64), np.uint64(interval)))
 
 
-def take_rows(
-    plan: IntervalPlan, step: int, example_starts: NDArray[np.int64], first_row: int, end_row: int
-) -> PlanRows:
+def take_rows(plan: IntervalPlan, step: int, first_row: int, end_row: int) -> PlanRows:
     """Returns the rows first_row..end_row of one global batch."""
-    first_visit = int(plan.first_visits[step])
-    return PlanRows(*_fill_rows(plan.puzzles, first_visit, plan.seed, example_starts, first_row, end_row))
+    return PlanRows(*_fill_rows(plan.visits_of(step), plan.seed, plan.layout, first_row, end_row))
 
 
 def take_bucket(
-    plan: IntervalPlan, example_starts: NDArray[np.int64], bucket_of: NDArray[np.int8], bucket: int
+    visits: Visits,
+    seed: np.uint64,
+    layout: PuzzleLayout,
+    pairs: tuple[NDArray[np.int64], NDArray[np.bool_]],
+    bucket_of: NDArray[np.int8],
+    bucket: int,
 ) -> PlanRows:
-    """Returns the rows of all visits, in order and not cut into batches, whose examples are in one bucket.
+    """Returns the rows of some visits, in order and not cut into batches, whose examples are in one bucket.
 
     Args:
-        bucket_of: int8 [examples], the bucket of each example.
+        seed: of the interval.
+        pairs: as of `JoinedSplits.pairs_of`, of the visited puzzles.
+        bucket_of: int8 [pairs, 2], the bucket of each pair as it is, and turned.
     """
-    return PlanRows(*_fill_bucket(plan.puzzles, plan.seed, example_starts, bucket_of, bucket))
+    return PlanRows(*_fill_bucket(visits, seed, layout, *pairs, bucket_of, bucket))
 
 
 @njit(cache=True, nogil=True)
@@ -116,59 +119,23 @@ def _combine(a: np.uint64, b: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _draw_visits(rng: np.random.Generator, group_starts: NDArray[np.int64], puzzles: NDArray[np.int32]) -> None:
-    """Fills `puzzles`: in every epoch one puzzle of every group, the groups in random order."""
-    G = len(group_starts) - 1
-    order = np.arange(G)
-    visit = 0
-    while visit < len(puzzles):
-        rng.shuffle(order)
-        for group in order:
-            puzzles[visit] = rng.integers(group_starts[group], group_starts[group + 1])
-            visit += 1
+def _pack(visits, layout, global_batch_size, first, filled):  # type: ignore[no-untyped-def]
+    """Returns the first visit of every batch that becomes full: int64 [steps].
 
+    Args:
+        first, filled: the first visit of the batch that earlier visits have begun, and how many examples they have.
 
-@njit(cache=True, nogil=True)
-def visits_in_epoch(weights: NDArray[np.float64], phases: NDArray[np.float64], epoch: int) -> NDArray[np.int64]:
-    """Returns how often each group is visited in an epoch, int64 [G]; phases: float64 [G] in [0, 1)."""
-    return (np.floor((epoch + 1) * weights + phases) - np.floor(epoch * weights + phases)).astype(np.int64)
-
-
-@njit(cache=True, nogil=True)
-def _draw_weighted_visits(
-    rng: np.random.Generator,
-    group_starts: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    phases: NDArray[np.float64],
-    first_epoch: int,
-    puzzles: NDArray[np.int32],
-) -> None:
-    """Fills `puzzles` like `_draw_visits`, but with each group as often as its weight says."""
-    visit, epoch = 0, first_epoch
-    while visit < len(puzzles):
-        order = np.repeat(np.arange(len(weights)), visits_in_epoch(weights, phases, epoch))
-        rng.shuffle(order)
-        for group in order:
-            puzzles[visit] = rng.integers(group_starts[group], group_starts[group + 1])
-            visit += 1
-        epoch += 1
-
-
-@njit(cache=True, nogil=True)
-def _pack(puzzles: NDArray[np.int32], example_starts: NDArray[np.int64], global_batch_size: int) -> NDArray[np.int64]:
-    """Returns the first visit of every full batch: int64 [steps]."""
-    total = 0
-    for puzzle in puzzles:
-        total += example_starts[puzzle + 1] - example_starts[puzzle]
-    first_visits = np.empty(total // global_batch_size, dtype=np.int64)  # as many as there would be without cuts
-    steps, first, filled = 0, 0, 0
-    for visit in range(len(puzzles)):
-        puzzle = puzzles[visit]
-        filled += example_starts[puzzle + 1] - example_starts[puzzle]
+    Returns:
+        also the first visit of the batch that is begun, and how many examples it has.
+    """
+    first_visits = np.empty(len(visits.puzzles), dtype=np.int64)
+    steps = 0
+    for n in range(len(visits.puzzles)):
+        filled += count_taken(layout, visits.groups[n], visits.puzzles[n])
         if filled >= global_batch_size:
             first_visits[steps] = first
-            steps, first, filled = steps + 1, visit + 1, 0
-    return first_visits[:steps].copy()
+            steps, first, filled = steps + 1, visits.first + n + 1, 0
+    return first_visits[:steps].copy(), first, filled
 
 
 @njit(cache=True, nogil=True)
@@ -184,58 +151,51 @@ def _order(visit_seed: np.uint64, count: int, used: int) -> NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
-def _fill_bucket(
-    puzzles: NDArray[np.int32],
-    seed: np.uint64,
-    example_starts: NDArray[np.int64],
-    bucket_of: NDArray[np.int8],
-    bucket: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+def _fill_bucket(visits, seed, layout, first_pairs, is_turned, bucket_of, bucket):  # type: ignore[no-untyped-def]
     """`take_bucket`, compiled."""
-    total = 0
-    for puzzle in puzzles:
-        for example in range(example_starts[puzzle], example_starts[puzzle + 1]):
-            total += bucket_of[example] == bucket
+    total, wanted = 0, np.zeros(len(visits.puzzles), dtype=np.bool_)  # as if each visit took all
+    for n in range(len(visits.puzzles)):
+        side = 1 if is_turned[n] else 0
+        first = first_pairs[n]
+        for pair in range(first, first + count_examples(layout, visits.groups[n], visits.puzzles[n])):
+            total += bucket_of[pair, side] == bucket
+            wanted[n] |= bucket_of[pair, side] == bucket
     examples = np.empty(total, dtype=np.int64)
     owners = np.empty(total, dtype=np.int64)
     seeds = np.empty(total, dtype=np.uint64)
     out = 0
-    for visit in range(len(puzzles)):
-        puzzle = puzzles[visit]
-        start = example_starts[puzzle]
-        count = example_starts[puzzle + 1] - start
-        visit_seed = _combine(seed, np.uint64(visit))
-        for position in _order(visit_seed, count, count):
-            if bucket_of[start + position] == bucket:
+    for n in np.flatnonzero(wanted):
+        group, puzzle = visits.groups[n], visits.puzzles[n]
+        side = 1 if is_turned[n] else 0
+        start = first_example(layout, group, puzzle)
+        count = count_examples(layout, group, puzzle)
+        visit_seed = _combine(seed, np.uint64(visits.first + n))
+        taken = count_taken(layout, group, puzzle)
+        for position in _order(visit_seed, count, taken)[:taken]:
+            if bucket_of[first_pairs[n] + position, side] == bucket:
                 examples[out] = start + position
                 owners[out] = puzzle
                 seeds[out] = visit_seed
                 out += 1
-    return examples, owners, seeds
+    return examples[:out].copy(), owners[:out].copy(), seeds[:out].copy()
 
 
 @njit(cache=True, nogil=True)
-def _fill_rows(
-    puzzles: NDArray[np.int32],
-    first_visit: int,
-    seed: np.uint64,
-    example_starts: NDArray[np.int64],
-    first_row: int,
-    end_row: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    """`take_rows` of the batch that begins with `first_visit`, compiled."""
+def _fill_rows(visits, seed, layout, first_row, end_row):  # type: ignore[no-untyped-def]
+    """`take_rows` of the batch that begins with the first of the visits, compiled."""
     rows = end_row - first_row
     examples = np.empty(rows, dtype=np.int64)
     owners = np.empty(rows, dtype=np.int64)
     seeds = np.empty(rows, dtype=np.uint64)
-    visit, row = first_visit, 0
+    n, row = 0, 0
     while row < end_row:
-        puzzle = puzzles[visit]
-        start = example_starts[puzzle]
-        count = example_starts[puzzle + 1] - start
-        if row + count > first_row:
-            visit_seed = _combine(seed, np.uint64(visit))
-            used = min(count, end_row - row)
+        group, puzzle = visits.groups[n], visits.puzzles[n]
+        start = first_example(layout, group, puzzle)
+        count = count_examples(layout, group, puzzle)
+        taken = count_taken(layout, group, puzzle)
+        if row + taken > first_row:
+            visit_seed = _combine(seed, np.uint64(visits.first + n))
+            used = min(taken, end_row - row)
             order = _order(visit_seed, count, used)
             for i in range(used):
                 if row + i >= first_row:
@@ -243,6 +203,6 @@ def _fill_rows(
                     examples[out] = start + order[i]
                     owners[out] = puzzle
                     seeds[out] = visit_seed
-        row += count
-        visit += 1
+        row += taken
+        n += 1
     return examples, owners, seeds

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset.augmentation import IDENTITY_ROW
 from dataset.canvas import Canvas
 from dataset.sampling.fresh_augmentations import draw_augmentations
-from dataset.storage import PuzzleIdentities, Split
+from dataset.storage import PuzzleIdentities, PuzzleLayout, Split
 from utils.errors import DataError, SettingError
 
 _MUST_AGREE = ("seq_len", "row_stride", "vocab_size", "pad_id", "ignore_label_id", "blank_identifier_id")
@@ -51,10 +52,9 @@ class Batch:
 class JoinedSplits:
     """Several splits as one; the numbers of groups, puzzles and examples run through all of them.
 
-    group_starts: int64 [G + 1], the first puzzle of each group and the end.
-    example_starts: int64 [P + 1], the first example of each puzzle and the end.
-    puzzle_identifiers: int32 [P].
+    layout: which puzzles a group has, and which examples a puzzle has.
     group_weights: float64 [G], visits of each group per epoch; None means one each.
+    visit_sizes: int64 [P], how many of a puzzle's examples a visit takes, at most; empty where every visit takes all.
     num_puzzle_identifiers: the number of rows of a puzzle table for all of them.
 
     Args:
@@ -76,36 +76,79 @@ class JoinedSplits:
         self.metadata = self.splits[0].metadata
         _check_agreement(self.splits)
         self.num_puzzle_identifiers = max(int(split.metadata.num_puzzle_identifiers) for split in self.splits)
-        self.group_starts = _chain([split.group_indices for split in self.splits])
-        self.example_starts = _chain([split.puzzle_indices for split in self.splits])
-        self.puzzle_identifiers = np.concatenate(
-            [np.asarray(split.puzzle_identifiers, dtype=np.int32) for split in self.splits]
-        )
+        self.layout = PuzzleLayout.join([split.layout for split in self.splits])
         self.group_weights = _joined_weights(self.splits)
-        ends = np.cumsum([int(split.puzzle_indices[-1]) for split in self.splits])
-        self._split_starts = np.concatenate([[0], ends]).astype(np.int64)
+        self._puzzle_starts, self._split_starts = (
+            np.cumsum([0, *counts]).astype(np.int64)
+            for counts in zip(*((s.layout.num_puzzles, s.num_examples) for s in self.splits), strict=True)
+        )
 
     @property
     def num_examples(self) -> int:
-        return int(self._split_starts[-1])
+        return self.layout.num_examples
 
     @cached_property
-    def identities(self) -> PuzzleIdentities:
-        """The task and the augmentation of each puzzle; the numbers of tasks run through all splits."""
-        each = [split.identities() for split in self.splits]
-        before = np.cumsum([0, *(one.num_tasks for one in each)])
-        tasks = [
-            np.where(one.tasks > 0, one.tasks + first, 0).astype(np.int32)
-            for one, first in zip(each, before, strict=False)
-        ]
-        return PuzzleIdentities(
-            np.concatenate(tasks), np.concatenate([one.augmentations for one in each]), int(before[-1])
-        )
+    def _tasks_before(self) -> NDArray[np.int64]:
+        """The number of tasks of the splits before each one, and of all."""
+        return np.cumsum([0, *(split.num_tasks for split in self.splits)])
+
+    @property
+    def examples_per_epoch(self) -> float:
+        """How many examples an epoch visits, on average."""
+        layout, puzzles = self.layout, np.diff(self.layout.group_starts)
+        means = np.diff(layout.first_examples) / np.maximum(puzzles, 1)
+        taken = np.minimum(means, layout.visit_sizes) if len(layout.visit_sizes) else means
+        return float((taken if self.group_weights is None else taken * self.group_weights).sum())
 
     @property
     def num_task_rows(self) -> int | None:
         """The number of rows of a table of tasks, with that of no task; None if batches do not say tasks."""
-        return 1 + self.identities.num_tasks if self.identified else None
+        return 1 + int(self._tasks_before[-1]) if self.identified else None
+
+    def identifiers_of(self, puzzles: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Returns the identifier of each puzzle [N]: int32 [N]."""
+        identifiers = np.empty(len(puzzles), dtype=np.int32)
+        for i, rows in _owners(self._puzzle_starts, puzzles):
+            identifiers[rows] = self.splits[i].identifiers_of(puzzles[rows] - self._puzzle_starts[i])
+        return identifiers
+
+    def identities(self, puzzles: NDArray[np.int64]) -> PuzzleIdentities:
+        """Returns the task and the augmentation of each puzzle [N]; the numbers of tasks run through all splits."""
+        tasks = np.empty(len(puzzles), dtype=np.int32)
+        augmentations = np.empty((len(puzzles), len(IDENTITY_ROW)), dtype=np.uint8)
+        for i, rows in _owners(self._puzzle_starts, puzzles):
+            own = self.splits[i].identities(puzzles[rows] - self._puzzle_starts[i])
+            tasks[rows] = np.where(own.tasks > 0, own.tasks + self._tasks_before[i], 0)
+            augmentations[rows] = own.augmentations
+        return PuzzleIdentities(tasks, augmentations)
+
+    @cached_property
+    def _pair_sizes(self) -> list[NDArray[np.int16]]:
+        return [split.pair_sizes() for split in self.splits]
+
+    def pair_sizes(self) -> NDArray[np.int16]:
+        """Returns the height and width of the canvas that each pair needs as it is, and turned: int16 [pairs, 2, 2].
+
+        A fresh augmentation may turn an example, so it needs a canvas that holds it either way.
+
+        Raises:
+            SettingError: if the data set's format has the whole canvas alone.
+        """
+        sizes = np.concatenate(self._pair_sizes)
+        turned = sizes[:, ::-1]
+        if self.fresh:
+            sizes = turned = np.maximum(sizes, turned)
+        return np.stack((sizes, turned), axis=1)
+
+    def pairs_of(self, puzzles: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Returns the first pair (of `pair_sizes`) of each puzzle [N], and whether its augmentation turns it."""
+        first, is_turned = np.empty(len(puzzles), dtype=np.int64), np.empty(len(puzzles), dtype=np.bool_)
+        before = np.cumsum([0, *map(len, self._pair_sizes)])
+        for i, rows in _owners(self._puzzle_starts, puzzles):
+            own = puzzles[rows] - self._puzzle_starts[i]
+            first[rows], is_turned[rows] = self.splits[i].pairs_of(own)
+            first[rows] += before[i]
+        return first, is_turned
 
     def read_batch(
         self,
@@ -122,13 +165,13 @@ class JoinedSplits:
         """
         drawn = draw_augmentations(visit_seeds) if self.fresh and visit_seeds is not None else None
         inputs, labels = self.read(examples, visit_seeds, canvas, drawn)
-        identifiers = self.puzzle_identifiers[puzzles]
+        identifiers = self.identifiers_of(puzzles)
         if drawn is not None:
             identifiers = np.full_like(identifiers, self.metadata.blank_identifier_id)
         if not self.identified:
             return Batch(inputs, labels, identifiers)
-        augmentations = self.identities.augmentations[puzzles] if drawn is None else drawn
-        return Batch(inputs, labels, identifiers, self.identities.tasks[puzzles], augmentations)
+        tasks, stored = self.identities(puzzles)
+        return Batch(inputs, labels, identifiers, tasks, stored if drawn is None else drawn)
 
     def read(
         self,
@@ -148,7 +191,7 @@ class JoinedSplits:
             return self._check_tokens(*self.splits[0].read(examples, visit_seeds, canvas, augmentations))
         inputs = np.empty((len(examples), (canvas or self.metadata.canvas).cells), dtype=np.uint8)
         labels = np.empty_like(inputs)
-        for i, rows in self._owners(examples):
+        for i, rows in _owners(self._split_starts, examples):
             seeds = None if visit_seeds is None else visit_seeds[rows]
             drawn = None if augmentations is None else augmentations[rows]
             own = examples[rows] - self._split_starts[i]
@@ -161,15 +204,9 @@ class JoinedSplits:
         A fresh augmentation may turn an example, so it needs a canvas that holds it either way.
         """
         sizes = np.empty((len(examples), 2), dtype=np.int16)
-        for i, rows in self._owners(examples):
+        for i, rows in _owners(self._split_starts, examples):
             sizes[rows] = self.splits[i].canvas_sizes(examples[rows] - self._split_starts[i])
         return np.maximum(sizes, sizes[:, ::-1]) if self.fresh else sizes
-
-    def _owners(self, examples: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yields each split that has some of the examples, and the positions of these in `examples`."""
-        owner = np.searchsorted(self._split_starts, examples, side="right") - 1
-        for i in np.unique(owner):
-            yield int(i), np.flatnonzero(owner == i)
 
     def _check_tokens(
         self, inputs: NDArray[np.uint8], labels: NDArray[np.uint8]
@@ -184,12 +221,14 @@ class JoinedSplits:
         return inputs, labels
 
 
-def _chain(starts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
-    """Joins several lists of starts, each with its end, into one."""
-    chained = [np.zeros(1, dtype=np.int64)]
-    for part in starts:
-        chained.append(chained[-1][-1] + np.asarray(part[1:], dtype=np.int64))
-    return np.concatenate(chained)
+def _owners(starts: NDArray[np.int64], numbers: NDArray[np.integer]) -> Iterator[tuple[int, Any]]:
+    """Yields each split that has some of the numbers, by where splits start, and their positions in `numbers`."""
+    if len(starts) == 2:
+        yield 0, slice(None)
+        return
+    owner = np.searchsorted(starts, numbers, side="right") - 1
+    for i in np.unique(owner):
+        yield int(i), np.flatnonzero(owner == i)
 
 
 def _joined_weights(splits: Sequence[Split]) -> NDArray[np.float64] | None:
@@ -210,14 +249,18 @@ def _check_agreement(splits: Sequence[Split]) -> None:
                 )
     if len(splits) == 1:
         return
-    used = np.empty(0, dtype=np.int32)
+    used = np.empty((0, 2), dtype=np.int64)
     for i, split in enumerate(splits):
-        identifiers = np.unique(np.asarray(split.puzzle_identifiers))
-        identifiers = identifiers[identifiers != first.blank_identifier_id]
-        shared = np.intersect1d(used, identifiers, assume_unique=True)
-        if len(shared):
-            raise SettingError(
-                f"number {i + 1} of data_paths has puzzle identifiers of an earlier one (such as {shared[0]}): "
-                f"build it with --puzzle-identifiers-start {int(np.max(used)) + 1} or higher"
-            )
-        used = np.union1d(used, identifiers)
+        ranges = split.identifier_ranges()
+        # The first range of one split that begins after a range of the other has begun overlaps it, if any does.
+        for some, others in ((ranges, used), (used, ranges)):
+            before = np.searchsorted(others[:, 0], some[:, 0], side="right") - 1
+            overlaps = (before >= 0) & (some[:, 0] < others[before, 1]) if len(others) else np.zeros(0, dtype=bool)
+            if overlaps.any():
+                raise SettingError(
+                    f"number {i + 1} of data_paths has puzzle identifiers of an earlier one (such as "
+                    f"{some[overlaps, 0].min()}): build it with --puzzle-identifiers-start {int(used[:, 1].max())} or "
+                    "higher"
+                )
+        used = np.concatenate((used, ranges))
+        used = used[np.argsort(used[:, 0])]

@@ -64,7 +64,7 @@ class BatchSampler:
             )
         assert 0 <= rank < world_size, (rank, world_size)
         self.data = JoinedSplits(splits, identified=identified, fresh=fresh)
-        if np.any(np.diff(self.data.group_starts) < 1):
+        if np.any(np.diff(self.data.layout.group_starts) < 1):
             raise DataError("a group of the data set has no puzzle: build the data set again")
         self.global_batch_size = global_batch_size
         self.epochs_per_interval = epochs_per_interval
@@ -100,7 +100,7 @@ class BatchSampler:
         size = micro_batch_size or self.global_batch_size
         rows_of_rank = size // self._world_size
         firsts = range(self._rank * rows_of_rank, self.global_batch_size, size)
-        slices = [take_rows(plan, step, self.data.example_starts, first, first + rows_of_rank) for first in firsts]
+        slices = [take_rows(plan, step, first, first + rows_of_rank) for first in firsts]
         taken = PlanRows(*(np.concatenate(column) for column in zip(*slices, strict=True)))
         return self.data.read_batch(*taken)
 
@@ -122,8 +122,7 @@ class BatchSampler:
         with self._plan_lock:
             if self._latest is None or self._latest[0] != interval:
                 plan = plan_interval(
-                    self.data.group_starts,
-                    self.data.example_starts,
+                    self.data.layout,
                     self.global_batch_size,
                     self.epochs_per_interval,
                     self.seed,

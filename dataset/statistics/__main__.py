@@ -59,6 +59,11 @@ def _format_contents(s: Statistics) -> list[str]:
         "cells by colour      " + ", ".join(f"{c}: {fraction:.1%}" for c, fraction in enumerate(fractions)),
         f"colours per task     {describe_spread(colours)}",
         f"puzzles per task     {describe_spread(s.puzzles)}" + _format_short(s),
+        *(
+            [f"generated pairs      {sum(s.generated):,} of {count_of(len(s.generated), 'task', 'tasks')} besides"]
+            if s.generated
+            else []
+        ),
     ]
 
 

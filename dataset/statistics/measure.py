@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,6 +66,7 @@ class Statistics:
     num_aug: augmentations looked for per task; None if nothing records it.
     repeated: ids of training tasks with the same inputs under some augmentation, in groups.
     contaminated: (test task, training task) for each test task that is also trained on under another id.
+    generated: pairs that are trained on beside a task's own, of each task that has some; they count nowhere else.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Statistics:
     num_aug: int | None
     repeated: list[list[str]]
     contaminated: list[tuple[str, str]]
+    generated: list[int]
 
     @property
     def puzzles(self) -> np.ndarray:
@@ -130,7 +132,9 @@ def measure_data_set(directory: str | Path) -> Statistics:
         raise DataError(f"{directory} has no ARC tasks: statistics need an ARC data set")
     entries, manifest = open_tasks(directory), open_manifest(directory)
     held_out = {group.task_id: group for group in _read_groups(test, catalog)}
-    trained = list(_read_groups(train, catalog))
+    every = list(_read_groups(train, catalog))
+    own = ~_is_generated(train)
+    trained = [group for group, is_own in zip(every, own, strict=True) if is_own]
     subset_of = {entry.id: entry.subset for entry in entries or []}
     tasks = [
         Task(
@@ -156,11 +160,12 @@ def measure_data_set(directory: str | Path) -> Statistics:
         colours_per_task=np.bincount([int((of > 0).sum()) for of in colours_of], minlength=NUM_COLOURS + 1),
         same_size=_same_size(tasks),
         used_tokens=_collect_used_tokens(trained, held_out),
-        num_aug=manifest.settings.get("num_aug") if manifest is not None else None,
+        num_aug=None if manifest is None else _same_num_aug(manifest.settings),
         repeated=_find_repeated([task for task in tasks if task.id not in held_out], keys),
         contaminated=find_duplicates(
             [task for task in tasks if task.id not in held_out], [task for task in tasks if task.id in held_out], keys
         ),
+        generated=[len(group.pairs) for group, is_own in zip(every, own, strict=True) if not is_own],
     )
 
 
@@ -191,16 +196,34 @@ def _decode(row: np.ndarray) -> np.ndarray | None:
 
 
 def _read_groups(split: Split, catalog: PuzzleCatalog) -> Iterator[_Group]:
-    for group, first in enumerate(split.group_indices[:-1]):
-        task_id, _ = catalog.lookup(int(split.puzzle_identifiers[first]))
-        inputs, labels = split.read(np.arange(split.puzzle_indices[first], split.puzzle_indices[first + 1]))
+    layout = split.layout
+    puzzles = np.diff(layout.group_starts)
+    firsts, counts = layout.examples_of(layout.group_starts[:-1])
+    identifiers = split.identifiers_of(layout.group_starts[:-1])
+    for group, (first, count) in enumerate(zip(firsts.tolist(), counts.tolist(), strict=True)):
+        task_id, _ = catalog.lookup(int(identifiers[group]))
+        inputs, labels = split.read(np.arange(first, first + count))
         yield _Group(
             task_id,
             decode_pairs(inputs, labels),
             used_tokens=((inputs != PAD) | (labels != PAD)).sum(1),
-            puzzles=int(split.group_indices[group + 1] - first),
+            puzzles=int(puzzles[group]),
             weight=1.0 if split.group_weights is None else float(split.group_weights[group]),
         )
+
+
+def _is_generated(split: Split) -> np.ndarray:
+    """Returns for each group whether an earlier one has its puzzles: bool [G]."""
+    firsts = split.identifiers_of(split.layout.group_starts[:-1])
+    generated = np.ones(len(firsts), dtype=bool)
+    generated[np.unique(firsts, return_index=True)[1]] = False
+    return generated
+
+
+def _same_num_aug(settings: Mapping[str, Any]) -> int | None:
+    """Returns how many augmentations each task was to have; None if sources differ in it."""
+    has_own = any("num_aug" in source for source in settings.get("sources", ()))
+    return None if has_own else settings.get("num_aug")
 
 
 def _collect_subsets(tasks: list[Task], trained: list[_Group], recorded: bool) -> list[SubsetStatistics]:

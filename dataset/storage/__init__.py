@@ -2,9 +2,12 @@
 
 from dataset.storage.catalog import PuzzleCatalog
 from dataset.storage.checksums import fingerprints, puzzles_digest, tasks_digest
-from dataset.storage.compact import splits_in_memory
-from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
-from dataset.storage.reader import open_catalog, open_manifest, open_split, open_tasks, open_test_tasks
+from dataset.storage.compact import CompactSplit, splits_in_memory
+from dataset.storage.content import AugmentedTasks, DataOrigin, GeneratedPairs, PlainExamples
+from dataset.storage.expanded_writer import examples_in_memory
+from dataset.storage.install import check_target
+from dataset.storage.puzzle_layout import PuzzleLayout, count_examples, count_taken, first_example
+from dataset.storage.reader import open_catalog, open_manifest, open_metadata, open_split, open_tasks, open_test_tasks
 from dataset.storage.schema import (
     BLANK,
     EXPANDED_HAS_ONE_CANVAS,
@@ -14,7 +17,7 @@ from dataset.storage.schema import (
     SplitMetadata,
     TaskEntry,
 )
-from dataset.storage.splits import CompactSplit, ExpandedSplit, PuzzleIdentities, RestrictedSplit, Split
+from dataset.storage.splits import ExpandedSplit, PuzzleIdentities, RestrictedSplit, Split
 from dataset.storage.writer import Format, write_data_set, write_examples
 
 __all__ = [
@@ -27,17 +30,25 @@ __all__ = [
     "DataOrigin",
     "ExpandedSplit",
     "Format",
+    "GeneratedPairs",
     "Manifest",
     "PlainExamples",
     "PuzzleCatalog",
     "PuzzleIdentities",
+    "PuzzleLayout",
     "RestrictedSplit",
     "Split",
     "SplitMetadata",
     "TaskEntry",
+    "check_target",
+    "count_examples",
+    "count_taken",
+    "examples_in_memory",
     "fingerprints",
+    "first_example",
     "open_catalog",
     "open_manifest",
+    "open_metadata",
     "open_split",
     "open_tasks",
     "open_test_tasks",

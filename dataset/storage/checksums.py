@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.storage.reader import open_catalog, open_manifest
+from dataset.storage.reader import open_manifest, open_task_ids
 from dataset.storage.schema import IDENTIFIERS, MANIFEST
 from utils import files
 from utils.errors import DataError
@@ -56,7 +56,7 @@ def tasks_digest(directory: str | Path) -> str:
     """Returns a hash of the tasks of a data set, in their order, whatever their augmentations.  The same for both
     formats."""
     digest = hashlib.sha256()
-    for task_id in open_catalog(directory).task_ids:
+    for task_id in open_task_ids(directory):
         digest.update(f"{task_id}\n".encode())
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Writes the expanded (published) format from compact files."""
+"""Writes the expanded (published) format from compact files, and makes it in memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import numpy as np
 from dataset.augmentation import Augmentation
 from dataset.hashing import splitmix64, task_seed
 from dataset.storage import reader, schema
-from dataset.storage.content import AugmentedTasks
-from dataset.storage.splits import Split
+from dataset.storage.content import AugmentedTasks, PlainExamples
+from dataset.storage.splits import ExpandedSplit, Split
 from utils.errors import SettingError
 
 EXAMPLES_AT_ONCE = 16_384
@@ -72,6 +72,8 @@ def _write_indices(path: Callable[[str], Path], split: Split) -> None:
     np.save(path("group_indices"), _as_int32(split.group_indices))
     if split.group_weights is not None:
         np.save(path(schema.GROUP_WEIGHTS), split.group_weights)
+    if split.visit_sizes is not None:
+        np.save(path(schema.VISIT_SIZES), split.visit_sizes)
 
 
 def _as_int32(starts: np.ndarray) -> np.ndarray:
@@ -94,12 +96,9 @@ def _write_names(path: Path, content: AugmentedTasks) -> None:
 
 def _visit_seeds(content: AugmentedTasks, seed: int) -> np.ndarray:
     """Returns the seed of the one visit of each puzzle that the expanded format stores: uint64 [puzzles]."""
-    return np.concatenate(
-        [
-            _hashes(task_seed(seed, f"offsets of {task.id}"), len(rows))
-            for task, rows in zip(content.tasks, content.augmentations, strict=True)
-        ]
-    )
+    visits = [(f"offsets of {task.id}", rows) for task, rows in content.in_split("train")]
+    visits += [(f"offsets of {more.subset} {more.task_id}", rows) for more, rows in content.generated_in("train")]
+    return np.concatenate([_hashes(task_seed(seed, name), len(rows)) for name, rows in visits])
 
 
 @numba.njit(cache=True)
@@ -164,3 +163,19 @@ class _ArrayFile:
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
+
+
+def examples_in_memory(examples: PlainExamples, vocab_size: int) -> ExpandedSplit:
+    """Makes a split of examples that share the blank identifier; it equals one that was written and opened."""
+    N = len(examples.inputs)
+    inputs, labels = (np.ascontiguousarray(side, dtype=np.uint8) for side in (examples.inputs, examples.labels))
+    for array in (inputs, labels):
+        array.setflags(write=False)  # as those on the disk: kernels that are compiled for them serve here too
+    return ExpandedSplit(
+        examples.metadata(vocab_size),
+        [inputs],
+        [labels],
+        group_indices=np.concatenate(([0], np.cumsum(examples.group_sizes))).astype(np.int32),
+        puzzle_indices=np.arange(N + 1, dtype=np.int32),
+        puzzle_identifiers=np.zeros(N, dtype=np.int32),
+    )

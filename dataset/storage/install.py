@@ -33,7 +33,7 @@ def install_data_set(
     """
     target = target.resolve()
     identity = {"format_version": schema.FORMAT_VERSION, **identity}
-    _check_target(target, identity)
+    check_target(target, identity)
     _check_room(target, bytes_needed)
     staging = target.with_name(f".{target.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
@@ -52,7 +52,7 @@ def install_data_set(
             assert reader.open_split(staging, split).num_examples == counts[f"{split}_examples"], (split, counts)
         manifest = Manifest.model_validate(identity | {"counts": counts, "files": listed})
         (staging / schema.MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        _check_target(target, identity, manifest.fingerprint)
+        check_target(target, identity, manifest.fingerprint)
         files.install(staging, target, last=schema.MANIFEST)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -60,8 +60,12 @@ def install_data_set(
     return manifest
 
 
-def _check_target(target: Path, identity: dict[str, Any], fingerprint: str | None = None) -> None:
-    """Raises SettingError unless `target` is free, an empty folder, or the same data set."""
+def check_target(target: Path, identity: dict[str, Any] | None = None, fingerprint: str | None = None) -> None:
+    """Raises SettingError unless `target` is free, an empty folder, or the same data set.
+
+    Args:
+        identity: the fields of the manifest that tell which data set it is; None, before anything was read: any.
+    """
     if not target.exists():
         return
     if not target.is_dir():
@@ -70,6 +74,8 @@ def _check_target(target: Path, identity: dict[str, Any], fingerprint: str | Non
         return
     if not (target / schema.MANIFEST).exists():
         raise SettingError(f"{target} already contains other files: choose another --output-dir or remove it")
+    if identity is None:
+        return
     try:
         old = reader.open_manifest(target)
     except DataError:

@@ -18,6 +18,7 @@
         {train,test}/{set}__puzzle_indices.npy                 int32 [puzzles + 1], first example of each
         {train,test}/{set}__group_indices.npy                  int32 [groups + 1], first puzzle of each
         train/{set}__group_weights.npy                         float64 [groups], visits per epoch, if not all 1
+        train/{set}__visit_sizes.npy                           int64 [groups], examples per visit, if not all
 
 Only this folder knows the file names.  Nothing is unpickled.
 """
@@ -35,7 +36,8 @@ from pydantic import BaseModel, ValidationError
 
 from dataset.storage import compact, validation
 from dataset.storage.catalog import PuzzleCatalog
-from dataset.storage.compact import CompactArrays
+from dataset.storage.compact import CompactArrays, CompactSplit
+from dataset.storage.puzzle_layout import join_sizes
 from dataset.storage.schema import (
     AUGMENTATIONS,
     FORMAT_VERSION,
@@ -48,13 +50,14 @@ from dataset.storage.schema import (
     SPLITS,
     TASKS,
     TEST_TASKS,
+    VISIT_SIZES,
     Manifest,
     SplitMetadata,
     TaskEntry,
     TaskList,
     array_path,
 )
-from dataset.storage.splits import CompactSplit, ExpandedSplit, Split, weights_or_none
+from dataset.storage.splits import ExpandedSplit, Split, weights_or_none
 from dataset.storage.validation import REMEDY, ExpandedSet
 from dataset.tasks import Task, parse_task
 from utils.cli import launched_rank
@@ -80,6 +83,21 @@ def open_manifest(directory: str | Path) -> Manifest | None:
     return manifest
 
 
+def open_metadata(directory: str | Path, split: str) -> SplitMetadata:
+    """Reads the metadata of one split, without its arrays.
+
+    Raises:
+        DataError: if the file is missing or damaged.
+    """
+    path = Path(directory) / split / SPLIT_METADATA
+    assert split in SPLITS, split
+    if not path.is_file():
+        raise DataError(
+            f"{directory} is not a data set folder (no {split}/{SPLIT_METADATA}): build_dataset.py makes one"
+        )
+    return _read_model(path, SplitMetadata)
+
+
 def open_split(directory: str | Path, split: str) -> Split:
     """Opens one split of a data set of either format, memory-mapped.
 
@@ -87,21 +105,25 @@ def open_split(directory: str | Path, split: str) -> Split:
         DataError: naming the file that is missing or damaged, or the files that do not fit together.
     """
     directory = Path(directory)
-    assert split in SPLITS, split
-    if not (directory / split / SPLIT_METADATA).is_file():
-        raise DataError(
-            f"{directory} is not a data set folder (no {split}/{SPLIT_METADATA}): build_dataset.py makes one"
-        )
-    metadata = _read_model(directory / split / SPLIT_METADATA, SplitMetadata)
+    metadata = open_metadata(directory, split)
     if (directory / TASKS).exists():
         return _open_compact(directory, split, metadata)
     return _open_expanded(directory / split, metadata, split == "train", partial(open_catalog, directory))
 
 
 def open_tasks(directory: str | Path) -> list[TaskEntry] | None:
-    """Returns the tasks in the order of their groups; None for the expanded format, which does not record them."""
+    """Returns the tasks in the order of their groups; None for the expanded format, which does not record them.
+
+    Groups of generated pairs come after them.
+    """
     directory = Path(directory)
     return _read_task_list(directory).tasks if (directory / TASKS).exists() else None
+
+
+def open_task_ids(directory: str | Path) -> list[str]:
+    """Returns the ids of the tasks of a data set of either format, in the order of their numbers."""
+    tasks = open_tasks(directory)
+    return open_catalog(directory).task_ids if tasks is None else [task.id for task in tasks]
 
 
 def open_catalog(directory: str | Path) -> PuzzleCatalog:
@@ -177,6 +199,9 @@ def _map_expanded_set(folder: Path, name: str, weighted: bool) -> ExpandedSet:
     weights = np.ones(max(0, len(groups) - 1))
     if weighted and array_path(folder, name, GROUP_WEIGHTS).exists():
         weights = _map_array(array_path(folder, name, GROUP_WEIGHTS), np.float64, 1)
+    visit_sizes = None
+    if weighted and array_path(folder, name, VISIT_SIZES).exists():
+        visit_sizes = _map_array(array_path(folder, name, VISIT_SIZES), np.int64, 1)
     inputs, labels = (
         _map_array(array_path(folder, name, part), np.uint8, 2, any_integer=True) for part in ("inputs", "labels")
     )
@@ -191,6 +216,7 @@ def _map_expanded_set(folder: Path, name: str, weighted: bool) -> ExpandedSet:
         puzzle_indices=indices("puzzle_indices"),
         group_indices=groups,
         group_weights=weights,
+        visit_sizes=visit_sizes,
     )
 
 
@@ -213,6 +239,7 @@ def _join_sets(sets: list[ExpandedSet], metadata: SplitMetadata, catalog: Callab
         ),
         puzzle_identifiers=np.concatenate([arrays.puzzle_identifiers for arrays in sets]),
         group_weights=weights_or_none(np.concatenate([arrays.group_weights for arrays in sets])),
+        visit_sizes=join_sizes([(arrays.visit_sizes, len(arrays.group_indices) - 1) for arrays in sets]),
         open_catalog=catalog,
     )
 

@@ -25,6 +25,7 @@ SPLITS = ("train", "test")
 MAX_IDENTIFIERS_START = 10**8
 SET = "all"
 GROUP_WEIGHTS = "group_weights"
+VISIT_SIZES = "visit_sizes"
 BLANK = "<blank>"
 EXPANDED_HAS_ONE_CANVAS = (
     "canvases other than the whole one need ARC tasks in the compact format: build them with --format compact, or set "
@@ -79,11 +80,24 @@ class TaskEntry(BaseModel):
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="visits per epoch")
 
 
+class GeneratedEntry(BaseModel):
+    """Generated pairs of a task of the compact format: a group of its own, of the same puzzles.
+
+    Their rows of `pairs.npy` are behind those of all tasks.
+    """
+
+    task: int = Field(ge=0, description="which of the tasks, counted from 0")
+    subset: str
+    pairs: int = Field(ge=1, lt=2**31)
+    weight: float = Field(gt=0, allow_inf_nan=False, description="visits per epoch")
+
+
 class TaskList(BaseModel):
     """`tasks.json` of the compact format."""
 
     puzzle_identifiers_start: int = Field(ge=1, le=MAX_IDENTIFIERS_START)
     tasks: list[TaskEntry]
+    generated: list[GeneratedEntry] = []
 
     def numbers(self) -> np.ndarray:
         """Returns demonstrations, pairs and puzzles of each task: int64 [tasks, 3]."""

@@ -4,9 +4,11 @@ they index is checked here, once, when a data set is opened."""
 from __future__ import annotations
 
 import math
+import mmap
 from pathlib import Path
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL
@@ -18,17 +20,21 @@ from dataset.storage.schema import (
     PAIRS,
     SPLIT_METADATA,
     TASKS,
+    VISIT_SIZES,
     SplitMetadata,
     TaskList,
     array_path,
 )
 from utils.errors import DataError
 
+ROWS_AT_ONCE = 1 << 22
+"""Augmentations are checked in blocks of so many."""
+
 REMEDY = "build the data set again"
 
 
 class ExpandedSet(NamedTuple):
-    """The arrays of one set of an expanded split; weights float64 [groups]."""
+    """The arrays of one set of an expanded split; weights float64 [groups], visit_sizes int64 [groups]."""
 
     inputs: np.ndarray
     labels: np.ndarray
@@ -36,6 +42,7 @@ class ExpandedSet(NamedTuple):
     puzzle_indices: np.ndarray
     group_indices: np.ndarray
     group_weights: np.ndarray
+    visit_sizes: np.ndarray | None = None
 
 
 def _refuse_first(checks: list[tuple[bool, str]]) -> None:
@@ -61,12 +68,18 @@ def check_range(path: Path, array: np.ndarray, dtype: type) -> None:
 
 
 def check_task_list(directory: Path, listed: TaskList) -> None:
-    """Raises DataError if a task has more demonstrations than pairs."""
+    """Raises DataError if a task has more demonstrations than pairs, or generated pairs are of no training task."""
     for task in listed.tasks:
         if task.demonstrations > task.pairs:
             raise DataError(
                 f"{directory / TASKS}: task {task.id!r} has {task.demonstrations} demonstrations but {task.pairs} "
                 f"pairs: {REMEDY}"
+            )
+    for entry in listed.generated:
+        if entry.task >= len(listed.tasks) or listed.tasks[entry.task].test_split:
+            raise DataError(
+                f"{directory / TASKS}: generated pairs are of task number {entry.task}, which is none of the training "
+                f"tasks: {REMEDY}"
             )
 
 
@@ -81,19 +94,38 @@ def check_augmentations(directory: Path, listed: TaskList, augmentations: np.nda
         raise DataError(
             f"{directory}: {AUGMENTATIONS} has the shape {shape}, but {TASKS} counts {puzzles} puzzles: {REMEDY}"
         )
-    colours = np.sort(augmentations[:, 1:], axis=1)
+    first_bad = -1
+    for first in range(0, puzzles, ROWS_AT_ONCE):
+        if first_bad < 0 and (bad := _first_bad_row(augmentations[first : first + ROWS_AT_ONCE])) >= 0:
+            first_bad = first + bad
+        if isinstance(augmentations.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            augmentations.base.madvise(mmap.MADV_DONTNEED)  # they stay in the page cache, but are not of this process
+    is_dihedral = first_bad < 0 or bool(augmentations[first_bad, 0] < NUM_DIHEDRAL)
     _refuse_first(
         [
             (
-                bool((augmentations[:, 0] < NUM_DIHEDRAL).all()),
+                is_dihedral,
                 f"{directory / AUGMENTATIONS} has a dihedral transform that is not in 0..{NUM_DIHEDRAL - 1}",
             ),
             (
-                bool((colours == np.arange(NUM_COLOURS)).all() and (augmentations[:, 1] == 0).all()),
+                first_bad < 0,
                 f"{directory / AUGMENTATIONS} has colours that are not a permutation of 0..9 that keeps 0",
             ),
         ]
     )
+
+
+@numba.njit(nogil=True, cache=True)
+def _first_bad_row(augmentations):  # type: ignore[no-untyped-def]
+    """Returns the first row that is not an augmentation, -1 if all are."""
+    for n in range(len(augmentations)):
+        seen = 0
+        for c in range(1, 1 + NUM_COLOURS):
+            colour = min(int(augmentations[n, c]), NUM_COLOURS)
+            seen |= 1 << colour
+        if seen != (1 << NUM_COLOURS) - 1 or augmentations[n, 1] != 0 or augmentations[n, 0] >= NUM_DIHEDRAL:
+            return n
+    return -1
 
 
 def check_compact(directory: Path, arrays: CompactArrays, listed: TaskList, metadata: SplitMetadata) -> None:
@@ -103,7 +135,7 @@ def check_compact(directory: Path, arrays: CompactArrays, listed: TaskList, meta
         DataError: naming the files that do not fit together.
     """
     check_augmentations(directory, listed, arrays.augmentations)
-    pairs = int(listed.numbers()[:, 1].sum())
+    pairs = int(listed.numbers()[:, 1].sum()) + sum(entry.pairs for entry in listed.generated)
     if arrays.pairs.shape != (pairs, 6):
         raise DataError(
             f"{directory}: {PAIRS} has the shape {arrays.pairs.shape}, but {TASKS} counts {pairs} pairs: {REMEDY}"
@@ -146,7 +178,7 @@ def check_expanded_set(folder: Path, name: str, arrays: ExpandedSet, metadata: S
     Raises:
         DataError: naming the files that do not fit together.
     """
-    inputs, labels, identifiers, puzzles, groups, weights = arrays
+    inputs, labels, identifiers, puzzles, groups, weights, visit_sizes = arrays
 
     def file(part: str) -> str:
         return str(array_path(folder, name, part))
@@ -182,6 +214,10 @@ def check_expanded_set(folder: Path, name: str, arrays: ExpandedSet, metadata: S
             (
                 bool(((weights > 0) & np.isfinite(weights)).all()),
                 f"{file(GROUP_WEIGHTS)} has a weight that is not a positive number",
+            ),
+            (
+                visit_sizes is None or (len(visit_sizes) == len(groups) - 1 and bool((visit_sizes > 0).all())),
+                f"{file(VISIT_SIZES)} does not have a positive number for each group",
             ),
             (
                 len(identifiers) == 0 or 0 <= identifiers.min() <= identifiers.max() < metadata.num_puzzle_identifiers,

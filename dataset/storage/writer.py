@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from dataset.storage.content import AugmentedTasks, DataOrigin, PlainExamples
 from dataset.storage.expanded_writer import expand_compact_files
 from dataset.storage.install import install_data_set
 from dataset.storage.schema import Manifest
+from dataset.tasks import Task
 
 Format = Literal["compact", "expanded"]
 
@@ -53,8 +54,7 @@ def write_data_set(
     }
 
     def write_files(folder: Path) -> dict[Path, str]:
-        test_tasks = {task.id: task.to_json() for task in content.tasks if task.id in content.test_ids}
-        _write_json(folder / schema.TEST_TASKS, test_tasks)
+        _write_tasks(folder / schema.TEST_TASKS, (task for task in content.tasks if task.id in content.test_ids))
         for split in schema.SPLITS:
             _write_metadata(folder, split, content.metadata(split))
         _write_compact(folder, content)
@@ -97,19 +97,22 @@ def write_examples(target: Path, splits: Mapping[str, PlainExamples], vocab_size
 
 def _bytes_needed(content: AugmentedTasks, fmt: Format) -> int:
     """Estimates the room on the disk, rather too much than too little."""
-    cells = sum(grid.size for task in content.tasks for pair in task.pairs for grid in pair if grid is not None)
+    cells = sum(grid.size for pairs in content.all_pairs() for pair in pairs for grid in pair if grid is not None)
     for_compact = cells * 8 + sum(rows.nbytes for rows in content.augmentations) + 1_000_000
     if fmt == "compact":
         return for_compact
     examples = sum(len(task.pairs) * len(rows) for task, rows in content.in_split("train"))
-    return for_compact + examples * 2 * content.side**2 + 64 * content.num_puzzles
+    generated = content.generated_in("train")
+    examples += sum(len(more.pairs) * len(rows) for more, rows in generated)
+    puzzles = content.num_puzzles + sum(len(rows) for _, rows in generated)
+    return for_compact + examples * 2 * content.side**2 + 64 * puzzles
 
 
 def _write_compact(folder: Path, content: AugmentedTasks) -> None:
-    arrays = compact.make_arrays(content)
-    np.save(folder / schema.GRIDS, arrays.grids)
-    np.save(folder / schema.PAIRS, arrays.pairs)
-    np.save(folder / schema.AUGMENTATIONS, arrays.augmentations)
+    grids, pairs = compact.join_grids(content.all_pairs())
+    np.save(folder / schema.GRIDS, grids)
+    np.save(folder / schema.PAIRS, pairs)
+    _save_parts(folder / schema.AUGMENTATIONS, content.augmentations)
     _write_json(folder / schema.TASKS, compact.make_task_list(content).model_dump(exclude_unset=True))
 
 
@@ -117,6 +120,31 @@ def _write_metadata(folder: Path, split: str, metadata: schema.SplitMetadata) ->
     _write_json(folder / split / schema.SPLIT_METADATA, metadata.model_dump(exclude_none=True))
 
 
+def _save_parts(path: Path, parts: Sequence[np.ndarray]) -> None:
+    """Writes arrays [n, ..] one after the other as one array, as `numpy.save` would, without joining them in memory."""
+    joined = (sum(map(len, parts)), *parts[0].shape[1:])
+    header = {"descr": np.lib.format.dtype_to_descr(parts[0].dtype), "fortran_order": False, "shape": joined}
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for part in parts:
+            stream.write(np.ascontiguousarray(part).data)
+
+
+def _write_tasks(path: Path, tasks: Iterable[Task]) -> None:
+    """Writes a JSON object of tasks by id, one after the other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as stream:
+        separator = "{"
+        for task in tasks:
+            stream.write(f"{separator}{_json_of(task.id)}:{_json_of(task.to_json())}")
+            separator = ","
+        stream.write("{}" if separator == "{" else "}")
+
+
+def _json_of(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
 def _write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, separators=(",", ":")), encoding="utf-8")
+    path.write_text(_json_of(value), encoding="utf-8")

@@ -62,12 +62,12 @@ def suggest_sizes(split: Split, catalog: PuzzleCatalog, tasks: Mapping[str, Task
     test_index = np.arange(split.num_examples) - np.repeat(first_examples[:-1], counts)
     known: dict[tuple[int, int], tuple[int, int]] = {}
     sizes = np.empty((split.num_examples, 2), dtype=np.int64)
-    pairs = zip(catalog.task_of[identifiers].tolist(), test_index.tolist(), strict=True)
+    pairs = zip(catalog.tasks_of(identifiers).tolist(), test_index.tolist(), strict=True)
     for n, (task, index) in enumerate(pairs):
         if (task, index) not in known:
             known[task, index] = suggest_size(tasks[catalog.task_ids[task]], index)
         sizes[n] = known[task, index]
-    is_turned = np.isin(catalog.dihedral[identifiers], TRANSPOSING)
+    is_turned = np.isin(catalog.augmentations_of(identifiers)[:, 0], TRANSPOSING)
     sizes[is_turned] = sizes[is_turned][:, ::-1]
     return sizes
 

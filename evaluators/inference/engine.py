@@ -13,6 +13,8 @@ from torch import Tensor
 
 from dataset.canvas import Canvas
 from dataset.sampling.joined import Batch
+from models import draws
+from models.disturbance import Disturbance
 from models.losses import mean_nll
 from models.recursion import Latents
 from training.config import EvalConfig
@@ -34,6 +36,7 @@ class PredictionOptions:
     max_steps: the most ACT steps of an example; None for `arch.halt_max_steps`.
     vote_steps: each example's answers after so many of its last steps are predictions.
     trace: keep what un-augmented examples look like after each step, unless they exit early.
+    noise, random_starts: how latents are disturbed (`models.disturbance.Disturbance`); by default they are not.
     """
 
     batch_size: int
@@ -42,6 +45,8 @@ class PredictionOptions:
     max_steps: int | None = None
     vote_steps: int = 1
     trace: bool = False
+    noise: float = 0.0
+    random_starts: bool = False
 
     @classmethod
     def from_config(cls, config: EvalConfig, trace: bool = False) -> PredictionOptions:
@@ -53,6 +58,8 @@ class PredictionOptions:
             max_steps=config.eval_halt_max_steps,
             vote_steps=config.vote_steps,
             trace=trace,
+            noise=config.eval_latent_noise,
+            random_starts=config.eval_random_starts,
         )
 
 
@@ -120,6 +127,27 @@ def _initial_latents(state: TrainState, slots: int, cells: int) -> Latents:
     return tuple(init.expand_as(z).clone() for init, z in zip(state.network.initial_latents(), empty, strict=True))
 
 
+def _step_and_noise(
+    state: TrainState, options: PredictionOptions, examples: np.ndarray, taken: np.ndarray
+) -> tuple[Tensor, Disturbance | None] | tuple[()]:
+    """Returns the last arguments of a prediction step, `steps` and `disturbance`; none where neither is needed.
+
+    What disturbs an example follows from the seed and the example, so neither batches nor ranks change it.
+
+    Args:
+        examples, taken: of each slot, int [B].
+    """
+    is_disturbed = options.noise > 0 or options.random_starts
+    if not (is_disturbed or state.config.arch.step_embedding):
+        return ()
+    steps = to_device(taken.astype(np.int32), state.device)
+    if not is_disturbed:
+        return steps, None
+    seed = torch.full((len(examples),), state.config.seed % draws.KEYS, device=state.device)
+    keys = draws.derive(seed, draws.PREDICTIONS, to_device(examples, state.device))
+    return steps, Disturbance(keys, options.noise, options.random_starts)
+
+
 class StaticBatching:
     """Gives every example of a batch every step; nothing is fetched from the device before the last step."""
 
@@ -137,8 +165,9 @@ class StaticBatching:
         rows = self.state.tables.gather_averaged(slots, self.options.use_ema)
         every_step: list[Tensor] = []
         last_steps: LastSteps = deque(maxlen=self.options.vote_steps)
-        for _ in range(self.steps):
-            found = self.state.predict_step(latents, slots.inputs, rows, self.positions, self.width)
+        for step in range(self.steps):
+            more = _step_and_noise(self.state, self.options, examples, np.full(len(examples), step))
+            found = self.state.predict_step(latents, slots.inputs, rows, self.positions, self.width, *more)
             latents, tokens, q_halt, _, logits = found
             last_steps.append((tokens.clone(), q_halt.clone()))
             if self.options.trace:
@@ -213,7 +242,8 @@ class ContinuousBatching:
         """Advances all slots by one step; returns the answers of the examples that exit."""
         rows = self.state.tables.gather_averaged(self._slots, self.options.use_ema)
         inputs = self._slots.inputs
-        found = self.state.predict_step(self._latents, inputs, rows, self.positions, self.width)
+        more = _step_and_noise(self.state, self.options, self._examples, self._taken)
+        found = self.state.predict_step(self._latents, inputs, rows, self.positions, self.width, *more)
         latents, tokens, q_halt, halts, logits = found
         self._latents = tuple(z.clone() for z in latents)
         self._taken += 1

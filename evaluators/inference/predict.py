@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dataset.canvas import Canvas
+from dataset.encoding import BLANK_IDENTIFIER
 from dataset.sampling.eval_batches import EvalBatches
 from dataset.sampling.prefetch import prefetch
 from dataset.storage import Split
@@ -21,6 +22,8 @@ from evaluators.inference.canvas_choice import CanvasFallback
 from evaluators.inference.engine import PredictionOptions, open_batching
 from evaluators.inference.gather import PredictionCollector, order_in_rounds
 from evaluators.inference.predictions import PredictionSnapshot
+from models.ema import EMA
+from training.slots.tables.kinds import is_sharded
 from training.state import TrainState
 from utils import distributed
 from utils.consensus import FlagConsensus
@@ -32,10 +35,18 @@ PORTIONS = 10
 
 
 def predict_all(
-    state: TrainState, split: Split, options: PredictionOptions, fallback: CanvasFallback | None = None
+    state: TrainState,
+    split: Split,
+    options: PredictionOptions,
+    fallback: CanvasFallback | None = None,
+    average: EMA | None = None,
 ) -> PredictionSnapshot | None:
-    """Returns the predictions of all examples of a split on rank 0, None elsewhere.  Collective."""
-    return deque(predict_in_rounds(state, split, options, fallback), maxlen=1)[0]
+    """Returns the predictions of all examples of a split on rank 0, None elsewhere.  Collective.
+
+    Args:
+        average: of the state's weights, in place of `state.ema`.
+    """
+    return deque(predict_in_rounds(state, split, options, fallback, average=average), maxlen=1)[0]
 
 
 @torch.inference_mode()
@@ -47,6 +58,7 @@ def predict_in_rounds(
     *,
     until: float | None = None,
     longest_batch: float = 0.0,
+    average: EMA | None = None,
 ) -> Iterator[PredictionSnapshot | None]:
     """Predicts the un-augmented examples, then the others in portions.
 
@@ -54,14 +66,17 @@ def predict_in_rounds(
         fallback: the canvases, and which one each example starts on; None for the whole canvas alone.
         until: `time.monotonic()` on rank 0 at which to stop; None predicts everything.
         longest_batch: seconds that a batch is known to take at most; the longest one so far counts too.
+        average: of the state's weights, in place of `state.ema`.
 
     Yields:
         all predictions so far on rank 0, None elsewhere: after the un-augmented examples, after each portion, and at
         the end.  Collective.
     """
+    _fetch_rows(state, split)
     order, first_round = order_in_rounds(split)
     portions = [order[:first_round], *np.array_split(order[first_round:], PORTIONS)]
-    averaged = state.ema.apply() if options.use_ema and state.ema is not None else nullcontext()
+    average = average or state.ema
+    averaged = average.apply() if options.use_ema and average is not None else nullcontext()
     with averaged, Progress(len(order), "predict", unit="example") as progress:
         predictor = _Predictor(state, split, options, fallback or CanvasFallback((split.metadata.canvas,)), progress)
         timer = BatchTimer(until, longest_batch)
@@ -75,6 +90,19 @@ def predict_in_rounds(
             if predictor.is_stopped:
                 break
         predictor.close()
+
+
+def _fetch_rows(state: TrainState, split: Split) -> None:
+    """Brings the rows of a split's puzzles to every rank, where each rank stores a part of them.  Collective."""
+    if not is_sharded(state.config):
+        return
+    # Slots without an example have the blank puzzle.
+    puzzles = torch.from_numpy(np.append(split.puzzle_identifiers, BLANK_IDENTIFIER)).to(state.device)
+    tasks = None
+    if state.config.arch.is_composed:
+        of_puzzles = split.identities(np.arange(split.layout.num_puzzles)).tasks
+        tasks = torch.from_numpy(np.append(np.unique(of_puzzles), 0)).to(state.device)
+    state.tables.fetch(puzzles, tasks)
 
 
 class _Predictor:
@@ -188,6 +216,7 @@ def measure_prediction(
 
     The fraction of a canvas's answers that are cut off here stands for all examples on that canvas.
     """
+    _fetch_rows(state, split)
     order, first_round = order_in_rounds(split)
     options = PredictionOptions(options.batch_size, use_ema=False, max_steps=options.max_steps)
     first_levels = fallback.first_levels(order)

@@ -43,26 +43,24 @@ def describe_puzzle(data: Path, name: str, seed: int = 0) -> dict[str, Any]:
     """
     split, catalog = open_split(data, "train"), open_catalog(data)
     task, augmentation = Augmentation.parse(name)
-    is_named = np.zeros(len(catalog), dtype=bool)
-    if task in catalog.task_ids:
-        is_named = (catalog.task_of == catalog.task_ids.index(task)) & (catalog.dihedral == augmentation.dihedral)
-        is_named &= (catalog.colours == augmentation.colours).all(1)
-    puzzles = np.flatnonzero(np.isin(split.puzzle_identifiers, np.flatnonzero(is_named)))
+    named = split.restricted_to(catalog.identifiers_of(task))
+    puzzles = np.flatnonzero(np.isin(named.puzzle_identifiers, catalog.identifiers_of(task, augmentation)))
     if not len(puzzles):
         raise DataError(f"{name[:80]!r} is not a puzzle that {data} trains on: name one that its page lists")
-    return _describe_visit(split, catalog, int(puzzles[0]), seed)
+    return _describe_visit(named, catalog, int(puzzles[0]), seed)
 
 
 def _describe_visit(split: Split, catalog: PuzzleCatalog, puzzle: int, seed: int) -> dict[str, Any]:
     """Returns what `describe_tasks` returns of a task, for one puzzle of a split: whole canvases, no tests."""
     side = round(split.metadata.seq_len**0.5)
-    examples = np.arange(split.puzzle_indices[puzzle], split.puzzle_indices[puzzle + 1])
+    (first, end), (identifier,) = split.layout.starts(puzzle, puzzle + 1), split.identifiers_of(np.array([puzzle]))
+    examples = np.arange(first, end)
     inputs, labels = split.read(examples, np.full(len(examples), seed + 1, dtype=np.uint64))
     canvases = [
         {"input": _format_canvas(a, side), "output": _format_canvas(b, side)}
         for a, b in zip(inputs, labels, strict=True)
     ]
-    return {"id": catalog.name(int(split.puzzle_identifiers[puzzle])), "train": canvases, "test": []}
+    return {"id": catalog.name(int(identifier)), "train": canvases, "test": []}
 
 
 def _format_canvas(canvas: np.ndarray, side: int) -> str:

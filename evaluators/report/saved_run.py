@@ -10,7 +10,7 @@ from dataset.storage import open_catalog, open_test_tasks
 from evaluators.inference.predictions import PREDICTIONS, TRACE, Predictions, Trace
 from evaluators.report.task_values import describe_tasks, describe_traces
 from evaluators.scores import ALL, SCORES, list_evaluations
-from evaluators.voting import count_votes
+from evaluators.voting import count_votes, weights_of
 from utils.errors import DataError
 from utils.metrics_log import read_metrics
 from utils.plot import select_curves
@@ -34,13 +34,19 @@ def read_saved_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, 
     catalog, tasks = open_catalog(data), open_test_tasks(data)
     chosen = conditions.get("tasks") or list(tasks)
     parts = [run / name for name in conditions.get("pooled", [])] + [folder]
-    predictions = Predictions.joined([Predictions.load(part / PREDICTIONS) for part in parts])
+    predictions = [Predictions.load(part / PREDICTIONS) for part in parts]
+    weights = [*(conditions.get("pool_weights") or [1.0] * (len(parts) - 1)), 1.0]
     trace = Trace.load(folder / TRACE) if (folder / TRACE).exists() else None
     log = run / "metrics.jsonl"
     content = {
         "tasks": describe_tasks(
             {name: task for name, task in tasks.items() if name in chosen},
-            count_votes(predictions, catalog, conditions.get("ranking", "votes")),
+            count_votes(
+                Predictions.joined(predictions),
+                catalog,
+                conditions.get("ranking", "votes"),
+                weights_of(predictions, weights),
+            ),
             describe_traces(trace, catalog),
             conditions["attempts"],
         ),

@@ -77,7 +77,7 @@ def _describe_test(
                 "grid": format_grid(candidate.grid),
                 "votes": candidate.votes,
                 "halt": round(candidate.mean_halt, 4),
-                "caption": f"{n}: {count_of(candidate.votes, 'vote', 'votes')}, halting {candidate.mean_halt:.0%}",
+                "caption": f"{n}: {_count_votes(candidate.votes)}, halting {candidate.mean_halt:.0%}",
             }
             for n, candidate in enumerate(best, start=1)
         ],
@@ -91,12 +91,17 @@ def _describe_test(
 def _summarise(candidates: Sequence[Candidate], attempts: int, truth: np.ndarray | None) -> str:
     if not candidates:
         return "No prediction shows a grid; the input itself is submitted"
-    votes = count_of(sum(candidate.votes for candidate in candidates), "vote", "votes")
+    votes = _count_votes(sum(candidate.votes for candidate in candidates))
     shown = min(attempts, len(candidates))
     summary = f"The best {shown} of {count_of(len(candidates), 'candidate', 'candidates')} by {votes}"
     rank = float("inf") if truth is None else rank_of([candidate.grid for candidate in candidates], truth)
     # Only the ranking is to blame for a truth that was predicted and not submitted.
     return summary + (f"; the truth is candidate {rank:.0f}" if attempts < rank < float("inf") else "")
+
+
+def _count_votes(votes: float) -> str:
+    """Returns a number of votes in words; weighted votes to a tenth."""
+    return count_of(int(votes), "vote", "votes") if votes == int(votes) else f"{votes:,.1f} votes"
 
 
 def describe_traces(trace: Trace | None, catalog: PuzzleCatalog) -> dict[tuple[str, int], list[str]]:

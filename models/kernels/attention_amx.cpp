@@ -1,4 +1,4 @@
-// Full attention in bfloat16 on an x86 CPU, forward and backward: `models/attention.py` says why and calls it.
+// Full attention in bfloat16 on an x86 CPU, forward and backward: `models/kernels/attention.py` says why and calls it.
 //
 // Everything is built of one product of 32 x 32 tiles, done by the tile unit (AMX) where the compiler's target has one
 // and by 512-bit dot products (AVX512-BF16) elsewhere.  One task is one head of one slot, done by one thread in a fixed

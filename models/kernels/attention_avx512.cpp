@@ -1,5 +1,5 @@
 // Full attention in bfloat16 on an x86 CPU with AVX512-BF16 and no tile unit, forward and backward.
-// `models/attention.py` says why and calls it; attention_amx.cpp is the same for the tile unit.
+// `models/kernels/attention.py` says why and calls it; attention_amx.cpp is the same for the tile unit.
 //
 // Everything is built of one product of 8 rows by up to 48 columns that stays in registers.  Short sequences are padded
 // to 8 queries and 16 keys only, and fit the first-level cache; long ones go block by block.  One task is one head of one

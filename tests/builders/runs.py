@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from training.checkpoint import latest_undamaged
+import torch
+
+from training.checkpoint import TABLES, StoredRows, latest_undamaged, read_part, read_record
 
 LONG = int(os.environ.get("TRM_LONG_TESTS", "0"))
 """Whether tests run in their long form: `-m long`, which tests/conftest.py reads before this is imported."""
@@ -16,3 +18,27 @@ def last(folder: Path) -> Path:
     path, problems = latest_undamaged(folder)
     assert path is not None and not problems
     return path
+
+
+def rows_in(checkpoint: Path, table: str = "puzzle_table") -> torch.Tensor:
+    """Returns all rows of a table in a checkpoint, whatever files they are in."""
+    return StoredRows(checkpoint, read_record(checkpoint), table).dense()
+
+
+def everything_in(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Returns all that a checkpoint stores, under PART/NAME; of tables every row, whatever files they are in."""
+    record = read_record(checkpoint)
+    found: dict[str, torch.Tensor] = {}
+    for file in record.files:
+        part = file.removesuffix(".safetensors")
+        if part.split(".")[0] not in TABLES:
+            found |= {f"{part}/{name}": value for name, value in read_part(checkpoint, part, record).items()}
+    for table in {file.split(".")[0] for file in record.files} & set(TABLES):
+        stored = StoredRows(checkpoint, record, table)
+        found[f"{table}/weights"] = stored.dense()
+        found |= {f"{table}/{name}": value for name, value in stored.counters.items()}
+        for block in stored.blocks():
+            for name in block.keys() - {"identifiers", "weights"}:
+                empty = torch.zeros(stored.shape[0], *block[name].shape[1:], dtype=block[name].dtype)
+                found.setdefault(f"{table}/{name}", empty)[block["identifiers"]] = block[name]
+    return found

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset.canvas import Canvas, whole_canvas
+from dataset.storage import PuzzleLayout
 
 
 @dataclass
@@ -35,6 +36,7 @@ class FakeSplit:
     """
 
     group_weights: NDArray[np.float64] | None = None
+    visit_sizes: NDArray[np.int64] | None = None
 
     def __init__(self, groups: list[list[int]], first_identifier: int = 1, **metadata: Any) -> None:
         puzzles = [count for group in groups for count in group]
@@ -42,6 +44,14 @@ class FakeSplit:
         self.group_indices = np.cumsum([0] + [len(group) for group in groups]).astype(np.int32)
         self.puzzle_indices = np.cumsum([0, *puzzles]).astype(np.int32)
         self.puzzle_identifiers = (first_identifier + np.arange(len(puzzles))).astype(np.int32)
+        self.layout = PuzzleLayout.from_starts(self.group_indices, self.puzzle_indices)
+        self.num_examples = int(self.puzzle_indices[-1])
+
+    def identifiers_of(self, puzzles: NDArray[np.int64]) -> NDArray[np.int32]:
+        return self.puzzle_identifiers[puzzles]
+
+    def identifier_ranges(self) -> NDArray[np.int64]:
+        return np.array([[self.puzzle_identifiers[0], self.puzzle_identifiers[-1] + 1]], dtype=np.int64)
 
     def read(
         self,
@@ -64,6 +74,13 @@ class FakeSplit:
         """Every third example needs a canvas of 5 x 5, the others one of 4 x 4."""
         side = np.where(examples % 3 == 0, 5, 4)
         return np.stack((side, side), axis=1).astype(np.int16)
+
+    def pair_sizes(self) -> NDArray[np.int16]:
+        """Each example is a pair of its own."""
+        return self.canvas_sizes(np.arange(self.num_examples))
+
+    def pairs_of(self, puzzles: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        return self.puzzle_indices[puzzles].astype(np.int64), np.zeros(len(puzzles), dtype=np.bool_)
 
 
 def examples_of(inputs: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -81,7 +81,16 @@ def trained(steps: int = 3, **settings: Any) -> TrainState:
 
 def tensors(state: TrainState) -> dict[str, torch.Tensor]:
     """Returns everything that a checkpoint holds, under PART/NAME."""
-    return {f"{part}/{key}": value for part, named in state.state_dict().items() for key, value in named.items()}
+    tables = {name: table.state_dict() for name, table in state.tables.by_name().items()}
+    parts = {**state.state_dict(), **tables}
+    return {f"{part}/{key}": value for part, named in parts.items() for key, value in named.items()}
+
+
+def copy_rows(source: TrainState, target: TrainState) -> None:
+    """Gives a state the tables of another one, which no `state_dict` of a state has."""
+    mine = target.tables.by_name()
+    for name, table in source.tables.by_name().items():
+        mine[name].load_state_dict({key: value.clone() for key, value in table.state_dict().items()})
 
 
 def assert_equal(a: TrainState, b: TrainState) -> None:

@@ -156,9 +156,9 @@ def test_a_colour_that_is_nowhere_makes_no_puzzle() -> None:
 def test_choice_depends_on_seed_and_task_alone() -> None:
     rng = np.random.default_rng(0)
     tasks = [random_task(f"t{i}", rng) for i in range(5)]
-    one, many = plan_augmentations(tasks, 20, 7, workers=1), plan_augmentations(tasks, 20, 7, workers=3)
+    one, many = (plan_augmentations(tasks, [20] * len(tasks), 7, workers) for workers in (1, 3))
     assert all(np.array_equal(a, b) for a, b in zip(one, many, strict=True))
-    assert np.array_equal(plan_augmentations(tasks[3:], 20, 7, workers=1)[0], one[3])
+    assert np.array_equal(plan_augmentations(tasks[3:], [20] * len(tasks[3:]), 7, workers=1)[0], one[3])
     assert not np.array_equal(sample_augmentations(tasks[0], 20, 8), one[0])
 
 

@@ -309,7 +309,8 @@ def test_arc_agi_1_evaluation_is_in_arc_agi_2_training(arc_dir: Path) -> None:
     [
         (
             ("--test-set-name", "evaluation"),
-            "--test-set-name evaluation names none of the subsets training2, evaluation2; did you mean evaluation2?",
+            "names none of the subsets training2, evaluation2, and the solutions of the test set must not be trained on"
+            ": did you mean evaluation2?",
         ),
         (("--subsets", "training2", "nope", "--test-set-name", "nope"), "there is no file"),
         (("--subsets", "training2", "training2"), "names one twice"),

@@ -42,6 +42,11 @@ def grids_of(batch: Batch) -> list[bytes]:
     return [row.tobytes() for row in restored]
 
 
+def identities_of(split: Split | JoinedSplits) -> storage.PuzzleIdentities:
+    """The task and the augmentation of each puzzle."""
+    return split.identities(np.arange(split.layout.num_puzzles))
+
+
 def inputs_of(task: Task) -> set[bytes]:
     found = set()
     for grid, _ in task.pairs:
@@ -68,12 +73,12 @@ def test_a_fresh_example_is_its_task_under_the_augmentation_that_the_batch_says(
     train, _, catalog = splits_of(tasks)
     data = JoinedSplits([train], identified=True, fresh=True)
     examples = np.arange(data.num_examples)
-    puzzles = np.searchsorted(data.example_starts, examples, side="right") - 1
+    puzzles = data.layout.puzzles_of(examples)
     batch = data.read_batch(examples, puzzles, np.full(len(examples), 7, dtype=np.uint64) + puzzles.astype(np.uint64))
     assert batch.tasks is not None and batch.augmentations is not None
     assert not batch.puzzle_identifiers.any()  # no row of its own
-    assert np.array_equal(batch.tasks - 1, catalog.task_of[data.puzzle_identifiers[puzzles]])
-    stored = {row.tobytes() for row in data.identities.augmentations}
+    assert np.array_equal(batch.tasks - 1, catalog.tasks_of(data.identifiers_of(puzzles)))
+    stored = {row.tobytes() for row in identities_of(data).augmentations}
     assert not stored & {row.tobytes() for row in batch.augmentations}
     unshifted = batch.inputs[:, 0] > 1  # a colour in the corner
     found = grids_of(batch)
@@ -130,8 +135,8 @@ def test_tasks_have_the_same_numbers_in_both_splits_both_formats_and_beside_othe
     tasks, more = tasks_of(0), tasks_of(1, count=4)
     train, test, catalog = splits_of(tasks)
     for split in (train, test, test.first_puzzles(2), train.restricted_to(test.puzzle_identifiers)):
-        identities = split.identities()
-        assert identities.num_tasks == 5
+        identities = identities_of(split)
+        assert split.num_tasks == 5
         for number, row, identifier in zip(
             identities.tasks, identities.augmentations, split.puzzle_identifiers, strict=True
         ):
@@ -144,7 +149,7 @@ def test_tasks_have_the_same_numbers_in_both_splits_both_formats_and_beside_othe
         folder = tmp_path / split_name
         write_data_set(folder, content, DataOrigin(["made"], {}), fmt="expanded", seed=0, progress=lambda *_: None)
         expanded = storage.open_split(folder, split_name)
-        for mine, theirs in zip(split.identities(), expanded.identities(), strict=True):
+        for mine, theirs in zip(identities_of(split), identities_of(expanded), strict=True):
             assert np.array_equal(mine, theirs)
         with pytest.raises(SettingError, match="needs ARC tasks in the compact format"):
             JoinedSplits([expanded], fresh=True)
@@ -153,7 +158,7 @@ def test_tasks_have_the_same_numbers_in_both_splits_both_formats_and_beside_othe
     second.identifiers_start = 100  # type: ignore[attr-defined]
     joined = JoinedSplits([train, second], identified=True)
     assert joined.num_task_rows == 1 + 5 + 4
-    assert set(joined.identities.tasks.tolist()) == set(range(1, 10))
+    assert set(identities_of(joined).tasks.tolist()) == set(range(1, 10))
     assert JoinedSplits([train]).num_task_rows is None
 
 
@@ -164,6 +169,6 @@ def test_evaluation_batches_say_tasks_and_blank_rows_are_the_identity() -> None:
     is_used = examples >= 0
     assert is_used.any() and not is_used.all()
     used = batch.puzzle_identifiers[is_used]
-    assert np.array_equal(batch.tasks[is_used], catalog.task_of[used] + 1)
-    assert np.array_equal(batch.augmentations[is_used][:, 1:], catalog.colours[used])
+    assert np.array_equal(batch.tasks[is_used], catalog.tasks_of(used) + 1)
+    assert np.array_equal(batch.augmentations[is_used], catalog.augmentations_of(used))
     assert not batch.tasks[~is_used].any() and (batch.augmentations[~is_used] == IDENTITY_ROW).all()

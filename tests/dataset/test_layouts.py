@@ -113,7 +113,9 @@ def test_a_cut_gzip_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", ["_", "-"])
 @pytest.mark.parametrize("second", ["_", "-"])
 @pytest.mark.parametrize("gz", ["", ".gz"])
-def test_solutions_are_found_beside_challenges(first: str, second: str, gz: str, tmp_path: Path) -> None:
+def test_solutions_are_found_beside_challenges(
+    first: str, second: str, gz: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = {"t": {**TASK.to_json(), "test": [{"input": a.tolist()} for a, _ in TASK.test]}}
     solved = {"t": [b.tolist() for _, b in TASK.test if b is not None]}
     challenges = tmp_path / f"my_arc{first}held{second}challenges.json{gz}"
@@ -123,6 +125,7 @@ def test_solutions_are_found_beside_challenges(first: str, second: str, gz: str,
     want = {"t": lists(TASK)}
     assert contents(load(challenges)) == contents(load(tmp_path)) == want
     assert contents(load(f"{tmp_path / 'my_arc'},subsets=held")) == want
+    assert "passed over" not in capsys.readouterr().out
 
 
 def test_a_folder_of_somebody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

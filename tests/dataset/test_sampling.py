@@ -12,9 +12,10 @@ import pytest
 
 from dataset.hashing import splitmix64
 from dataset.sampling.eval_batches import EvalBatches
-from dataset.sampling.interval_plan import interval_seed, plan_interval
+from dataset.sampling.interval_plan import IntervalPlan, interval_seed, plan_interval
 from dataset.sampling.joined import Batch
 from dataset.sampling.sampler import BatchSampler
+from dataset.storage import PuzzleLayout
 from tests.builders.splits import FakeSplit, examples_of, seeds_of
 from utils.errors import DataError, SettingError
 
@@ -84,6 +85,11 @@ def same(a: Batch, b: Batch) -> bool:
     )
 
 
+def all_visits(plan: IntervalPlan) -> np.ndarray:
+    """The puzzle of each visit of an interval."""
+    return plan.drawn.visits(0, plan.drawn.count).puzzles
+
+
 def prefetch_threads() -> int:
     return sum(thread.name == "prefetch" for thread in threading.enumerate())
 
@@ -117,8 +123,8 @@ def test_labels_and_identifiers_belong_to_the_examples() -> None:
 
 def test_an_epoch_visits_every_group_once() -> None:
     split = FakeSplit(GROUPS)
-    plan = plan_interval(split.group_indices.astype(np.int64), split.puzzle_indices.astype(np.int64), 8, 50, 1, 0)
-    groups = np.searchsorted(split.group_indices, plan.puzzles, side="right") - 1
+    plan = plan_interval(split.layout, 8, 50, 1, 0)
+    groups = np.searchsorted(split.group_indices, all_visits(plan), side="right") - 1
     epochs = groups.reshape(50, len(GROUPS))
     assert all(sorted(epoch) == list(range(len(GROUPS))) for epoch in epochs.tolist())
     assert len({tuple(epoch) for epoch in epochs.tolist()}) > 25
@@ -320,11 +326,11 @@ def test_micro_batches_are_cut_from_the_global_batch(world_size: int) -> None:
 def test_weighted_groups_are_visited_alike_in_every_epoch() -> None:
     """The phases of groups of one weight differ: without that, every second epoch would visit all of them, or none."""
     weights = np.full(200, 0.5)
-    starts = np.arange(201)
-    visits = [len(plan_interval(starts, starts, 1, 1, 7, epoch, weights).puzzles) for epoch in range(10)]
+    layout = PuzzleLayout.from_counts(np.ones(200), np.ones(200))
+    visits = [plan_interval(layout, 1, 1, 7, epoch, weights).drawn.count for epoch in range(10)]
     assert all(60 < number < 140 for number in visits) and sum(visits) == pytest.approx(1000, abs=100)
     for epoch in range(0, 10, 2):
-        pair = [plan_interval(starts, starts, 1, 1, 7, i, weights).puzzles for i in (epoch, epoch + 1)]
+        pair = [all_visits(plan_interval(layout, 1, 1, 7, i, weights)) for i in (epoch, epoch + 1)]
         assert sorted(np.concatenate(pair).tolist()) == list(range(200))
 
 

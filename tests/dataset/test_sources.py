@@ -133,16 +133,15 @@ def test_weights_are_how_often_groups_are_visited(corpus: Path, fmt: str) -> Non
     group_of = np.repeat(np.arange(9), np.diff(split.group_indices))
     total = np.zeros(9)
     for interval in range(30):  # of 4 epochs
-        plan = plan_interval(split.group_indices, split.puzzle_indices, 8, 4, 5, interval, weights)
-        again = plan_interval(split.group_indices, split.puzzle_indices, 8, 4, 5, interval, weights)
-        assert np.array_equal(plan.puzzles, again.puzzles)
-        visits = np.bincount(group_of[plan.puzzles], minlength=9)
+        plan = plan_interval(split.layout, 8, 4, 5, interval, weights)
+        again = plan_interval(split.layout, 8, 4, 5, interval, weights)
+        puzzles = plan.drawn.visits(0, plan.drawn.count).puzzles
+        assert np.array_equal(puzzles, again.drawn.visits(0, again.drawn.count).puzzles)
+        visits = np.bincount(group_of[puzzles], minlength=9)
         assert (np.abs(visits - 4 * weights) < 1).all()
         total += visits
         assert (np.abs(total - 4 * (interval + 1) * weights) < 1).all()
-    epochs = [
-        len(plan_interval(split.group_indices, split.puzzle_indices, 8, 1, 5, i, weights).puzzles) for i in range(60)
-    ]
+    epochs = [plan_interval(split.layout, 8, 1, 5, i, weights).drawn.count for i in range(60)]
     assert np.mean(epochs) == pytest.approx(weights.sum(), abs=0.1)
 
 

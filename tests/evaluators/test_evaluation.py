@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -18,11 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import eval_arc_k10
 from dataset.sampling.joined import Batch
-from dataset.storage import open_catalog, open_split, open_test_tasks
+from dataset.storage import fingerprints, open_catalog, open_split, open_test_tasks
 from evaluators import scores, tools
 from evaluators.arc import ArcScorer
 from evaluators.evaluation import Evaluation
-from evaluators.exact import ExactScorer
+from evaluators.grid_puzzles.exact import ExactScorer
 from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.gather import order_in_rounds
 from evaluators.inference.predict import predict_all, predict_in_rounds
@@ -513,3 +514,87 @@ def test_votes_of_several_checkpoints_and_steps_count_together(small_data: Path,
     assert {key: shown[key[0]][key[1]]["votes"] for key in votes} == {
         key: sum(candidate.votes for candidate in candidates) for key, candidates in votes.items()
     }
+
+
+def test_votes_of_other_runs_and_older_checkpoints_have_weights(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of one network, then one of another network that pools its own two last evaluations and the first run's."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ("eval_arc_k10.py", f"data_paths=[{small_data}]", "finetune_on=test_tasks", "puzzle_rows=zero", *SMALL)
+    refused = run_script(*command, f"checkpoint_path={second}", "epochs=4", f"pool_runs=[{first}]")
+    assert refused.returncode == 2 and f"pool_runs={first} has no evaluation of these puzzles" in refused.stderr
+    assert not second.exists()
+
+    assert run_script(*command, f"checkpoint_path={first}", "epochs=8", "eval_interval=4").returncode == 0
+    done = run_script(
+        *(*command, f"checkpoint_path={second}", "arch.name=trm_singlez", "epochs=8", "eval_interval=4"),
+        *(f"pool_runs=[{first}]", "pool_checkpoints=2", "pool_half_life=2"),
+    )
+    assert done.returncode == 0, done.stderr
+    theirs, own = scores.list_evaluations(first), scores.list_evaluations(second)
+    third = EvalConfig(data_paths=[str(small_data)], pool_runs=[str(first)])
+    Evaluation(third, tmp_path / "third", {"puzzles": fingerprints(small_data)[1]}).submit_inputs()
+    # before anything is predicted there is what the other run has voted for
+    assert (tmp_path / "third/submission.json").read_text() == (theirs[-1] / "submission.json").read_text()
+    root = 2**-0.5
+    record = json.loads((own[-1] / "scores.json").read_text())
+    assert record["conditions"]["pooled"] == [f"../first/{folder.name}" for folder in theirs] + [own[0].name]
+    assert record["conditions"]["pool_weights"] == [root, 1.0, root]
+    assert record["conditions"]["pool_half_life"] == 2 and record["conditions"]["pool_runs"] == [str(first)]
+    assert record["ARC/checkpoints"] == 4 and record["ARC/predictions"] == 4 * 20
+    assert "a vote of the checkpoints counts 0.707, 1, 0.707, 1, the last one" in done.stdout
+    parts = [Predictions.load(folder / "predictions.npz") for folder in (*theirs, *own)]
+    weights = np.repeat([root, 1.0, root, 1.0], 20)
+    votes = count_votes(Predictions.joined(parts), open_catalog(small_data), weights=weights)
+    counted = {key: sum(candidate.votes for candidate in candidates) for key, candidates in votes.items()}
+    for content in (read_saved_run(second)[1], read_page(second / "report.html")):
+        shown = {task["id"]: task["test"] for task in content["tasks"]}
+        assert {key: shown[key[0]][key[1]]["votes"] for key in votes} == pytest.approx(counted)
+        assert content["conditions"]["pool_weights"] == [root, 1.0, root]
+    tools.recount(
+        small_data, [own[0] / "predictions.npz", own[1] / "predictions.npz"], tmp_path / "out", 10, "votes", None, 2
+    )
+    again = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert again["conditions"]["pool_half_life"] == 2 and again["ARC/checkpoints"] == 2
+
+
+def test_averages_at_several_rates_vote_together(small_data: Path, tmp_path: Path) -> None:
+    """Each is what a run of that rate alone has, also after a resume, and its votes are the pool's."""
+    command = ("eval_arc_k10.py", f"data_paths=[{small_data}]", "finetune_on=test_tasks", "puzzle_rows=zero", *SMALL)
+    several, alone = tmp_path / "several", tmp_path / "alone"
+    more = (f"checkpoint_path={several}", "eval_interval=4", "ema=true", "ema_rate=0.9", "ema_more_rates=[0.5,0.25]")
+    for epochs in (4, 8):
+        done = run_script(*command, *more, f"epochs={epochs}", "pool_checkpoints=2", "pool_half_life=1")
+        assert done.returncode == 0, done.stderr
+    done = run_script(
+        *(*command, f"checkpoint_path={alone}", "eval_interval=4", "ema=true", "ema_rate=0.5", "epochs=8")
+    )
+    assert done.returncode == 0, done.stderr
+    first, last = scores.list_evaluations(several)
+    for ours, theirs in zip((first, last), scores.list_evaluations(alone), strict=True):
+        one, other = (Predictions.load(at / "predictions.npz") for at in (ours / "ema_0.5", theirs))
+        assert all(np.array_equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
+    names = ["predictions.npz", "ema_0.5/predictions.npz", "ema_0.25/predictions.npz"]
+    parts = [Predictions.load(folder / name) for folder in (first, last) for name in names]
+    assert len({part.q_halt.tobytes() for part in parts}) == 6  # six networks that differ
+    record = json.loads((last / "scores.json").read_text())
+    averages = ["ema_0.5", "ema_0.25"]
+    assert record["conditions"]["pooled"] == [
+        *(first.name, *(f"{first.name}/{name}" for name in averages), *(f"{last.name}/{name}" for name in averages))
+    ]
+    assert record["conditions"]["pool_weights"] == [0.5, 0.5, 0.5, 1.0, 1.0]
+    assert record["conditions"]["ema_more_rates"] == [0.5, 0.25]
+    weights = np.repeat([0.5, 0.5, 0.5, 1.0, 1.0, 1.0], 20)
+    votes = count_votes(Predictions.joined(parts), open_catalog(small_data), weights=weights)
+    shown = {task["id"]: task["test"] for task in read_saved_run(several)[1]["tasks"]}
+    assert {key: shown[key[0]][key[1]]["votes"] for key in votes} == {
+        key: sum(candidate.votes for candidate in candidates) for key, candidates in votes.items()
+    }
+
+
+def read_page(path: Path) -> dict[str, Any]:
+    """What a page shows, as it is stored in it."""
+    match = re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", path.read_text(), re.DOTALL)
+    assert match is not None
+    return dict(json.loads(match[1]))

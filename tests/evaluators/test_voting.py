@@ -18,7 +18,7 @@ from dataset.tasks import Task
 from evaluators import scores, submission, tools
 from evaluators.arc import ArcScorer
 from evaluators.inference.predictions import Predictions, PredictionSnapshot
-from evaluators.voting import RANKINGS, Candidate, Votes, count_votes
+from evaluators.voting import RANKINGS, Candidate, Votes, count_votes, vote_weight, weights_of
 from tests.builders.grids import encode_grid
 from tests.conftest import random_task, run_script, write_kaggle
 from training.config import EvalConfig
@@ -83,6 +83,32 @@ def test_ranking_by_mean_halting() -> None:
     assert grids_of(count_votes(predictions_of(rows), CATALOG), "a", 0) == [[[1]], [[2]]]
     assert grids_of(count_votes(predictions_of(rows), CATALOG, "sum_halt"), "a", 0) == [[[1]], [[2]]]
     assert grids_of(count_votes(predictions_of(rows), CATALOG, "mean_halt"), "a", 0) == [[[2]], [[1]]]
+
+
+def test_votes_of_older_checkpoints_count_less() -> None:
+    """Three evaluations, half-life 2: weights 1/2, 2^(-1/2) and 1, added up exactly; the newest alone is outvoted."""
+    weights = [vote_weight(age, 2) for age in (2, 1, 0)]
+    assert weights == [0.5, 0.7071067811865476, 1.0] and vote_weight(7, None) == 1.0 and vote_weight(10, 10) == 0.5
+    halted = float(1 / (1 + np.exp(-2.0)))
+    parts = [
+        predictions_of([(1, 0, [[1]], 0.0), (1, 0, [[2]], 2.0), (1, 0, [[2]], 2.0)]),
+        predictions_of([(1, 0, [[1]], 0.0)]),
+        predictions_of([(1, 0, [[2]], 0.0), (1, 1, [[4]], 0.0)]),
+    ]
+    given = weights_of(parts, weights)
+    assert given is not None and given.tolist() == [0.5] * 3 + [0.7071067811865476] + [1.0, 1.0]
+    votes = count_votes(Predictions.joined(parts), CATALOG, weights=given)
+    assert [(c.grid.tolist(), c.votes) for c in votes["a", 0]] == [([[2]], 2.0), ([[1]], 1.2071067811865475)]
+    assert votes["a", 0][0].sum_halt == pytest.approx(halted + 0.5, rel=1e-12)
+    assert votes["a", 0][0].mean_halt == pytest.approx((halted + 0.5) / 2, rel=1e-12)
+    assert [c.votes for c in votes["a", 1]] == [1.0]
+
+    # the same parts with a half-life so short that the last one decides alone, and with none
+    sharp = weights_of(parts, [vote_weight(age, 0.01) for age in (2, 1, 0)])
+    assert count_votes(Predictions.joined(parts), CATALOG, weights=sharp)["a", 0][0].votes == pytest.approx(1)
+    assert weights_of(parts, [1.0, 1.0, 1.0]) is None
+    even = count_votes(Predictions.joined(parts), CATALOG)["a", 0]
+    assert [c.votes for c in even] == [3, 2] and all(isinstance(c.votes, int) for c in even)
 
 
 def stepped(rows: list[tuple[int, int, int, int]]) -> Predictions:
@@ -150,6 +176,11 @@ def test_pass_at_k_counts_shares_of_tasks_and_of_inputs() -> None:
     assert counted is not None
     assert [counted[f"ARC/pass@{k}"] for k in (1, 2, 5)] == [0.25, 0.5, 1.0]
     assert [counted[f"ARC/pass@{k}_inputs"] for k in (1, 2, 5)] == pytest.approx([1 / 3, 2 / 3, 1.0])
+
+
+def test_no_task_solved_is_not_a_score_of_zero_for_sure() -> None:
+    counted = scores.pass_at_k({}, TASKS)
+    assert counted is not None and counted["ARC/pass@1_95"] == pytest.approx(scores.wilson_interval(0, len(TASKS)))
 
 
 def test_intervals_are_those_of_the_books() -> None:

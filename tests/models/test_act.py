@@ -15,7 +15,8 @@ from tests.builders.networks import B, C, V, arch_of, build, inputs_of
 def slots_of(seed: int) -> Slots:
     tokens, _ = inputs_of(seed)
     augmentations = torch.arange(11).roll(seed).expand(B, -1)
-    return Slots(tokens, tokens.roll(1, 1), torch.arange(B) + 10 * seed, torch.arange(B) + seed, augmentations)
+    numbers = torch.arange(B)
+    return Slots(tokens, tokens.roll(1, 1), numbers + 10 * seed, numbers + seed, augmentations, numbers + 50 * seed)
 
 
 def start(network: Network, batch: Slots) -> Carry:

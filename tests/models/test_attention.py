@@ -1,4 +1,4 @@
-"""models/attention.py, models/kernels/ and training/prepare/: every way of attending against float64."""
+"""models/kernels/ and training/prepare/: every way of attending against float64."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import attention
+from models.kernels import attention
 from training.prepare import cpp_extension, cpu_kernels
 
 needs_kernel = pytest.mark.skipif(cpu_kernels.load() is None, reason="no AVX512-bf16, or no g++")

@@ -1,4 +1,4 @@
-"""models/convolution.py against a plain loop, on whole canvases and parts of them, and in a network."""
+"""models/kernels/convolution.py against a plain loop, on whole canvases and parts of them, and in a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataset.canvas import Canvas
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from evaluators.inference.engine import PredictionOptions, open_batching
-from models.convolution import KERNELS, DepthwiseConv, Layout, convolve, shifted_products
+from models.kernels.convolution import KERNELS, DepthwiseConv, Layout, convolve, shifted_products
 from models.layers import Block, ConvSwiGLU
 from models.network import Network
 from tests.builders.networks import B, arch_of, needs_cpu_compiler

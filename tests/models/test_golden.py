@@ -22,7 +22,7 @@ from models.arch import ArchConfig
 from models.ema import EMA
 from models.losses import IGNORE, METRICS
 from models.network import Network
-from models.puzzle_table import PuzzleTable
+from models.puzzles.table import PuzzleTable
 from tests.builders.networks import needs_recorded_draws
 from tests.golden import make
 from training.optim.optimizers import OptimizerConfig, build_optimizer

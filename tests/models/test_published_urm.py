@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.arch import ArchConfig
 from models.network import Network
-from models.puzzle_table import PuzzleTable
+from models.puzzles.table import PuzzleTable
 from training import checkpoint
 from training.export import published_format
 

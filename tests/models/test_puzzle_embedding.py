@@ -1,4 +1,4 @@
-"""models/puzzle_embedding.py: a prefix composed of a task's row and an augmentation."""
+"""models/puzzles/embedding.py: a prefix composed of a task's row and an augmentation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.arch import ArchConfig
 from models.network import Network
-from models.puzzle_embedding import ComposedEmbedding, ComposedRows
+from models.puzzles.embedding import ComposedEmbedding, ComposedRows
 from tests.builders.networks import B, C, V, arch_of, build, inputs_of
 
 IDENTITY = list(range(10))

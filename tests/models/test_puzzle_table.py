@@ -1,4 +1,4 @@
-"""models/puzzle_table.py and models/ema.py."""
+"""models/puzzles/table.py and models/ema.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models.ema import EMA
-from models.puzzle_table import PuzzleTable, sum_per_identifier
+from models.puzzles.table import PuzzleTable, sum_per_identifier
 
 
 def test_gradients_of_equal_identifiers_are_added() -> None:

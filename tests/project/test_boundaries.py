@@ -51,7 +51,7 @@ LAYERS = (
     ("evaluators/inference/",),
     ("evaluators/",),
     ("evaluators/report/",),
-    ("evaluators/arc.py", "evaluators/exact.py", "evaluators/picture.py"),
+    ("evaluators/arc.py", "evaluators/grid_puzzles/", "evaluators/picture.py"),
     ("evaluators/tools.py", "evaluators/evaluation.py", "evaluators/solver.py"),
 )
 """The order of the parts, from the lowest up: a part imports none of a later line.  The longest prefix counts."""
@@ -60,7 +60,10 @@ MAX_LINES = 350
 MAX_NAMES = 12
 """Files and folders in one folder, without `__init__.py` and `__main__.py`."""
 
-NEEDS_TORCH = ("evaluators/inference/", "evaluators/evaluation.py", "evaluators/solver.py")
+NEEDS_TORCH = (
+    *("evaluators/inference/", "evaluators/evaluation.py", "evaluators/solver.py"),
+    "evaluators/grid_puzzles/solver.py",
+)
 """The parts of evaluators/ that run the network; the others need none."""
 
 STORAGE = "dataset/storage/"

@@ -47,13 +47,14 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before = Path.cwd()
     os.chdir(folder)
     rng = np.random.default_rng(0)
-    for name in ("kaggle/combined", "ConceptARC/corpus", "re_arc/tasks"):
+    for name in ("kaggle/combined", "ConceptARC/corpus", "re_arc/tasks", "synthetic/tasks"):
         Path(name).mkdir(parents=True)
     for subset in ("training2", "evaluation2", "concept"):
         write_kaggle(Path("kaggle/combined"), subset, [random_task(f"{subset}{i}", rng) for i in range(2)])
     for path in Path("kaggle/combined").glob("arc_*"):
         path.rename(path.with_name(path.name.replace("arc_", "arc-agi_", 1)))
 
+    Path("synthetic/tasks/s.json").write_text(json.dumps(random_task("", rng).to_json()))
     Path("ConceptARC/corpus/c.json").write_text(json.dumps(random_task("", rng).to_json()))
     Path("re_arc/tasks/r.json").write_text(json.dumps(random_task("", rng).to_json()["train"]))
 
@@ -66,8 +67,20 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ("python", *demo.FINE_TUNE, *checkpoint),
     ):
         execute(shrunk(Command("what the documents take for granted", words)))
+    train_on_boards()
     yield folder
     os.chdir(before)
+
+
+def train_on_boards() -> None:
+    """Makes runs/sudoku of 9 x 9 boards, runs/maze, and files of boards for them."""
+    for kind, more in (("sudoku", ("--clues", "60")), ("maze", ("--size", "9"))):
+        build = ("build_dataset.py", kind, *more, "--subsample-size", "12", "--test-size", "4")
+        execute(["python", *build, "--output-dir", f"made/{kind}"])
+        train = ("eval_arc_k10.py", f"data_paths=[made/{kind}]", f"checkpoint_path=runs/{kind}", "evaluators=[exact]")
+        execute(["python", *train, "puzzle_rows=zero", "epochs=2", "eval_interval=2", *SMALL_RUN])
+    Path("boards.csv").write_text("puzzle\n" + "." * 81 + "\n")
+    Path("maze.txt").write_text("\n".join(["#" * 9, "#S     G#", *["#" * 9] * 7]))
 
 
 def shrunk(command: Command) -> list[str]:
@@ -84,7 +97,7 @@ def shrunk(command: Command) -> list[str]:
         epochs = () if "epochs=0" in words else ("epochs=2", "eval_interval=2")
         untimed = ("time_budget=null", "deadline=null") if fine_tunes else ()
         return [*words, *SMALL_RUN, *epochs, *untimed]
-    if "solve.py" in words:
+    if "solve.py" in words and any(word.endswith(".json") for word in words):
         return [*words, "--steps", "2", "--augmentations", "2"]
     return words
 
@@ -186,3 +199,12 @@ def test_a_failing_command_says_what_it_said(scratch: Path) -> None:
         execute(["python", "pretrain_no_eval.py", "data_paths=[nowhere]", *SMALL_RUN])
     assert "usage" in call(["-m", "dataset.statistics", "--help"])
     assert Path.cwd() != ROOT
+
+
+def test_a_demonstration_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "ROOT", tmp_path)
+    assert demo.folder_to_use() == Path("runs/demo")
+    (tmp_path / "runs/demo/finetune/step_5").mkdir(parents=True)
+    assert demo.folder_to_use() == Path("runs/demo")
+    (tmp_path / "runs/demo/finetune/evaluation_step_9").mkdir()
+    assert demo.folder_to_use() == Path("runs/demo-2")

@@ -11,6 +11,7 @@ import pytest
 from dataset.storage import open_test_tasks
 from evaluators.solver import Solver
 from evaluators.submission import check_submission
+from tests.builders.runs import rows_in
 from tests.conftest import SMALL, random_task, run_script, write_kaggle
 from training.checkpoint import read_part, read_record
 from utils.metrics_log import read_metrics
@@ -48,7 +49,7 @@ def test_ranks_train_the_same_rows_on_the_same_fresh_augmentations(
     two = pretrain(small_data, tmp_path / "two", *FRESH, ranks=2)
     losses = [[line["lm_loss"] for line in read_metrics(run / "metrics.jsonl")] for run in (pretrained, two)]
     assert len(losses[0]) > 4 and losses[1] == pytest.approx(losses[0], rel=1e-4)
-    stored = [read_part(last(run), "puzzle_table", read_record(last(run)))["weights"] for run in (pretrained, two)]
+    stored = [rows_in(last(run)) for run in (pretrained, two)]
     assert stored[0].shape == (1 + 8, 32) and stored[0].any(1).sum() > 4
     assert stored[1].isclose(stored[0], rtol=1e-4, atol=1e-6).double().mean() > 0.99  # a sign may flip near zero
     carries = [read_part(last(run), "carry", read_record(last(run))) for run in (pretrained, two)]

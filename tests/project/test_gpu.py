@@ -120,6 +120,18 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert found == pytest.approx(wanted[4:], rel=1e-2)
 
 
+@pytest.mark.parametrize("kind", ["host", "disk"])
+def test_rows_outside_the_gpu_train_as_those_in_it(kind: str, tmp_path: Path) -> None:
+    """Equal but for the order in which a GPU adds, which may turn a sign where a sum is almost zero."""
+    inside, outside = (
+        state_on(CUDA, puzzle_table=where, puzzle_table_folder=str(tmp_path)) for where in ("device", kind)
+    )
+    assert losses_of(outside, 6) == pytest.approx(losses_of(inside, 6), rel=1e-2)
+    assert inside.table is not None and outside.table is not None
+    ours, theirs = (table.state_dict()["weights"].cpu() for table in (outside.table, inside.table))
+    assert ours.any() and ours.isclose(theirs, rtol=1e-4, atol=1e-6).double().mean() > 0.95
+
+
 def test_scripts_run_under_torchrun(small_data: Path, tmp_path: Path) -> None:
     """NCCL on one GPU: pretraining, then fine-tuning to a submission."""
     settings = [s for s in SMALL if not s.startswith(("device", "compile", "arch.forward_dtype"))]

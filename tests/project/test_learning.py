@@ -16,7 +16,8 @@ from benchmarks.learning.comparisons import COMPARISONS, Comparison
 from benchmarks.learning.results import Outcome, bootstrap_difference, smallest_difference, summarise
 from benchmarks.learning.runs import Job, in_order, job_of, jobs_of, jobs_of_equal_time
 from benchmarks.learning.task_sets import DataSets
-from dataset.storage import open_test_tasks
+from dataset.sampling.sampler import BatchSampler
+from dataset.storage import open_split, open_test_tasks
 from models.arch import ArchConfig
 from tests.builders.programs import run_script
 from tests.conftest import SMALL
@@ -110,6 +111,43 @@ def test_new_tasks_are_in_no_data_of_before(tmp_path: Path, monkeypatch: pytest.
     assert counts["tasks"] == len(others) and counts["tasks"] + len(scored) == 65
     assert counts["train_examples"] == sum(len(task.train) + len(task.test) for task in others)
     assert {task_sets.fold_of(task) for task in scored} == {task_sets.REPORTED}
+
+
+def test_generated_pairs_are_of_tasks_before_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all 65 tasks pairs are offered; those of new tasks, and of the one that takes the place of a test set, stay
+    out."""
+
+    def build_here(*words: str) -> None:
+        done = run_script("build_dataset.py", *words)
+        assert done.returncode == 0, done.stderr
+
+    monkeypatch.setattr(task_sets, "_run_build", build_here)
+    tasks = task_sets.TASK_SETS["screening"].tasks()
+    made = tmp_path / "made"
+    made.mkdir()
+    for number, task in enumerate(tasks):
+        pair = {"input": [[number % 10, 1 + number // 10, 0]] * 5, "output": [[number % 10]]}
+        (made / f"{task.id}.json").write_text(json.dumps([pair] * 3))
+    plain = task_sets.build(tmp_path, "screening", "new_tasks", 0)
+    data = task_sets.build(tmp_path, "screening", "new_tasks", 0, generated=task_sets.Generated(made, 2.0))
+    assert data.before is not None and plain.before is not None and data.before != plain.before
+    assert data.scored == plain.scored
+    manifest = json.loads((data.before / "manifest.json").read_text())
+    before = len(tasks) - len(open_test_tasks(data.scored))
+    assert manifest["counts"]["generated_pairs"] == 3 * (before - 1)
+    left_out = manifest["settings"]["left_out"]["generated"]
+    assert {name: what["count"] for name, what in left_out.items()} == {
+        "pairs_of_scored_tasks": 1,
+        "pairs_without_a_task": len(tasks) - before,
+    }
+    # a run is as long as it was asked for, though an epoch now visits each extended task three times
+    for each in (plain, data):
+        job = Job(tmp_path / "run", each, (), 0, 1000)
+        (epochs,) = (int(word.removeprefix("epochs=")) for word in job.commands()[0] if word.startswith("epochs="))
+        sampler = BatchSampler([open_split(str(each.before), "train")], job.batch, epochs, 0)
+        assert sampler.num_steps(0) == pytest.approx(600, rel=0.1)
+    with pytest.raises(SettingError, match="every task is scored, and generated pairs would tell its rule"):
+        a_comparison(generated_of={"b": 1.0})
 
 
 def a_comparison(**changes: object) -> Comparison:
@@ -334,7 +372,9 @@ def test_new_tasks_are_chosen_on_one_fold_and_reported_on_another(
     """Each arm has the data of its own number of augmentations."""
     asked: list[Path] = []
 
-    def build(folder: Path, task_set: str, form: str, augmentations: int, fold: int) -> DataSets:
+    def build(
+        folder: Path, task_set: str, form: str, augmentations: int, fold: int, generated: None = None
+    ) -> DataSets:
         return DataSets(None, folder / f"{fold}-{augmentations}")
 
     def tune(root: Path, found: Comparison, data: dict[str, DataSets], side_by_side: int) -> tuple[Comparison, str]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from dataset.augmentation import IDENTITY_ROW
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch
 from training.config import EvalConfig, PretrainConfig, RunConfig
@@ -58,6 +59,7 @@ def test_there_are_the_recipes_that_users_look_for() -> None:
         RECIPES
     )
     assert {"finetune_4xl4", "demo", "demo_finetune", "sudoku_small"} <= set(RECIPES)
+    assert {"urm", "charm", "modern_pretrain", "modern_finetune", "modern_sudoku"} <= set(RECIPES)
 
 
 PARTS = (
@@ -91,14 +93,32 @@ def test_a_recipe_without_a_score_is_noticed() -> None:
 def test_recipes_make_a_step(name: str) -> None:
     config = composed(name, *SMALL)
     assert config.arch.hidden_size == 32  # an override on top of a recipe wins
-    state = TrainState(config, DataShape(12, 36, 5, 0), torch.device("cpu"))
+    composed_of = {"num_task_rows": 5} if config.arch.is_composed else {}
+    state = TrainState(config, DataShape(12, 36, 5, 0, **composed_of), torch.device("cpu"))
     rng = np.random.default_rng(0)
     inputs, labels = rng.integers(1, 12, (2, 4, 36)).astype(np.uint8)
     before = {name: p.detach().clone() for name, p in state.network.named_parameters()}
-    train_step(state, Batch(inputs, labels, np.array([0, 1, 2, 3], dtype=np.int32)), total_steps=10)
+    numbers = np.array([0, 1, 2, 3], dtype=np.int32)
+    batch = Batch(inputs, labels, numbers)
+    if config.arch.is_composed:
+        batch = Batch(inputs, labels, numbers, numbers, np.tile(IDENTITY_ROW, (4, 1)))
+    train_step(state, batch, total_steps=10)
     state.guard.raise_if_bad()
     assert np.isfinite(state.sums.reduce()["lm_loss"])
     assert any(not torch.equal(p, before[name]) for name, p in state.network.named_parameters())
+
+
+def test_the_modern_recipes_fit_together() -> None:
+    """Fine-tuning has the network and the optimizer of the pretraining."""
+    before, after, old = composed("modern_pretrain"), composed("modern_finetune"), composed("nvarc_finetune")
+    same = ("puzzle_embedding", "composition", "augmentation_rank", "L_layers", "L_cycles", "mlp_conv", "prefix_len")
+    assert [getattr(before.arch, name) for name in same] == [getattr(after.arch, name) for name in same]
+    assert before.arch.is_composed and before.arch.prefix_len == 11
+    assert before.optimizer == after.optimizer == "muon" and before.canvases == after.canvases == "fitted"
+    assert (after.epochs, after.rows_from, after.global_batch_size) == (old.epochs, "mean", old.global_batch_size)
+    small, modern = composed("sudoku_small"), composed("modern_sudoku")
+    changed = {name for name, value in modern if value != getattr(small, name)}
+    assert changed == {"optimizer", "lr", "checkpoint_path"}
 
 
 def test_published_settings_of_the_recipes() -> None:
@@ -118,4 +138,11 @@ def test_published_settings_of_the_recipes() -> None:
     assert (urm.arch.mlp_conv, urm.arch.prefix_len, urm.arch.puzzle_emb_ndim) == ("raster2", 1, 512)
     assert (urm.optimizer, urm.muon_matrices, urm.muon_coefficients, urm.muon_split) == ("muon", "all", "urm", False)
     assert (urm.lr, urm.epochs, urm.global_batch_size, urm.arch.halt_max_steps) == (1e-4, 200_000, 768, 16)
+    charm = composed("charm")
+    assert (charm.arch.name, charm.arch.composition, charm.arch.augmentation_rank) == ("urm", "scale_shift", 32)
+    assert charm.arch.model_copy(update={"puzzle_embedding": "table", "augmentation_rank": 0}) == urm.arch.model_copy(
+        update={"composition": "scale_shift"}
+    )
+    assert (charm.optimizer, charm.muon_matrices, charm.lr, charm.global_batch_size) == ("muon", "all", 1e-4, 768)
+    assert (charm.puzzle_emb_lr, charm.residual_lr, charm.ema_rate) == (1e-3, 1e-2, 0.999)
     assert (mlp.weight_decay, mlp.puzzle_emb_lr, maze.arch.L_cycles, mlp.arch.L_cycles) == (1.0, 1e-4, 4, 6)

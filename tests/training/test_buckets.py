@@ -16,7 +16,7 @@ import torch
 from dataset.canvas import Canvas
 from dataset.storage import open_split
 from models.arch import ArchConfig
-from tests.builders.states import BATCH, assert_equal, batch_of, state_of, tensors
+from tests.builders.states import BATCH, assert_equal, batch_of, copy_rows, state_of, tensors
 from tests.conftest import SMALL, run_script
 from training import checkpoint
 from training.config import PretrainConfig
@@ -211,6 +211,7 @@ def bucketed(data: Path, steps: int = 0, resumed: TrainState | None = None, old:
             parts["lanes"] = {OLD_NAMES.get(name, name): value for name, value in parts.pop("buckets").items()}
             del parts["metrics"]["counts"]
         state.load_state_dict(parts, resumed.step)
+        copy_rows(resumed, state)
     for batch in itertools.islice(opened.batches(state.carries, 0, state.step), steps):
         train_step(state, batch, total_steps=10**6)
     return state

@@ -131,7 +131,8 @@ def test_every_kind_of_weights_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_each_kind_has_the_record_that_it_can_have(older: CheckpointRecord, tmp_path: Path) -> None:
-    torch.save({"lm_head.weight": torch.zeros(1)}, tmp_path / "file")
+    essential = ("embed_tokens.embedding_weight", "lm_head.weight", "q_head.weight")
+    torch.save({name: torch.zeros(1) for name in essential}, tmp_path / "file")
     assert checkpoint.load_weights(tmp_path / "file").record.is_empty
     assert checkpoint.record_of(tmp_path / "file").is_empty and checkpoint.record_of(tmp_path / "nothing").is_empty
     assert checkpoint.record_of(OLDER) == checkpoint.load_weights(OLDER / "step_6").record == older
@@ -146,7 +147,7 @@ def test_each_kind_has_the_record_that_it_can_have(older: CheckpointRecord, tmp_
         ({"step": None}, "no step"),
         ({"files": {"network.safetensors": {"bytes": 3}}}, r"files.network.safetensors.sha256"),
         ({"stages": [{"data": [{}]}]}, r"stages.0.data.0.name"),
-        ({"format": 2}, "checkpoint format 2"),
+        ({"format": 3}, "checkpoint format 3"),
     ],
 )
 def test_a_record_that_is_not_one_is_refused(change: dict[str, Any], named: str, tmp_path: Path) -> None:

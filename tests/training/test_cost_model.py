@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.arch import ArchConfig
-from models.convolution import KERNELS
+from models.kernels.convolution import KERNELS
 from models.network import Network
 from tests.builders.states import kept_bytes, recurrent_state, tensors, train_on
 from training.metrics import cost_model
@@ -99,3 +100,7 @@ def test_more_ranks_pay_for_the_wire_and_small_steps_for_launches() -> None:
     sent = 4 * cost_model.weight_count(PUBLISHED, 900) + 4 * 512 * 384
     assert two - one == pytest.approx(sent / 1e11)
     assert cost_model.step_seconds(PUBLISHED, [Workload(25, 1)], machine) == cost_model.launches(PUBLISHED) * 5e-6
+    # Rows outside: those of the rank's own examples come, the gradients of all ranks go, and the host updates them.
+    outside = replace(machine, bus=1e10, row=1e-6)
+    longer = cost_model.step_seconds(PUBLISHED, [Workload(900, 384)], outside, ranks=2, rows_elsewhere=True) - two
+    assert longer == pytest.approx(384 * (4 * 512 * 3 / 1e10 + 2e-6))

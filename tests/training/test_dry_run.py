@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dataset.storage import open_split
+from models.arch import ArchConfig
 from tests.builders.states import RECURRENT, kept_bytes
 from tests.conftest import SMALL, run_script
 from training.config import PretrainConfig
@@ -21,6 +23,7 @@ from training.launch.run import Run, open_data, open_run, start_run
 from training.loop import train
 from training.state import TrainState
 from training.step import train_step
+from utils.errors import SettingError
 
 UNITS, ROUNDING = {"MB": 1e6, "GB": 1e9}, 0.005e6
 
@@ -32,7 +35,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 def opened(data: Path, folder: Path, **settings: Any) -> tuple[Run, Any, StepPlan, TrainState]:
     """A run up to its train state, in this process."""
     config = PretrainConfig(
-        arch=RECURRENT,
         data_paths=[str(data)],
         checkpoint_path=str(folder),
         global_batch_size=8,
@@ -41,7 +43,7 @@ def opened(data: Path, folder: Path, **settings: Any) -> tuple[Run, Any, StepPla
         ema=True,
         compile=False,
         device="cpu",
-        **settings,
+        **{"arch": RECURRENT} | settings,
     )
     run = open_run(config)
     splits = open_data(run, [open_split(data, "train")])
@@ -75,14 +77,16 @@ def test_the_memory_that_is_said_is_what_a_step_holds(optimizer: str, small_data
     run, data, plan, state = opened(small_data, tmp_path / "run", optimizer=optimizer)
     said = describe_dry_run(run, state, plan)
     train_step(state, next(data.batches(state.carries, 0, 0)), total_steps=10)
-    parts = state.state_dict()
+    assert state.table is not None
+    rows = state.table.num_bytes()
+    parts = state.state_dict() | {"puzzle_table": state.table.state_dict()}
     held = {part: sum(t.numel() * t.element_size() for t in tensors.values()) for part, tensors in parts.items()}
     least = sum(held.values()) + held["network"] + held["carry"]  # gradients, and the carry after the step
     total = said_bytes("memory +SIZE per device", said)
     assert least < total < 1.5 * (least + kept_bytes(state))
     assert said_bytes("weights SIZE", said) == pytest.approx(2 * held["network"], abs=ROUNDING)
     assert said_bytes("moments SIZE", said) == pytest.approx(held["optimizer"], abs=ROUNDING)
-    assert said_bytes("host +SIZE", said) == pytest.approx(total + state.num_bytes(), abs=2 * ROUNDING)
+    assert said_bytes("host +SIZE", said) == pytest.approx(total + state.num_bytes() + rows, abs=2 * ROUNDING)
 
 
 @pytest.mark.parametrize("optimizer", ["adam_atan2", "muon"])
@@ -132,3 +136,68 @@ def test_a_dry_run_says_what_a_run_does_and_writes_nothing(small_data: Path, tmp
     assert done.returncode == 0, done.stderr
     assert "puzzle rows set to the mean" in done.stdout and "would be made" in done.stdout
     assert contents(tmp_path) == before
+
+
+def test_a_plan_for_other_hardware(small_data: Path, tmp_path: Path) -> None:
+    """By arithmetic from the plan for the device here, and from the data sheet's numbers."""
+    arch = RECURRENT | {"forward_dtype": "bfloat16"}
+    run, _, plan, state = opened(small_data, tmp_path / "run", arch=arch)
+    here = describe_dry_run(run, state, plan)
+    said = {}
+    for gpus in ("H100", "2 x H100", "4 x L4", "NVIDIA A100"):
+        run.config = run.config.model_copy(update={"dry_run_hardware": gpus})
+        said[gpus] = describe_dry_run(run, state, plan)
+
+    def peta(text: str) -> float:
+        match = re.search(r"(\S+) PFLOP per device", text)
+        assert match is not None
+        return float(match[1])
+
+    assert peta(said["H100"]) == peta(here) and peta(said["2 x H100"]) == pytest.approx(peta(here) / 2, rel=0.01)
+    times = re.search(r"time +(\S+) to (\S+) h on 4 x L4, .* of the 121 TFLOP/s of its data sheet", said["4 x L4"])
+    assert times is not None
+    hours = [1e15 * peta(said["4 x L4"]) / (part * 121e12) / 3600 for part in REACHED]
+    assert [float(value) for value in times.groups()] == pytest.approx(hours, rel=0.05)
+    assert "8 examples each on 2 rank(s)" in said["2 x H100"]
+    assert "; the device has 80.00 GB" in said["H100"] and "; the device has 24.00 GB" in said["4 x L4"]
+    assert "the device has" not in said["NVIDIA A100"]  # 40 or 80
+    assert said_bytes("carry SIZE", said["2 x H100"]) == pytest.approx(
+        said_bytes("carry SIZE", said["H100"]) / 2, abs=ROUNDING
+    )
+    for gpus, why in (("8 x abacus", "is not known"), ("3 x H100", "does not divide"), ("0 x H100", "is not known")):
+        run.config = run.config.model_copy(update={"dry_run_hardware": gpus})
+        with pytest.raises(SettingError, match=why):
+            describe_dry_run(run, state, plan)
+    run.config = run.config.model_copy(update={"dry_run_hardware": "H100", "arch": ArchConfig(**RECURRENT)})
+    with pytest.raises(SettingError, match="bfloat16 alone"):
+        describe_dry_run(run, state, plan)
+
+
+def test_rows_that_no_visit_trains_are_warned_of(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch = RECURRENT | {"puzzle_embedding": "composed", "puzzle_emb_len": 0, "augmentation_rank": 4}
+    for fresh in (False, True):
+        opened(small_data, tmp_path / "run", arch=arch, fresh_augmentations=fresh)
+        said = capsys.readouterr().out
+        assert ("warning: with fresh_augmentations=true no visit trains the rows" in said) == fresh
+
+
+@pytest.mark.parametrize("kind", ["device", "host", "disk"])
+def test_a_table_of_any_size_is_planned_and_one_that_fits_is_recommended(
+    kind: str, small_data: Path, tmp_path: Path
+) -> None:
+    """A thousand million puzzles, 128 GB at width 32; nothing is allocated or written."""
+    run, data, plan, _ = opened(small_data, tmp_path / "run", dry_run=True, puzzle_table=kind)
+    shape = replace(data.shape, num_puzzle_identifiers=10**9)
+    said = describe_dry_run(run, TrainState(run.config, shape, run.device, run.directory), plan)
+    assert ("they do not fit, set puzzle_table=disk, or arch.puzzle_embedding=composed" in said) == (kind != "disk")
+    assert said_bytes("would take: device SIZE", said) == said_bytes("host SIZE of", said) == pytest.approx(128e9)
+    # A page for each row that the run can visit, and each of them twice in a checkpoint.
+    visited = plan.total_steps * 8
+    assert said_bytes("disk SIZE of", said) == pytest.approx(visited * 4096, abs=ROUNDING)
+    assert f"at most {visited:,} are visited; recommended: puzzle_table=disk" in said
+    if kind == "disk":
+        assert said_bytes("puzzle rows SIZE", said) == 0
+        assert said_bytes("disk +SIZE a checkpoint", said) < 5e6
+    assert not run.directory.exists()

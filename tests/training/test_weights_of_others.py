@@ -1,4 +1,4 @@
-"""training/checkpoint/tensor_files.py, hub.py: what other programs save, and weights by their name on the hub."""
+"""training/checkpoint/sources/tensor_files.py, hub.py: what other programs save, and weights from the hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tests.builders.programs import run_script
 from tests.builders.states import state_of, trained
 from tests.conftest import SMALL
 from training import checkpoint
-from training.checkpoint import CheckpointRecord, hub, locate_weights
+from training.checkpoint import CheckpointRecord, locate_weights
+from training.checkpoint.sources import hub
 from utils.errors import CheckpointError, SettingError
 
 State = dict[str, Tensor]

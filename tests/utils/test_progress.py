@@ -56,6 +56,15 @@ def test_a_resumed_loop_counts_from_where_it_was_and_rates_only_what_it_did() ->
     assert lines[1] == "train 61/100 (61.0%) | 1 step/s | 0:00:39 left | loss 9"
 
 
+def test_the_time_left_is_that_of_a_budget_where_there_is_one() -> None:
+    lines = run(26, io.StringIO(), enabled=True, until=100 + 60 + 40)
+    assert [line.split(" | ")[2] for line in lines[1:]] == ["0:00:30 left", "0:00:20 left", "0:00:15 left"]
+    assert run(26, io.StringIO(), enabled=True, until=9999.0) == run(26, io.StringIO(), enabled=True)
+    bar = Terminal()
+    run(26, bar, enabled=True, until=100 + 60 + 40)
+    assert "0:00:15 left" in bar.getvalue() and "<" not in bar.getvalue()
+
+
 def test_the_rate_follows_the_recent_past() -> None:
     clock = Clock()
     progress = Progress(10_000, "train", file=io.StringIO(), clock=clock, every_seconds=10, enabled=True)

@@ -3,19 +3,16 @@
 record.py           what weights say of themselves
 reader.py           finds, verifies and restores checkpoints; draws their layout
 writer.py           writes and removes them
-exported.py         the folder in which a network is shared; network_config.py is its config.json
-weights.py          reads weights from six kinds of place; architecture.py finds what network they belong to
-tensor_files.py     reads what other programs write; hub.py fetches weights by their name on the hub
-initialise.py       a network and its puzzle rows from such weights
+initialise.py       a network and its puzzle rows from weights that exist
+row_files.py        reads the rows of puzzles, which checkpoints share; row_snapshots.py copies what has changed of them
 resume.py           which settings may change when a run continues
 start.py            puts these together: what a run starts from, and the record it begins
+sources/            weights of every kind: weights.py reads them from six kinds of place, architecture.py finds what
+                    network they belong to, tensor_files.py reads what other programs write, hub.py fetches weights by
+                    their name on the hub, exported.py is the folder in which a network is shared
 """
 
-from training.checkpoint.architecture import network_config
-from training.checkpoint.exported import CONFIG, MODEL, PROVENANCE, ROWS, Provenance, is_exported, write_exported
-from training.checkpoint.hub import HUB, locate_weights
 from training.checkpoint.initialise import RowsStart, disagreements, initialise_network, initialise_rows
-from training.checkpoint.network_config import NetworkConfig
 from training.checkpoint.reader import (
     latest_checkpoint,
     latest_undamaged,
@@ -27,8 +24,20 @@ from training.checkpoint.reader import (
 )
 from training.checkpoint.record import RECORD, CheckpointRecord, Stage, StageData, WeightsAre
 from training.checkpoint.resume import check_resumable
-from training.checkpoint.start import Fresh, Initialised, Resumed, Start, seen_tasks, start_record, start_state
-from training.checkpoint.weights import (
+from training.checkpoint.row_files import TABLES, StoredRows
+from training.checkpoint.sources.architecture import network_config
+from training.checkpoint.sources.exported import (
+    CONFIG,
+    MODEL,
+    PROVENANCE,
+    ROWS,
+    Provenance,
+    is_exported,
+    write_exported,
+)
+from training.checkpoint.sources.hub import HUB, locate_weights
+from training.checkpoint.sources.network_config import NetworkConfig
+from training.checkpoint.sources.weights import (
     PUBLISHED_TABLE,
     Weights,
     WeightsKind,
@@ -37,6 +46,7 @@ from training.checkpoint.weights import (
     published_name,
     record_of,
 )
+from training.checkpoint.start import Fresh, Initialised, Resumed, Start, seen_tasks, start_record, start_state
 from training.checkpoint.writer import CheckpointWriter, save_checkpoint, snapshot_state
 
 __all__ = [
@@ -47,6 +57,7 @@ __all__ = [
     "PUBLISHED_TABLE",
     "RECORD",
     "ROWS",
+    "TABLES",
     "CheckpointRecord",
     "CheckpointWriter",
     "Fresh",
@@ -58,6 +69,7 @@ __all__ = [
     "Stage",
     "StageData",
     "Start",
+    "StoredRows",
     "Weights",
     "WeightsAre",
     "WeightsKind",

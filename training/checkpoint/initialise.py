@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dataset.encoding import BLANK_IDENTIFIER
-from models.convolution import KERNELS
+from models.kernels.convolution import KERNELS
 from models.network import Network
-from models.puzzle_table import PuzzleTable, RowSummary
-from training.checkpoint.weights import Weights
+from models.puzzles.rows import BLOCK, RowBlock, RowSummary
+from models.puzzles.table import PuzzleTable
+from training.checkpoint.row_files import StoredRows
+from training.checkpoint.sources.weights import Weights
 from training.state import TrainState
 from utils.errors import CheckpointError
 
 PARTS = {
     "embed_pos": "arch.pos_encodings=learned",
+    "embed_steps": "arch.step_embedding > 0",
     "mlp_t": "arch.mlp_t=true",
     "puzzle_embedding.dihedral": "arch.puzzle_embedding=composed",
     "puzzle_embedding.film": "arch.composition=scale_shift",
@@ -134,10 +138,10 @@ def initialise_rows(
     is_composed = state.config.arch.is_composed
     of = "task" if is_composed else "puzzle"
     if (residual := state.tables.residual) is not None:
-        residual.weights.zero_()
+        residual.fill(torch.zeros(residual.width))
     _check_row_width(table, weights)
     if rows_from == "zero":
-        table.weights.zero_()
+        table.fill(torch.zeros(table.width))
         return RowsStart("zero", of=of)
     if rows_from == "keep":
         if not is_composed:
@@ -146,15 +150,17 @@ def initialise_rows(
         stored = weights.residual_rows
         are_the_same = puzzles is not None and weights.record.puzzles == puzzles
         if residual is not None and stored is not None and are_the_same:
-            residual.weights.copy_(stored)
+            _take_rows(residual, stored)
         return kept
     summary = _summary_of(weights, rows_from)
-    table.weights.copy_(summary.mean.expand_as(table.weights))
+    table.fill(summary.mean)
     if rows_from == "noise":
         generator = torch.Generator().manual_seed(state.config.seed)
-        noise = torch.randn(table.weights.shape, generator=generator) * summary.spread
-        table.weights += noise.to(table.weights.device)
-    table.weights[BLANK_IDENTIFIER] = 0
+        for first in range(0, table.num, BLOCK):
+            identifiers = torch.arange(first, min(first + BLOCK, table.num))
+            noise = torch.randn((len(identifiers), table.width), generator=generator) * summary.spread
+            table.put({"identifiers": identifiers, "weights": summary.mean + noise})
+    table.put({"identifiers": torch.tensor([BLANK_IDENTIFIER]), "weights": torch.zeros(1, table.width)})
     return RowsStart(rows_from, trained=summary.count, of=of)
 
 
@@ -164,10 +170,10 @@ def _check_row_width(table: PuzzleTable, weights: Weights) -> None:
         width = weights.puzzle_rows.shape[1]
     elif weights.summary is not None:
         width = len(weights.summary.mean)
-    if width not in (None, table.weights.shape[1]):
+    if width not in (None, table.width):
         raise CheckpointError(
             f"{weights.source} has puzzle rows of width {width}, arch.puzzle_emb_ndim is "
-            f"{table.weights.shape[1]}: set it to {width}"
+            f"{table.width}: set it to {width}"
         )
 
 
@@ -183,13 +189,28 @@ def _keep_rows(table: PuzzleTable, weights: Weights, theirs: str | None, ours: s
         raise _no_rows(weights, "keep", remedy="zero" if weights.summary is None else "mean")
     # Two kinds of fingerprint cannot be compared: that of names, and that of content.
     checked = bool(theirs and ours) and str(theirs).startswith("names:") == str(ours).startswith("names:")
-    if rows.shape != table.weights.shape or (checked and theirs != ours):
+    if tuple(rows.shape) != (table.num, table.width) or (checked and theirs != ours):
         raise CheckpointError(
-            f"{weights.source} has rows for {len(rows)} other {of}s than this data set's {len(table.weights)}: "
+            f"{weights.source} has rows for {len(rows)} other {of}s than this data set's {table.num}: "
             "use the data set it was trained on, or set puzzle_rows=mean and fine-tune"
         )
-    table.weights.copy_(rows)
+    _take_rows(table, rows)
     return RowsStart("keep", checked=checked, of=of)
+
+
+def _take_rows(table: PuzzleTable, rows: Tensor | StoredRows) -> None:
+    """Sets the rows of a table to existing ones, of which only those that are not zero are written."""
+    table.fill(rows.started_as if isinstance(rows, StoredRows) else torch.zeros(table.width))
+    blocks = rows.blocks() if isinstance(rows, StoredRows) else _blocks_of(rows)
+    for block in blocks:
+        table.put({"identifiers": block["identifiers"], "weights": block["weights"]})
+
+
+def _blocks_of(rows: Tensor) -> Iterator[RowBlock]:
+    for first in range(0, len(rows), BLOCK):
+        piece = rows[first : first + BLOCK].float()
+        trained = torch.nonzero((piece != 0).any(1)).squeeze(1)
+        yield {"identifiers": trained + first, "weights": piece[trained]}
 
 
 def _summary_of(weights: Weights, rows_from: str) -> RowSummary:

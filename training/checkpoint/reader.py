@@ -7,7 +7,9 @@
             ema.safetensors         averaged weights, with ema=True
             optimizer.safetensors   moments
             puzzle_table.safetensors    rows of puzzles, or of tasks (arch.puzzle_embedding=composed)
-            residual_table.safetensors  rows of puzzles beside those of tasks (arch.augmentation_rank)
+            puzzle_table.step_1000.0.safetensors .. those that changed after it, or all that were ever written: some
+                                        are hard links to files of earlier checkpoints (`row_files.py`)
+            residual_table.safetensors  rows of puzzles beside those of tasks (arch.augmentation_rank), likewise
             carry.safetensors       all slots, by bucket and micro-batch
             buckets.safetensors     the scheduler, and where the streams are, with several canvases (before: lanes)
             metrics.safetensors     sums since the last line of metrics.jsonl
@@ -27,7 +29,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from training.checkpoint.record import FORMAT_VERSION, RECORD, CheckpointRecord
+from training.checkpoint.record import FORMAT_VERSION, RECORD, WITH_CHANGED_ROWS, CheckpointRecord
+from training.checkpoint.row_files import TABLES, StoredRows, restore_rows, row_files
+from training.slots.tables.row_tables import SavedRows
 from training.state import TrainState
 from utils import collectives, files
 from utils.errors import CheckpointError
@@ -87,10 +91,10 @@ def read_record(path: Path) -> CheckpointRecord:
         raise CheckpointError(f"{path} is not a checkpoint folder ({error}): name a step_N folder or a file") from None
     if not isinstance(content, dict) or not {"step", "files"} <= content.keys():
         raise CheckpointError(f"{path / RECORD} is not the record of a checkpoint: use an earlier checkpoint")
-    if content.get("format") != FORMAT_VERSION:
+    if content.get("format") not in (FORMAT_VERSION, WITH_CHANGED_ROWS):
         raise CheckpointError(
-            f"{path} has checkpoint format {content.get('format')}, and this program reads {FORMAT_VERSION}: "
-            "use the program that wrote it"
+            f"{path} has checkpoint format {content.get('format')}, and this program reads {FORMAT_VERSION} and "
+            f"{WITH_CHANGED_ROWS}: use the program that wrote it"
         )
     try:
         record = CheckpointRecord.model_validate(content)
@@ -147,13 +151,21 @@ def restore_state(state: TrainState, path: Path) -> CheckpointRecord:
     assert record.step is not None
     if not record.has_part("network"):
         raise CheckpointError(f"{path} has no network: use another checkpoint")
-    names = [name.removesuffix(".safetensors") for name in record.files]
+    of_tables = {name: row_files(record, name) for name in TABLES}
+    files_of_rows = {file for files in of_tables.values() for file in files}
+    names = [name.removesuffix(".safetensors") for name in record.files if name not in files_of_rows]
     parts = {name: read_part(path, name, record, verified=True) for name in names if name != "carry"}
     try:
         if "carry" in names:
             with safe_open(path / "carry.safetensors", framework="pt") as carry:
                 parts["carry"] = {key: _local_rows(carry.get_slice(key)) for key in carry.keys()}  # noqa: SIM118
         state.load_state_dict(parts, record.step)
+        for name, table in state.tables.by_name().items():
+            if not of_tables[name]:
+                raise KeyError(name)
+            stored = StoredRows(path, record, name)
+            restore_rows(table, stored)
+            state.tables.saved[name] = SavedRows(path, stored.files, stored.stored, table.end_tick())
     except CheckpointError:
         raise
     except ValueError as error:  # models/ knows no errors of users

@@ -7,11 +7,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.arch import ArchConfig
-from training.checkpoint.network_config import NetworkConfig
+from training.checkpoint.sources.network_config import NetworkConfig
 from training.config import RunConfig
 
 RECORD = "checkpoint.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION, WITH_CHANGED_ROWS = 1, 2
+"""Formats that are read.  A checkpoint has the second if a file of it has only the rows that changed: a program that
+does not know such files must not take the others for all."""
 
 WeightsAre = Literal["averaged", "raw", "unknown"]
 
@@ -92,6 +94,11 @@ class CheckpointRecord(BaseModel):
     def arch(self) -> dict[str, Any]:
         """The settings of the network, as they were recorded; empty if they were not."""
         return dict(self.config.get("arch") or {})
+
+    @property
+    def sources(self) -> list[str]:
+        """Where the data of all stages come from, such as `sudoku:generate`; empty if that is not known."""
+        return [source for stage in self.stages for one in stage.data for source in one.sources]
 
     @property
     def ema_rate(self) -> float:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint.hub import locate_weights
 from training.checkpoint.initialise import RowsStart, initialise_network, initialise_rows
 from training.checkpoint.reader import latest_undamaged, list_checkpoints, read_record, restore_state
 from training.checkpoint.record import CheckpointRecord, Stage
 from training.checkpoint.resume import check_resumable
-from training.checkpoint.weights import load_weights, record_of
+from training.checkpoint.sources.hub import locate_weights
+from training.checkpoint.sources.weights import load_weights, record_of
 from training.config import RunConfig, roles_of
 from training.state import TrainState
 from utils import distributed
@@ -105,11 +105,8 @@ def start_state(state: TrainState, directory: Path, identity: Mapping[str, Any])
     weights = load_weights(locate_weights(config.load_checkpoint), config.load_averaged)
     initialise_network(state.network, weights)
     rows = initialise_rows(state, weights, config.rows_from, identity["puzzles"], identity.get("tasks"))
-    for table in state.tables:
-        if table.average is not None:
-            table.average.reset()
-    if state.ema is not None:
-        state.ema.reset()
+    for each in state.averages:
+        each.reset()
     before = weights.record.optimizer
     switches = state.optimizer is not None and before not in (None, config.optimizer)
     optimizers = (str(before), config.optimizer) if switches else None

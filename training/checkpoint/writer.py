@@ -10,7 +10,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from training.checkpoint.reader import Parts, list_checkpoints, read_record
-from training.checkpoint.record import FORMAT_VERSION, RECORD, CheckpointRecord, StoredFile
+from training.checkpoint.record import FORMAT_VERSION, RECORD, WITH_CHANGED_ROWS, CheckpointRecord, StoredFile
+from training.checkpoint.row_files import TABLES
+from training.checkpoint.row_snapshots import RowsSnapshot, snapshot_rows
+from training.slots.tables.row_tables import RowTables
 from training.state import TrainState
 from utils import collectives, distributed, files
 from utils.errors import CheckpointError
@@ -50,17 +53,35 @@ class CheckpointWriter:
         """
         self.wait()
         state.guard.raise_if_bad()
-        parts = snapshot_state(state)
         target = self.directory / f"step_{state.step}"
+        staging = target.with_name(f".{target.name}.partial")
+        if distributed.is_main():
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        try:
+            parts, rows = snapshot_state(state), snapshot_rows(state.tables, staging, state.step)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
         if parts is not None:
-            written = {"format": FORMAT_VERSION, "step": state.step, "ends_interval": ends_interval}
+            written = {"step": state.step, "ends_interval": ends_interval}
             if interval is not None:
                 written["interval"] = interval
-            self._pending = self._thread.submit(self._write, target, parts, record.model_copy(update=written))
+            saved = record.model_copy(update=written)
+            self._pending = self._thread.submit(self._write, target, staging, parts, rows, saved, state.tables)
         return target
 
-    def _write(self, target: Path, parts: Parts, record: CheckpointRecord) -> None:
-        _write_checkpoint(target, parts, record)
+    def _write(
+        self,
+        target: Path,
+        staging: Path,
+        parts: Parts,
+        rows: list[RowsSnapshot],
+        record: CheckpointRecord,
+        tables: RowTables,
+    ) -> None:
+        _write_checkpoint(target, staging, parts, rows, record)
+        tables.saved |= {each.table: each.saved_as(target) for each in rows}
         _remove_old(self.directory, self.keep_last, target)
 
     def wait(self) -> None:
@@ -75,7 +96,7 @@ class CheckpointWriter:
 
 
 def snapshot_state(state: TrainState) -> Parts | None:
-    """Returns a copy of the whole state in host memory on rank 0, None elsewhere.  Collective."""
+    """Returns a copy of the state but for puzzle rows, in host memory, on rank 0, None elsewhere.  Collective."""
     parts = state.state_dict()
     if "carry" in parts:
         parts["carry"] = {key: collectives.gather_rows_to_main(value) for key, value in parts["carry"].items()}
@@ -114,19 +135,32 @@ def _remove_old(directory: Path, keep_last: int, written: Path) -> None:
         files.remove_folder(path, first=RECORD)
 
 
-def _write_checkpoint(target: Path, parts: Parts, record: CheckpointRecord) -> None:
-    staging = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+def _write_checkpoint(
+    target: Path, staging: Path, parts: Parts, rows: list[RowsSnapshot], record: CheckpointRecord
+) -> None:
     try:
-        listed = {}
         for part, tensors in parts.items():
-            path = staging / f"{part}.safetensors"
-            save_file(tensors, path)
-            listed[path.name] = StoredFile(bytes=path.stat().st_size, sha256=files.sha256(path))
-        written = record.model_copy(update={"files": listed}).to_json()
-        (staging / RECORD).write_text(json.dumps(written, indent=1))
+            save_file(tensors, staging / f"{part}.safetensors")
+        for each in rows:
+            each.write(staging)
+        known = _known_files(rows)
+        listed = {
+            path.name: known.get(path.name) or StoredFile(bytes=path.stat().st_size, sha256=files.sha256(path))
+            for path in sorted(staging.iterdir())
+        }
+        is_whole = all(file in (f"{table}.safetensors" for table in TABLES) for each in rows for file in each.all_files)
+        written = {"files": listed, "format": FORMAT_VERSION if is_whole else WITH_CHANGED_ROWS}
+        (staging / RECORD).write_text(json.dumps(record.model_copy(update=written).to_json(), indent=1))
         files.install(staging, target, last=RECORD)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def _known_files(rows: list[RowsSnapshot]) -> dict[str, StoredFile]:
+    """Returns the sizes and checksums of files that are shared with an earlier checkpoint, from its record."""
+    known: dict[str, StoredFile] = {}
+    for kept in (each.kept for each in rows if each.kept is not None):
+        stored = read_record(kept.folder).files
+        known |= {name: stored[name] for name in kept.files}
+    return known

@@ -4,6 +4,7 @@
     sections.py       the settings of both training scripts by topic: type, bounds, default, meaning, roles
     optimization.py   of them, those of the optimizer and its schedule
     puzzles.py        those of puzzles: augmentations and rows
+    supervision.py    those of the steps of an example: targets, depth, noise
     run_config.py     TrainConfig, RunConfig and PretrainConfig: sections put together, contradictions between settings
     eval_config.py    EvalConfig: what eval_arc_k10.py adds
 

@@ -75,6 +75,28 @@ class PredictionSettings(Section):
     )
 
 
+class PredictionNoiseSettings(Section):
+    """Noise in predictions; by default there is none, also after a training with noise."""
+
+    topic = "Noise in predictions"
+
+    eval_latent_noise: float = setting(
+        0.0,
+        "add normal noise of this deviation at every update of a latent in predictions; see latent_noise",
+        resume="reported",
+        condition=True,
+        solver="accepted",
+        ge=0,
+    )
+    eval_random_starts: bool = setting(
+        False,
+        "start each prediction from latents that are drawn for its example; see random_starts",
+        resume="reported",
+        condition=True,
+        solver="accepted",
+    )
+
+
 class VoteSettings(Section):
     """How the predictions of a test input become attempts at it."""
 
@@ -101,6 +123,21 @@ class VoteSettings(Section):
         resume="reported",
         condition=True,
         ge=2,
+    )
+    pool_half_life: float | None = setting(
+        None,
+        "a vote of an evaluation that is a evaluations old counts 2^(-a / pool_half_life); null: votes of all count "
+        "the same",
+        resume="reported",
+        condition=True,
+        gt=0,
+    )
+    pool_runs: list[str] = setting(
+        [],
+        "folders of other finished runs of eval_arc_k10.py on the same data set, such as of another network: the votes "
+        "of each one's last evaluation, or of its last pool_checkpoints, count too",
+        resume="reported",
+        condition=True,
     )
     attempts: int = setting(
         10,
@@ -129,7 +166,9 @@ class TimeSettings(Section):
     )
 
 
-class EvalConfig(TimeSettings, VoteSettings, PredictionSettings, FineTuningSettings, RunConfig):
+class EvalConfig(
+    TimeSettings, VoteSettings, PredictionNoiseSettings, PredictionSettings, FineTuningSettings, RunConfig
+):
     """`eval_arc_k10.py`: test-time fine-tuning, then prediction, votes, scores and submissions."""
 
     evaluators: list[str] = setting(
@@ -171,9 +210,26 @@ class EvalConfig(TimeSettings, VoteSettings, PredictionSettings, FineTuningSetti
 
     @model_validator(mode="after")
     def _check_votes(self) -> EvalConfig:
-        about_votes = (self.ranking, self.vote_steps, self.pool_checkpoints)
-        if "arc" not in self.evaluators and about_votes != ("votes", 1, None):
-            raise SettingError("ranking, vote_steps and pool_checkpoints are about votes: set evaluators=[arc]")
+        about_votes = (self.ranking, self.vote_steps, self.pool_checkpoints, self.pool_runs)
+        if "arc" not in self.evaluators and about_votes != ("votes", 1, None, []):
+            raise SettingError(
+                "ranking, vote_steps, pool_checkpoints and pool_runs are about votes: set evaluators=[arc]"
+            )
+        if self.ema_more_rates and ("arc" not in self.evaluators or not self.eval_ema or self.epochs == 0):
+            raise SettingError(
+                f"ema_more_rates={self.ema_more_rates} gives averages of this run's own weights votes: set "
+                "evaluators=[arc], eval_ema=true and epochs above 0"
+            )
+        if self.ema_more_rates and (self.time_budget or self.deadline):
+            raise SettingError(
+                f"ema_more_rates={self.ema_more_rates} predicts everything several times, which a run in a given time "
+                "does not: leave one of them out"
+            )
+        if self.pool_half_life is not None and self.pool_checkpoints is None:
+            raise SettingError(
+                f"pool_half_life={self.pool_half_life:g} is about the votes of several evaluations: set "
+                "pool_checkpoints too"
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from training.config.roles import setting
 from training.config.section import Section
 
@@ -46,4 +48,20 @@ class PuzzleRowSettings(Section):
         recipe=True,
         solver="inherited",
         ge=0,
+    )
+    puzzle_table: Literal["device", "host", "disk"] = setting(
+        "device",
+        "where the puzzle rows lie. device: in the memory of each GPU (or of the CPU). host: in host memory; a step "
+        "copies the rows of its batch. disk: in a sparse file, in which rows that were never visited take no room. All "
+        "give the same numbers",
+        resume="reported",
+    )
+    puzzle_table_folder: str | None = setting(
+        None, "folder on a local disk for the file of puzzle_table=disk; null: the run's folder", resume="silent"
+    )
+    puzzle_table_shards: Literal["none", "ranks"] = setting(
+        "none",
+        "ranks: each rank stores its part of the puzzle rows, and ranks exchange those of a batch. none: each rank "
+        "stores all of them",
+        resume="reported",
     )

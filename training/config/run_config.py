@@ -20,6 +20,7 @@ from training.config.sections import (
     NetworkSettings,
     StartSettings,
 )
+from training.config.supervision import DisturbanceSettings, SupervisionSettings
 from utils.errors import SettingError
 
 
@@ -31,6 +32,8 @@ class TrainConfig(
     AverageSettings,
     FreezeSettings,
     PuzzleRowSettings,
+    DisturbanceSettings,
+    SupervisionSettings,
     StepSettings,
     OptimizerConfig,
     LengthSettings,
@@ -50,6 +53,13 @@ class TrainConfig(
     def _check_something_learns(self) -> TrainConfig:
         if self.ema_puzzle_rows and not self.ema:
             raise SettingError("ema_puzzle_rows=true needs ema=true: set both or none")
+        if (more := self.ema_more_rates) and not self.ema:
+            raise SettingError(f"ema_more_rates={more} needs ema=true: set both or none")
+        if len({self.ema_rate, *more}) <= len(more) or not all(0 < rate < 1 for rate in more):
+            raise SettingError(
+                f"ema_more_rates={more} must be different numbers between 0 and 1, and none of them "
+                f"ema_rate={self.ema_rate}: change one of them"
+            )
         if self.freeze_weights and not self.arch.puzzle_emb_ndim:
             raise SettingError(
                 "freeze_weights=true and arch.puzzle_emb_ndim=0 leave nothing to train: change one of them"
@@ -68,6 +78,26 @@ class TrainConfig(
                 f"lr_schedule={self.lr_schedule} never falls with lr_min_ratio=1: set lr_min_ratio=0, or "
                 "lr_schedule=constant"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_supervision(self) -> TrainConfig:
+        if self.sharpening_targets and self.arch.halt_max_steps == 1:
+            raise SettingError(
+                "sharpening_targets=true changes nothing with arch.halt_max_steps=1: raise that, such as to 6"
+            )
+        if self.depth_curriculum is None:
+            return self
+        if self.arch.name == "transformers_baseline":
+            raise SettingError("arch.name=transformers_baseline does not recurse: set depth_curriculum=null")
+        last, depth = self.depth_curriculum[-1][1:], (self.arch.H_cycles, self.arch.L_cycles)
+        if last != depth:
+            raise SettingError(
+                f"depth_curriculum ends at {list(last)} and the network at arch.H_cycles={depth[0]} arch.L_cycles="
+                f"{depth[1]}, with which it is evaluated: make them equal"
+            )
+        if self.arch.name == "trm_hier6" and max(L for _, _, L in self.depth_curriculum) > 6:
+            raise SettingError("arch.name=trm_hier6 has six reasoning latents: depth_curriculum may have 6 L_cycles")
         return self
 
     @property
@@ -118,6 +148,16 @@ class RunConfig(EvaluatorSettings, StartSettings, TrainConfig, AugmentationSetti
         return self
 
     @property
+    def warnings(self) -> list[str]:
+        """What is allowed and probably not meant, in sentences."""
+        if self.fresh_augmentations and self.arch.augmentation_rank:
+            return [
+                f"with fresh_augmentations=true no visit trains the rows that arch.augmentation_rank="
+                f"{self.arch.augmentation_rank} gives to puzzles: set it to 0, or fresh_augmentations=false"
+            ]
+        return []
+
+    @property
     def load_averaged(self) -> bool:
         """Whether to load the averaged weights of `load_checkpoint`, if it has any."""
         return True
@@ -148,6 +188,13 @@ class PretrainConfig(RunConfig):
             raise SettingError(
                 f"pretraining does not evaluate: set evaluators=[] (not {value}) and use eval_arc_k10.py"
             )
+        return value
+
+    @field_validator("ema_more_rates")
+    @classmethod
+    def _check_no_votes(cls, value: list[float]) -> list[float]:
+        if value:
+            raise SettingError(f"ema_more_rates={value} is about votes, and pretraining has none: set it to []")
         return value
 
     @model_validator(mode="after")

@@ -122,6 +122,14 @@ class AverageSettings(Section):
         gt=0,
         lt=1,
     )
+    ema_more_rates: list[float] = setting(
+        [],
+        "rates of further averages, such as [0.99,0.9999]; eval_arc_k10.py counts the votes of each beside those of "
+        "ema_rate",
+        resume="fixed",
+        recipe=True,
+        condition=True,
+    )
     ema_puzzle_rows: bool = setting(
         False, "average the puzzle rows too, at the same rate; needs ema=true", resume="fixed", solver="accepted"
     )
@@ -155,6 +163,11 @@ class StartSettings(Section):
     )
     dry_run: bool = setting(
         False, "do everything up to the first step, then print a plan; nothing is written", resume="silent"
+    )
+    dry_run_hardware: str | None = setting(
+        None,
+        "the GPUs that the plan of dry_run is for, such as H100 or 8 x H100; null: the devices of this command",
+        resume="silent",
     )
 
 

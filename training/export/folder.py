@@ -54,7 +54,7 @@ def write_folder(
     details: ExportDetails | None = None,
     again: bool = False,
 ) -> NetworkConfig:
-    """Writes the network alone, with what it takes to use it (`training.checkpoint.exported` lists the files).
+    """Writes the network alone, with what it takes to use it (`training.checkpoint.sources.exported` lists the files).
 
     Args:
         averaged: take the averaged weights, if there are any.

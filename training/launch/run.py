@@ -14,7 +14,7 @@ from dataset.storage import Split
 from training import checkpoint
 from training.checkpoint import CheckpointRecord
 from training.config import RunConfig
-from training.data import TrainingData, open_training_data
+from training.data import TrainingData, describe_visits, open_training_data
 from training.prepare.compiler import not_compiled_because
 from training.prepare.precision import slow_because
 from training.state import TrainState
@@ -85,6 +85,8 @@ def open_run(config: RunConfig) -> Run:
     )
     why = "" if config.compile is not None else not_compiled_because(device)
     print0(f"run {name} in {folder} on {ranks} x {device.type}" + (why and f"; {why}"))
+    for sentence in config.warnings:
+        print0(f"warning: {sentence}")
     return run
 
 
@@ -118,18 +120,19 @@ def describe_data_set(path: str, manifest: storage.Manifest | None) -> dict[str,
 
     A data set of the published code has no manifest, and says less.
     """
-    metadata = storage.open_split(path, "train").metadata
+    metadata = storage.open_metadata(path, "train")
     tokens = ("vocab_size", "seq_len", "row_stride", "pad_id", "ignore_label_id")
     stored = {} if manifest is None else manifest.model_dump(mode="json", include={"sources", "settings", "counts"})
     return {"name": Path(path).name, **stored, "tokens": {name: getattr(metadata, name) for name in tokens}}
 
 
 def open_data(run: Run, splits: Sequence[Split]) -> TrainingData:
-    """Opens what the run trains on, and says which canvases it uses."""
+    """Opens what the run trains on; says which canvases it uses and how often it will visit a puzzle."""
     with announcing_compilation(print0):
         data = open_training_data(run.config, splits)
     if canvases := str(data):
         print0(canvases)
+    print0(describe_visits(run.config, splits))
     return data
 
 

@@ -155,3 +155,8 @@ def _split(word: str, value: str) -> Iterator[str]:
             """in quotes of its own, as in 'tasks=["a[1",b]'"""
         )
     yield value[last:]
+
+
+def size_in_words(number: float) -> str:
+    """Writes a number of bytes in GB, or in MB where it is small."""
+    return f"{number / 1e9:,.2f} GB" if number >= 1e8 else f"{number / 1e6:.2f} MB"

@@ -11,16 +11,16 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
 from models.arch import ArchConfig
-from models.convolution import KERNELS
+from models.kernels.convolution import KERNELS
 from models.layers import swiglu_inner_width
-from models.recursion import RECURSIONS
+from models.recursion import RECURSIONS, Depth
 
 FLOAT = 4
 """Bytes of a weight, a moment, an average and an entry of a puzzle row."""
@@ -54,6 +54,12 @@ PEAK_FLOPS = {  # the first match counts
 }
 """Dense bfloat16 operations per second by words of the GPU's name, from NVIDIA's data sheets."""
 
+MEMORY_GB = {
+    **{"B200": 180, "H200": 141, "H100": 80, "L40S": 48, "L40": 48, "L4": 24, "A10G": 24, "A10": 24},
+    **{"RTX 4090": 24, "RTX 3090": 24},
+}
+"""Memory by words of the GPU's name, where all of that name have the same (an A100 has 40 or 80 GB)."""
+
 
 class Workload(NamedTuple):
     """Examples of one length in a step: cells of their canvas, and how many examples (on average)."""
@@ -81,6 +87,11 @@ def block_flop(arch: ArchConfig, S: int) -> float:
 def example_cost(arch: ArchConfig, cells: int) -> float:
     """Returns the FLOPs of one block's forward pass on one example, by the cells of its canvas."""
     return block_flop(arch, arch.prefix_len + cells)
+
+
+def at_depth(arch: ArchConfig, depth: Depth | None) -> ArchConfig:
+    """Returns the architecture with the cycles of a step that recurses as deep as `depth` (`depth_curriculum`)."""
+    return arch if depth is None else arch.model_copy(update=depth._asdict())
 
 
 def block_runs(arch: ArchConfig) -> BlockRuns:
@@ -132,6 +143,7 @@ def weight_count(arch: ArchConfig, cells: int, vocab: int = 12) -> int:
     conv = 0 if arch.mlp_conv == "none" else inner * (math.prod(KERNELS[arch.mlp_conv]) + 1)
     blocks = layers * (mix + 3 * D * inner + conv)
     positions = S * D if arch.pos_encodings == "learned" else 0
+    positions += arch.step_embedding * D
     return blocks + 2 * vocab * D + positions + 2 * D + 2 + _composed_count(arch)
 
 
@@ -172,7 +184,7 @@ def step_memory(
     workloads: Sequence[Workload],
     puzzles: int,
     *,
-    ema: bool = True,
+    ema: int = 1,
     ema_rows: bool = False,
     recomputes: bool = False,
     vocab: int = 12,
@@ -189,7 +201,7 @@ def step_memory(
     Args:
         workloads: all slots of this device.
         puzzles: rows of the puzzle table; tasks: of the table of tasks, if embeddings are composed.
-        ema, ema_rows: whether weights and rows are averaged.
+        ema: how many averages of the weights there are.  ema_rows: whether rows are averaged.
         at_once: what is computed at once, one after the other (micro-batches, canvases); None: all slots.
         moments: bytes of the optimizer; None: those of AdamAtan2, two numbers for each weight.
     """
@@ -205,7 +217,7 @@ def step_memory(
     return Memory(
         weights=2 * weights,
         moments=2 * weights if moments is None else moments,
-        average=weights if ema else 0,
+        average=weights * ema,
         puzzle_rows=rows * (2 if ema_rows else 1),
         carry=2 * tokens * D * width * latents + 3 * (2 * cells + (19 if arch.is_composed else 4) * examples),
         activations=max(kept) if at_once else sum(kept),
@@ -239,6 +251,7 @@ class Machine:
 
     flops: per second in a large matrix product.  fraction: of it that a step reaches.  launch: seconds per kernel.
     link: bytes per second that the all-reduce of gradients moves.  fixed: seconds of a step whatever its size.
+    bus: bytes per second between device and host.  row: seconds in which the host reads and updates a puzzle row.
     """
 
     flops: float
@@ -246,15 +259,26 @@ class Machine:
     launch: float = 0.0
     link: float = float("inf")
     fixed: float = 0.0
+    bus: float = float("inf")
+    row: float = 0.0
 
 
 def step_seconds(
-    arch: ArchConfig, workloads: Sequence[Workload], machine: Machine, ranks: int = 1, **options: bool
+    arch: ArchConfig,
+    workloads: Sequence[Workload],
+    machine: Machine,
+    ranks: int = 1,
+    rows_elsewhere: bool = False,
+    **options: bool,
 ) -> float:
     """Returns the seconds of a training step of one device among `ranks`, each with such `workloads`.
 
     That is the time of the work or of the launches, whichever is longer, and that of the all-reduce of gradients and
     puzzle rows, which overlaps with nothing.
+
+    Args:
+        rows_elsewhere: the puzzle rows are not on the device.  Those of its examples come there, and the host updates
+            those of all ranks, while the device waits.
     """
     work = step_flop(arch, workloads, **options) / (machine.flops * machine.fraction)
     wire = 0.0
@@ -263,7 +287,12 @@ def step_seconds(
         width = arch.puzzle_emb_ndim + arch.augmentation_rank
         rows = FLOAT * width * sum(each.examples for each in workloads) * (ranks - 1)
         wire = (sent + rows) / machine.link
-    return machine.fixed + max(work, launches(arch) * machine.launch) + wire
+    outside = 0.0
+    if rows_elsewhere:
+        examples = sum(each.examples for each in workloads)
+        sent = FLOAT * arch.puzzle_emb_ndim * examples * (1 + ranks)
+        outside = sent / machine.bus + examples * ranks * machine.row
+    return machine.fixed + max(work, launches(arch) * machine.launch) + wire + outside
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
@@ -275,8 +304,12 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
         return matrix_product_flops(device, dtype, seconds=0.1)
     if dtype != torch.bfloat16:
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for words, peak in PEAK_FLOPS.items() if re.search(rf"\b{words}\b", name)), None)
+    return by_name(PEAK_FLOPS, torch.cuda.get_device_name(device))
+
+
+def by_name(numbers: Mapping[str, float], gpu: str) -> float | None:
+    """Returns the number of a GPU by its name, in which the words of the table occur; None where none of them does."""
+    return next((number for words, number in numbers.items() if re.search(rf"\b{words}\b", gpu)), None)
 
 
 def matrix_product_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from dataset.sampling.joined import Batch
+from models.recursion import Depth
 from training.checkpoint import CheckpointWriter
 from training.metrics import cost_model
 from training.metrics.cost_model import Workload
 from training.metrics.throughput import Throughput, peak_memory_gb
+from training.optim.schedule import depth_at
 from training.slots.micro_batches import StepBatch
 from training.state import TrainState
 from utils import distributed
@@ -30,9 +33,7 @@ class MetricsReporter:
         self._throughput = Throughput()
         # Rank 0 writes the log.
         self._peak = cost_model.peak_flops(state.device, state.config.arch.dtype) if distributed.is_main() else None
-        cells = [Workload(bucket.canvas.cells, 1) for bucket in state.carries]
-        vocab = state.shape.vocab_size
-        self._flop = [cost_model.step_flop(state.config.arch, [example], vocab=vocab) for example in cells]
+        self._flop: dict[Depth | None, list[float]] = {}
 
     def restart(self) -> None:
         """Measures speeds from now on."""
@@ -50,7 +51,8 @@ class MetricsReporter:
         """
         state = self._state
         micro_batches = [(0, batch)] if isinstance(batch, Batch) else [(each.bucket, each.batch) for each in batch]
-        flop = sum(self._flop[bucket] * len(examples) for bucket, examples in micro_batches)
+        of_canvas = self._flop_of_examples()
+        flop = sum(of_canvas[bucket] * len(examples) for bucket, examples in micro_batches)
         self._throughput.add(state.config.global_batch_size, flop)
         self._progress.update(1)
         if state.step % state.config.log_every and state.step != self._total_steps:
@@ -62,13 +64,27 @@ class MetricsReporter:
         self._write(metrics)
         self._throughput.restart()
 
+    def _flop_of_examples(self) -> list[float]:
+        """Returns the FLOPs of an example on each canvas, as deep as the last step recursed."""
+        state = self._state
+        depth = depth_at(state.config.depth_curriculum, state.step, self._total_steps)
+        if depth not in self._flop:
+            arch, vocab = cost_model.at_depth(state.config.arch, depth), state.shape.vocab_size
+            examples = [Workload(bucket.canvas.cells, 1) for bucket in state.carries]
+            self._flop[depth] = [cost_model.step_flop(arch, [example], vocab=vocab) for example in examples]
+        return self._flop[depth]
+
     def _write(self, metrics: dict[str, float]) -> None:
         state = self._state
         speed = self._throughput.measure(self._peak)
         memory = peak_memory_gb(state.device)
         lr = state.optimizer.lr if state.optimizer is not None else 0.0
         self._log.write(state.step, {**metrics, "lr": lr, **speed, "peak_memory_gb": memory})
-        words = [f"loss {metrics['lm_loss']:.3f}", f"exact {metrics['exact_accuracy']:.1%}"]
+        words = [
+            f"{name} {metrics[key]:{form}}"
+            for name, key, form in (("loss", "lm_loss", ".3f"), ("exact", "exact_accuracy", ".1%"))
+            if not math.isnan(metrics[key])  # it counts slots that have halted, and there may be none
+        ]
         words.append(f"grad norm {metrics['grad_norm']:.3g}")
         words += [f"MFU {speed['mfu']:.0%}"] if "mfu" in speed else []
         words += [f"{memory:.1f} GB", f"{speed['data_wait_fraction']:.0%} waiting for data"]

@@ -1,4 +1,4 @@
-"""The network's optimizer.  (Puzzle rows are updated by their table: `models.puzzle_table`.)"""
+"""The network's optimizer.  (Puzzle rows are updated by their table: `models.puzzles.table`.)"""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import attention
+from models.kernels import attention
 from training.prepare import cpp_extension
 
-SOURCES = Path(attention.__file__).parent / "kernels"
+SOURCES = Path(attention.__file__).parent
 
 NEEDS = "avx512_bf16"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -64,7 +64,7 @@ def load(tiles: bool = True) -> NativeAttention | None:
 
 
 class NativeAttention:
-    """`models.attention.Kernel` over the compiled library.
+    """`models.kernels.attention.Kernel` over the compiled library.
 
     Args:
         tiles: whether it uses the tile unit.

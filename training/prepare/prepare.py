@@ -19,8 +19,8 @@ def prepare(state: TrainState, compiles: bool) -> TrainState:
     on what the one before has left:
 
     1. The attention kernel for CPUs is installed: the compiler has to find it when it traces the network.
-    2. Training step and prediction step are compiled, each canvas into a graph of its own.  Compiling in place keeps
-       the names of the parameters; `torch.compile(module)` would put a prefix before them.
+    2. Training step and prediction step are compiled, each canvas and each depth into a graph of its own.  Compiling
+       in place keeps the names of the parameters; `torch.compile(module)` would put a prefix before them.
     3. Data parallelism wraps the compiled training step: gradients are averaged over ranks in the backward pass.
 
     Nothing else touches the network.  A state that is not prepared computes the same, slowly, in one process.
@@ -33,7 +33,8 @@ def prepare(state: TrainState, compiles: bool) -> TrainState:
     cpu_kernels.install(state.device)
     if compiles:
         name_compiler_cache()
-        allow_graphs(4 * (len(state.shape.canvases) or 1))
+        depths = {tuple(cycles) for _, *cycles in state.config.depth_curriculum or ()}
+        allow_graphs(4 * (len(state.shape.canvases) or 1) * (len(depths) or 1))
         state.act_step.compile(dynamic=False)
         state.predict_step.compile(dynamic=False)
         # On a CPU the update takes a few milliseconds of a step, and compiling it ten seconds.

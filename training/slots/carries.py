@@ -65,6 +65,7 @@ class Carries:
         canvases: small ones first.
         fractions: of the training examples on each canvas; None with one canvas.
         batch_size, micro_batch_size: the settings `global_batch_size` and `micro_batch_size`.
+        has_keys: whether slots have the keys of their examples.
 
     Raises:
         SettingError: if the micro-batches do not divide by the ranks.
@@ -78,8 +79,9 @@ class Carries:
         batch_size: int,
         micro_batch_size: int | None,
         device: torch.device,
+        has_keys: bool = False,
     ) -> None:
-        self.network, self.device, self.batch_size = network, device, batch_size
+        self.network, self.device, self.batch_size, self.has_keys = network, device, batch_size, has_keys
         arch = network.arch
         sizes = micro_batch_sizes(canvases, fractions or (1.0,), batch_size, micro_batch_size, arch)
         for size in sizes:
@@ -107,7 +109,7 @@ class Carries:
 
     @property
     def opened(self) -> int:
-        """The number of buckets that a step has computed: each is compiled at its first."""
+        """The number of buckets that a step has computed."""
         return sum(bool(bucket.carries) for bucket in self.buckets)
 
     def split(self, batch: Batch | Sequence[MicroBatch]) -> Sequence[MicroBatch]:
@@ -158,6 +160,7 @@ class Carries:
             tokens = latents * len(bucket.positions) * arch.hidden_size * arch.dtype.itemsize
             examples = 2 * bucket.canvas.cells + 4  # inputs, labels (uint8), the puzzle (int32)
             examples += 4 + AUGMENTATION if arch.is_composed else 0  # the task (int32), the augmentation (uint8)
+            examples += 8 if self.has_keys else 0  # int64
             slots = max(expected, len(bucket.carries) * bucket.size)
             total += slots * (tokens + examples + 4 + 1)  # steps (int32), halted (bool)
         return total
@@ -206,7 +209,7 @@ class Carries:
         }
         if self.network.arch.is_composed:
             shapes |= {"data.tasks": slots, "data.augmentations": (*slots, AUGMENTATION)}
-        return shapes
+        return shapes | ({"data.keys": slots} if self.has_keys else {})
 
     def _carry(self, tensors: dict[str, Tensor], prefix: str) -> Carry:
         """Returns the carry whose tensors' names begin with `prefix`."""

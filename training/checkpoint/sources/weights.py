@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from models.puzzle_table import RowAverage, RowSummary
-from training.checkpoint.exported import is_exported, read_exported, read_exported_record
-from training.checkpoint.reader import latest_checkpoint, read_part, read_record
+from models.puzzles.rows import RowSummary
+from training.checkpoint.reader import latest_checkpoint, read_part, read_record, verify_file
 from training.checkpoint.record import RECORD, CheckpointRecord
-from training.checkpoint.tensor_files import INDEX, holds_tensors, read_tensors
+from training.checkpoint.row_files import IN_MEMORY, StoredRows, row_files
+from training.checkpoint.sources.exported import is_exported, read_exported, read_exported_record
+from training.checkpoint.sources.tensor_files import INDEX, holds_tensors, read_tensors
 from utils.errors import CheckpointError
 
 PUBLISHED_TABLE = "puzzle_emb.weights"
@@ -31,20 +31,24 @@ class Weights:
     """What a run can start from.
 
     source: where they come from, for messages.  network: weights under their published names.  puzzle_rows: [num, E],
-    if they are stored.  record: what the source says of them.  summary: of the trained rows, if that is shared in place
-    of the rows.  residual_rows: [num, R], what a composed embedding stores per puzzle.
+    if they are stored; those of a large table stay on the disk.  record: what the source says of them.  summary: of the
+    trained rows, if that is shared in place of the rows.  residual_rows: [num, R], what a composed embedding stores per
+    puzzle.
     """
 
     source: str
     network: dict[str, Tensor]
-    puzzle_rows: Tensor | None
+    puzzle_rows: Tensor | StoredRows | None
     record: CheckpointRecord = field(default_factory=CheckpointRecord)
     summary: RowSummary | None = None
-    residual_rows: Tensor | None = None
+    residual_rows: Tensor | StoredRows | None = None
 
     def row_summary(self) -> RowSummary | None:
         """Returns mean and spread of the trained rows, or None if no row was trained."""
-        return self.summary if self.puzzle_rows is None else RowSummary.from_rows(self.puzzle_rows)
+        rows = self.puzzle_rows
+        if rows is None:
+            return self.summary
+        return rows.summary() if isinstance(rows, StoredRows) else RowSummary.from_rows(rows)
 
 
 class WeightsKind(Enum):
@@ -111,18 +115,14 @@ def _load_checkpoint(path: Path, averaged: bool) -> Weights:
     return Weights(str(path), network, rows, record, residual_rows=residual)
 
 
-def _load_rows(path: Path, part: str, record: CheckpointRecord, averaged: bool) -> Tensor | None:
+def _load_rows(path: Path, table: str, record: CheckpointRecord, averaged: bool) -> Tensor | StoredRows | None:
     """Returns the rows of a table, averaged if that is asked for and stored; None if there is no such table."""
-    table = read_part(path, part, record) if record.has_part(part) else {}
-    rows = table.get("weights")
-    if rows is not None and averaged and "average" in table:
-        average = RowAverage(rows, record.ema_rate)
-        try:
-            average.load_state_dict(table)
-        except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from None
-        rows = average.gather(torch.arange(len(rows)))  # the average at the checkpoint's step
-    return rows
+    if not (files := row_files(record, table)):
+        return None
+    for file in files:
+        verify_file(path, file, record)
+    stored = StoredRows(path, record, table, record.ema_rate if averaged else None)
+    return stored.dense() if 4 * stored.shape[0] * stored.shape[1] <= IN_MEMORY else stored
 
 
 def _load_run(path: Path, averaged: bool) -> Weights:

@@ -23,9 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.puzzle_table import RowSummary
-from training.checkpoint.network_config import NetworkConfig
+from models.puzzles.rows import RowSummary
 from training.checkpoint.record import CheckpointRecord, Stage, WeightsAre
+from training.checkpoint.sources.network_config import NetworkConfig
 from utils import files
 from utils.errors import CheckpointError
 

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from dataset import storage
 from dataset.storage import SplitMetadata
 from models.arch import ArchConfig
-from training.checkpoint.network_config import NetworkConfig
-from training.checkpoint.weights import Weights
+from training.checkpoint.sources.network_config import NetworkConfig
+from training.checkpoint.sources.weights import Weights
 from utils.errors import CheckpointError, SettingError
 
-ARCHS = Path(__file__).resolve().parents[2] / "config" / "arch"
+ARCHS = Path(__file__).resolve().parents[3] / "config" / "arch"
 
 
 def network_config(weights: Weights, arch: Sequence[str] = (), data: Path | None = None) -> NetworkConfig:

@@ -1,0 +1,1 @@
+"""Scores, and solves, puzzles with one right answer: Sudoku and mazes."""

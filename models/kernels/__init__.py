@@ -1,0 +1,1 @@
+"""Computations that have several implementations, by device: attention and the depthwise convolution."""
