@@ -146,7 +146,7 @@ def write_page(results: Path = RESULTS, page: Path = PAGE) -> int:
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     tables = [format_table(report) for report in reports]
-    write_atomically(page, "\n".join([before.rstrip(), "", BEGIN, "", *figure, *tables, END, after.lstrip()]))
+    write_atomically(page, "\n".join([before.rstrip(), "", BEGIN, "", *figure, *tables, END, "", after.lstrip()]))
     return len(reports)
 
 
