@@ -52,9 +52,8 @@ class Batch:
 class JoinedSplits:
     """Several splits as one; the numbers of groups, puzzles and examples run through all of them.
 
-    layout: which puzzles a group has, and which examples a puzzle has.
+    layout: which puzzles a group has, which examples a puzzle has, and how many of them a visit takes.
     group_weights: float64 [G], visits of each group per epoch; None means one each.
-    visit_sizes: int64 [P], how many of a puzzle's examples a visit takes, at most; empty where every visit takes all.
     num_puzzle_identifiers: the number of rows of a puzzle table for all of them.
 
     Args:
@@ -96,8 +95,13 @@ class JoinedSplits:
     def examples_per_epoch(self) -> float:
         """How many examples an epoch visits, on average."""
         layout, puzzles = self.layout, np.diff(self.layout.group_starts)
-        means = np.diff(layout.first_examples) / np.maximum(puzzles, 1)
-        taken = np.minimum(means, layout.visit_sizes) if len(layout.visit_sizes) else means
+        counted = np.diff(layout.first_examples)
+        if len(layout.visit_sizes) and len(layout.example_starts):  # puzzles of a group differ in what a visit takes
+            counts = np.minimum(np.diff(layout.example_starts), np.repeat(layout.visit_sizes, puzzles))
+            counted = np.bincount(np.repeat(np.arange(layout.num_groups), puzzles), counts, layout.num_groups)
+        elif len(layout.visit_sizes):
+            counted = np.minimum(layout.group_examples, layout.visit_sizes) * puzzles
+        taken = counted / np.maximum(puzzles, 1)
         return float((taken if self.group_weights is None else taken * self.group_weights).sum())
 
     @property

@@ -270,9 +270,9 @@ class RestrictedSplit(Split):
         self._first_of_base, sizes = base.layout.examples_of(puzzles)
         self._starts = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
         groups = np.concatenate(([0], np.cumsum(per_group[per_group > 0])))
-        sizes = base.layout.visit_sizes
+        visit_sizes = base.layout.visit_sizes
         self.layout = PuzzleLayout.from_starts(groups, self._starts)._replace(
-            visit_sizes=sizes[per_group > 0] if len(sizes) else sizes
+            visit_sizes=visit_sizes[per_group > 0] if len(visit_sizes) else visit_sizes
         )
         self.group_weights = None if base.group_weights is None else base.group_weights[per_group > 0]
         self.metadata = base.metadata.model_copy(

@@ -36,7 +36,6 @@ class FakeSplit:
     """
 
     group_weights: NDArray[np.float64] | None = None
-    visit_sizes: NDArray[np.int64] | None = None
 
     def __init__(self, groups: list[list[int]], first_identifier: int = 1, **metadata: Any) -> None:
         puzzles = [count for group in groups for count in group]

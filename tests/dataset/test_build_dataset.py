@@ -263,6 +263,7 @@ def test_identifiers_start_where_told(source: str, tmp_path: Path) -> None:
 def test_restricting_keeps_only_the_groups_named(compact: Path) -> None:
     train, test = open_split(compact, "train"), open_split(compact, "test")
     some = train.restricted_to(test.puzzle_identifiers)
+    assert some.metadata.mean_puzzle_examples == pytest.approx(some.num_examples / some.layout.num_puzzles) != 0
     assert sorted(some.puzzle_identifiers) == sorted(test.puzzle_identifiers)
     assert len(some.group_indices) - 1 == 2
     every = np.arange(train.num_examples)

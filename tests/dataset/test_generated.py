@@ -20,6 +20,7 @@ from dataset.statistics.__main__ import format_statistics
 from dataset.statistics.measure import measure_data_set
 from dataset.storage import Split, open_catalog, open_manifest, open_split
 from dataset.tasks import Task
+from tests.builders.splits import FakeSplit
 from tests.conftest import random_task, write_kaggle
 from utils.errors import DataError, SettingError
 
@@ -119,6 +120,7 @@ def test_no_pair_is_of_a_scored_task(corpus: Path, capsys: pytest.CaptureFixture
     scored = open_split(folder, "test").puzzle_identifiers
     tuned = split.restricted_to(scored)  # what fine-tuning on the test tasks sees
     assert len(tuned.group_indices) - 1 == 2 and tuned.visit_sizes is not None
+    assert tuned.metadata.mean_puzzle_examples == tuned.num_examples / tuned.layout.num_puzzles
     made = json.loads((corpus / "made" / "h0.json").read_text())
     inputs = {row.tobytes() for row in split.read(np.arange(split.num_examples))[0]}
     side = np.zeros((SIDE, SIDE), dtype=np.uint8)
@@ -182,6 +184,14 @@ def test_buckets_take_the_same_share(corpus: Path) -> None:
         assert rows.examples.size and len(segment) == 400
         counts += [(rows.examples >= own).sum(), ((rows.examples >= first) & (rows.examples < end)).sum()]
     assert counts[0] / counts[1] == pytest.approx(2, rel=0.1)
+
+
+def test_an_epoch_takes_what_each_puzzle_has_where_puzzles_of_a_group_differ() -> None:
+    split = FakeSplit([[1, 5], [2, 2]])
+    split.layout = split.layout._replace(visit_sizes=np.array([2, 1]))
+    data = JoinedSplits([split])  # type: ignore[list-item]
+    _, visits = measure_demand(data)
+    assert visits.sum() == pytest.approx(data.examples_per_epoch) == pytest.approx((1 + 2) / 2 + 1)
 
 
 def test_caps_and_canvases_hold_for_generated_pairs(corpus: Path) -> None:
