@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dataset import storage
+from dataset.build.duplicate_tasks import inputs_key
 from dataset.canvas import Canvas
 from dataset.storage import Split
 from dataset.tasks import Task
@@ -151,8 +152,12 @@ class Evaluation:
 
     def describe_seen_tasks(self) -> list[str]:
         """Returns, in sentences, how many of the scored tasks the checkpoint was trained on, under whatever names."""
-        manifest = storage.open_manifest(self._config.data_paths[0])
+        (path,) = self._config.data_paths
+        manifest = storage.open_manifest(path)
         scored = {key for key, how in manifest.task_keys.items() if how == "demonstrations"} if manifest else set()
+        if self._config.tasks is not None:
+            chosen = _choose_tasks(storage.open_test_tasks(path), self._config.tasks, path)
+            scored &= {inputs_key(task) for task in chosen.values()}
         seen = checkpoint.seen_tasks(self._config)
         whole = sum(seen.get(key) == "whole" for key in scored)
         shown = sum(seen.get(key) == "demonstrations" for key in scored)

@@ -290,5 +290,7 @@ def unique_ids(loaded: list[tuple[Task, str]], remedy: Callable[[str], str]) -> 
     for task, where in loaded:
         other, other_where = first.setdefault((task.subset, task.id), (task, where))
         if other is not task and not other.same_content(task):
+            if where == other_where:
+                raise DataError(f"{where} has two different tasks with the id {task.id!r}: give one of them another id")
             raise DataError(f"{other_where} and {where} have different tasks with the id {task.id!r}: {remedy(where)}")
     return [task for task, _ in first.values()]

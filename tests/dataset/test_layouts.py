@@ -104,6 +104,15 @@ def test_encodings_and_gzip(encoding: str, zipped: bool, tmp_path: Path) -> None
     assert contents(load(tmp_path)) == {"t": lists(TASK)}
 
 
+def test_one_id_twice_in_a_file_has_a_remedy_that_can_be_followed(tmp_path: Path) -> None:
+    other = random_task("o", np.random.default_rng(9)).to_json()
+    write(tmp_path / "t.json", [{"id": 7, "data": TASK.to_json()}, {"id": "7", "data": other}])
+    with pytest.raises(
+        DataError, match=r"t\.json has two different tasks with the id '7': give one of them another id$"
+    ):
+        load(tmp_path)
+
+
 def test_a_cut_gzip_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.json.gz").write_bytes(gzip.compress(json.dumps(TASK.to_json()).encode())[:-20])
     with pytest.raises(DataError, match=r"t\.json\.gz is not a whole gzip file"):

@@ -58,6 +58,15 @@ def evaluated(shared: Path, small_data: Path, tmp_path_factory: pytest.TempPathF
     return run
 
 
+def test_tasks_that_are_not_scored_are_not_counted_as_seen(shared: Path, small_data: Path, tmp_path: Path) -> None:
+    done = run_script(
+        *("eval_arc_k10.py", f"data_paths=[{small_data}]", f"load_checkpoint={shared}", "epochs=2", "tasks=[eval1]"),
+        *(f"checkpoint_path={tmp_path / 'run'}", "eval_interval=2", *SMALL),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "not the test outputs, of 1 of the 1 tasks" in done.stdout
+
+
 def test_the_folder_holds_the_averaged_weights_and_the_rows_mean(shared: Path, small_run: Path) -> None:
     original, back = (checkpoint.load_weights(path) for path in (small_run, shared))
     assert back.network.keys() == original.network.keys()
