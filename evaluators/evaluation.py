@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -80,11 +81,13 @@ class TestSet(NamedTuple):
 
     sizes: the size of the canvas that each example probably needs, int [N, 2]; None if nothing suggests one.
     scorer: None if nothing is evaluated (`evaluators=[]`).
+    tasks: the ARC tasks that are scored, by id; empty for other puzzles.
     """
 
     split: Split
     sizes: np.ndarray | None
     scorer: Scorer | None
+    tasks: Mapping[str, Task] = MappingProxyType({})
 
 
 def open_test_set(config: EvalConfig) -> TestSet:
@@ -107,7 +110,7 @@ def open_test_set(config: EvalConfig) -> TestSet:
         tasks = _choose_tasks(tasks, config.tasks, path)
         split = split.restricted_to(np.concatenate([catalog.identifiers_of(name) for name in tasks]))
     sizes = None if config.canvases is None else suggest_sizes(split, catalog, tasks)
-    return TestSet(split, sizes, ArcScorer(catalog, tasks, config.attempts, config.ranking, split))
+    return TestSet(split, sizes, ArcScorer(catalog, tasks, config.attempts, config.ranking, split), tasks)
 
 
 def _choose_tasks(tasks: Mapping[str, Task], wanted: Sequence[str], path: str) -> dict[str, Task]:
@@ -152,12 +155,10 @@ class Evaluation:
 
     def describe_seen_tasks(self) -> list[str]:
         """Returns, in sentences, how many of the scored tasks the checkpoint was trained on, under whatever names."""
-        (path,) = self._config.data_paths
-        manifest = storage.open_manifest(path)
+        manifest = storage.open_manifest(self._config.data_paths[0])
         scored = {key for key, how in manifest.task_keys.items() if how == "demonstrations"} if manifest else set()
         if self._config.tasks is not None:
-            chosen = _choose_tasks(storage.open_test_tasks(path), self._config.tasks, path)
-            scored &= {inputs_key(task) for task in chosen.values()}
+            scored &= {inputs_key(task) for task in self._test.tasks.values()}
         seen = checkpoint.seen_tasks(self._config)
         whole = sum(seen.get(key) == "whole" for key in scored)
         shown = sum(seen.get(key) == "demonstrations" for key in scored)
