@@ -1,7 +1,7 @@
-// Full attention in bfloat16 on an x86 CPU, forward and backward: `models/kernels/attention.py` says why and calls it.
+// Full attention in bfloat16 on an x86 CPU with a tile unit, forward and backward: `models/kernels/attention.py` says why and calls it.
 //
-// Everything is built of one product of 32 x 32 tiles, done by the tile unit (AMX) where the compiler's target has one
-// and by 512-bit dot products (AVX512-BF16) elsewhere.  One task is one head of one slot, done by one thread in a fixed
+// Everything is built of one product of 32 x 32 tiles, done by the tile unit (AMX); a compiler that has none for its target
+// refuses this file, and attention_avx512.cpp serves.  One task is one head of one slot, done by one thread in a fixed
 // order, so that results are the same to the bit whatever the number of threads.
 //
 // The second operand of a product is packed in tiles of 16 pairs x 16 columns: element (2 j + t, i) at [j][i][t].
@@ -13,10 +13,8 @@
 #include <cstdint>
 #include <cstring>
 #include <vector>
-#ifdef __AMX_BF16__
 #include <sys/syscall.h>
 #include <unistd.h>
-#endif
 
 namespace {
 
@@ -51,7 +49,6 @@ inline __m512 exp2(__m512 x) {
     return _mm512_scalef_ps(y, whole);
 }
 
-#ifdef __AMX_BF16__
 struct Tiles {  // the tile unit of this thread, set up for 16 x 64 bytes; other libraries set it up for themselves
     Tiles() {
         struct alignas(64) { uint8_t palette = 1, start = 0, none[14] = {}; uint16_t colsb[16] = {}; uint8_t rows[16] = {}; } c;
@@ -81,40 +78,6 @@ inline void product(float* c, int64_t ldc, const bf16* a, int64_t lda, int64_t a
     _tile_stored(0, c, ldc * 4); _tile_stored(1, c + 16, ldc * 4);
     _tile_stored(2, low, ldc * 4); _tile_stored(3, low + 16, ldc * 4);
 }
-#else
-struct Tiles { Tiles() {} ~Tiles() {} };
-
-inline void product(float* c, int64_t ldc, const bf16* a, int64_t lda, int64_t a_step, const bf16* b, int64_t b_right,
-                    int64_t b_step, int64_t n, bool add) {
-    for (int64_t top = 0; top < 32; top += 8) {
-        __m512 left[8], right[8];
-#pragma GCC unroll 8
-        for (int r = 0; r < 8; ++r) {
-            left[r] = add ? _mm512_loadu_ps(c + (top + r) * ldc) : _mm512_setzero_ps();
-            right[r] = add ? _mm512_loadu_ps(c + (top + r) * ldc + 16) : _mm512_setzero_ps();
-        }
-        for (int64_t i = 0; i < n; ++i) {
-            const bf16 *ai = a + i * a_step + top * lda, *bi = b + i * b_step;
-            for (int j = 0; j < 16; ++j) {
-                __m512bh bl = (__m512bh)_mm512_loadu_si512(bi + 32 * j);
-                __m512bh br = (__m512bh)_mm512_loadu_si512(bi + b_right + 32 * j);
-#pragma GCC unroll 8
-                for (int r = 0; r < 8; ++r) {
-                    uint32_t pair; std::memcpy(&pair, ai + r * lda + 2 * j, 4);
-                    __m512bh x = (__m512bh)_mm512_set1_epi32(int(pair));
-                    left[r] = _mm512_dpbf16_ps(left[r], x, bl);
-                    right[r] = _mm512_dpbf16_ps(right[r], x, br);
-                }
-            }
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < 8; ++r) {
-            _mm512_storeu_ps(c + (top + r) * ldc, left[r]);
-            _mm512_storeu_ps(c + (top + r) * ldc + 16, right[r]);
-        }
-    }
-}
-#endif
 
 struct Shape {
     int64_t S, K, padded, chunks;  // chunks of 32 of a head's width
@@ -290,13 +253,9 @@ Rows rows_of(const bf16* at, const int64_t* strides, int64_t b, int64_t n) {
 
 }  // namespace
 
-// The kernel's tile unit: 1 where it is used and the system lets this process use it, 0 where it is not used, -1 where it may not.
+// The kernel's tile unit: 1 where the system lets this process use it, -1 where it does not.
 extern "C" int prepare() {
-#ifdef __AMX_BF16__
     return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* XFEATURE_XTILEDATA */) == 0 ? 1 : -1;
-#else
-    return 0;
-#endif
 }
 
 // q, k, v [B, S, N, K] with strides; out [B, S, N, K] contiguous; lse [B, N, S].

@@ -35,19 +35,16 @@ def cache_folder() -> Path | None:
         return None
 
 
-def load(source: Path, *options: str) -> ctypes.CDLL | None:
+def load(source: Path) -> ctypes.CDLL | None:
     """Returns a C++ source as a library; None without g++, or where it does not compile or cannot be loaded.
 
     Any number of processes may call this at once: each compiles into a file of its own and renames it into place.
-
-    Args:
-        options: more options for the compiler, besides `COMPILE`.
     """
     compiler = shutil.which(COMPILE[0])
     if compiler is None:
         return None
     version = subprocess.run([compiler, "--version"], check=False, capture_output=True).stdout
-    made_of = (source.read_bytes(), version, repr((COMPILE, options, sorted(cpu_flags()), platform.machine())).encode())
+    made_of = (source.read_bytes(), version, repr((COMPILE, sorted(cpu_flags()), platform.machine())).encode())
     name = f"{source.stem}-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:20]}.so"
     folder = cache_folder()
     kept = None if folder is None else _open(folder / name)
@@ -57,7 +54,7 @@ def load(source: Path, *options: str) -> ctypes.CDLL | None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / name
-        command = [compiler, *COMPILE[1:], *options, str(source), "-o", str(made)]
+        command = [compiler, *COMPILE[1:], str(source), "-o", str(made)]
         if subprocess.run(command, check=False, capture_output=True).returncode:
             return None
         library = _open(made)
