@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from tests.builders.programs import run_script
 from training.checkpoint import TABLES, StoredRows, latest_undamaged, read_part, read_record
 
 LONG = int(os.environ.get("TRM_LONG_TESTS", "0"))
@@ -18,6 +19,17 @@ def last(folder: Path) -> Path:
     path, problems = latest_undamaged(folder)
     assert path is not None and not problems
     return path
+
+
+def pretrain(data: Path, run: Path, *words: str, ranks: int = 1) -> Path:
+    """Trains four epochs in two intervals into a folder, and returns it."""
+    done = run_script(
+        *("pretrain_no_eval.py", f"data_paths=[{data}]", f"checkpoint_path={run}", "epochs=4", "eval_interval=2"),
+        *words,
+        ranks=ranks,
+    )
+    assert done.returncode == 0, done.stderr
+    return run
 
 
 def rows_in(checkpoint: Path, table: str = "puzzle_table") -> torch.Tensor:

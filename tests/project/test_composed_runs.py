@@ -11,7 +11,7 @@ import pytest
 from dataset.storage import open_test_tasks
 from evaluators.solver import Solver
 from evaluators.submission import check_submission
-from tests.builders.runs import rows_in
+from tests.builders.runs import last, pretrain, rows_in
 from tests.conftest import SMALL, random_task, run_script, write_kaggle
 from training.checkpoint import read_part, read_record
 from utils.metrics_log import read_metrics
@@ -22,31 +22,18 @@ COMPOSED = (
 )
 FRESH = ("fresh_augmentations=true",)
 RUN = (*SMALL, *COMPOSED)
-
-
-def last(run: Path) -> Path:
-    return max(run.glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
-
-
-def pretrain(data: Path, run: Path, *more: str, ranks: int = 1) -> Path:
-    done = run_script(
-        *("pretrain_no_eval.py", f"data_paths=[{data}]", f"checkpoint_path={run}", "run_name=composed-otter"),
-        *("epochs=4", "eval_interval=2", *RUN, *more),
-        ranks=ranks,
-    )
-    assert done.returncode == 0, done.stderr
-    return run
+PRETRAINING = (*RUN, "run_name=composed-otter")
 
 
 @pytest.fixture(scope="module")
 def pretrained(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pretrain(small_data, tmp_path_factory.mktemp("runs") / "composed-otter", *FRESH)
+    return pretrain(small_data, tmp_path_factory.mktemp("runs") / "composed-otter", *PRETRAINING, *FRESH)
 
 
 def test_ranks_train_the_same_rows_on_the_same_fresh_augmentations(
     small_data: Path, pretrained: Path, tmp_path: Path
 ) -> None:
-    two = pretrain(small_data, tmp_path / "two", *FRESH, ranks=2)
+    two = pretrain(small_data, tmp_path / "two", *PRETRAINING, *FRESH, ranks=2)
     losses = [[line["lm_loss"] for line in read_metrics(run / "metrics.jsonl")] for run in (pretrained, two)]
     assert len(losses[0]) > 4 and losses[1] == pytest.approx(losses[0], rel=1e-4)
     stored = [rows_in(last(run)) for run in (pretrained, two)]
@@ -59,8 +46,8 @@ def test_ranks_train_the_same_rows_on_the_same_fresh_augmentations(
 
 
 def test_a_resumed_run_is_the_straight_run(small_data: Path, pretrained: Path, tmp_path: Path) -> None:
-    run = pretrain(small_data, tmp_path / "run", *FRESH, "epochs=2")
-    pretrain(small_data, run, *FRESH)
+    run = pretrain(small_data, tmp_path / "run", *PRETRAINING, *FRESH, "epochs=2")
+    pretrain(small_data, run, *PRETRAINING, *FRESH)
     for part in read_record(last(pretrained)).files:
         name = part.removesuffix(".safetensors")
         mine, theirs = (read_part(last(path), name, read_record(last(path))) for path in (run, pretrained))

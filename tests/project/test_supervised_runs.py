@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from evaluators.solver import Solver
+from tests.builders.runs import last, pretrain
 from tests.conftest import SMALL, random_task, run_script
 from training.checkpoint import read_part, read_record
 from utils.metrics_log import read_metrics
@@ -22,29 +23,16 @@ SUPERVISED = (
     *("canvases=[[4,6],[6,6]]", "micro_batch_size=4", "ema=True"),
 )
 RUN = (*SMALL, *SUPERVISED)
-
-
-def last(run: Path) -> Path:
-    return max(run.glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
-
-
-def pretrain(data: Path, run: Path, *more: str, ranks: int = 1) -> Path:
-    done = run_script(
-        *("pretrain_no_eval.py", f"data_paths=[{data}]", f"checkpoint_path={run}", "run_name=sharp-otter"),
-        *("epochs=4", "eval_interval=2", *RUN, *more),
-        ranks=ranks,
-    )
-    assert done.returncode == 0, done.stderr
-    return run
+PRETRAINING = (*RUN, "run_name=sharp-otter")
 
 
 @pytest.fixture(scope="module")
 def pretrained(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pretrain(small_data, tmp_path_factory.mktemp("runs") / "sharp-otter")
+    return pretrain(small_data, tmp_path_factory.mktemp("runs") / "sharp-otter", *PRETRAINING)
 
 
 def test_ranks_hide_the_same_cells_and_draw_the_same_noise(small_data: Path, pretrained: Path, tmp_path: Path) -> None:
-    two = pretrain(small_data, tmp_path / "two", ranks=2)
+    two = pretrain(small_data, tmp_path / "two", *PRETRAINING, ranks=2)
     losses = [[line["lm_loss"] for line in read_metrics(run / "metrics.jsonl")] for run in (pretrained, two)]
     assert len(losses[0]) > 4 and losses[1] == pytest.approx(losses[0], rel=1e-3)
     carries = [read_part(last(run), "carry", read_record(last(run))) for run in (pretrained, two)]
@@ -56,14 +44,14 @@ def test_ranks_hide_the_same_cells_and_draw_the_same_noise(small_data: Path, pre
 def test_a_resumed_run_is_the_straight_run(small_data: Path, pretrained: Path, tmp_path: Path) -> None:
     """Stopped by a checkpoint in the middle, with the same plan: the depth depends on the planned steps."""
     run = tmp_path / "run"
-    pretrain(small_data, run)
+    pretrain(small_data, run, *PRETRAINING)
     steps = sorted(int(path.name.split("_")[1]) for path in run.glob("step_*"))
     assert len(steps) == 2
     for path in [last(run)]:
         for file in path.iterdir():
             file.unlink()
         path.rmdir()
-    pretrain(small_data, run)
+    pretrain(small_data, run, *PRETRAINING)
     for part in read_record(last(pretrained)).files:
         name = part.removesuffix(".safetensors")
         mine, theirs = (read_part(last(path), name, read_record(last(path))) for path in (run, pretrained))
