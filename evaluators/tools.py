@@ -137,6 +137,8 @@ def merge(paths: list[Path], attempts: int) -> Submission:
         raise SettingError(f"--attempts {attempts}: a submission has at least one attempt per test input")
     given = [read_submission(path) for path in paths]
     shapes = [{task: len(entries) for task, entries in one.items()} for one in given]
+    if unanswered := [task for task, number in shapes[0].items() if not number]:
+        raise SubmissionError(f"{paths[0]}: task {unanswered[0]!r} has no entries: it needs one per test input")
     if any(shape != shapes[0] for shape in shapes):
         raise SubmissionError(
             f"{paths[0]} and the others are not for the same test inputs: merge those of one challenges file"

@@ -85,6 +85,8 @@ def parse_json(text: str, where: str, hook: Hook = unique_keys) -> Any:
     Raises:
         DataError: naming `where`, if it is not JSON, or an object in it has a key twice.
     """
+    if not text.strip():
+        raise DataError(f"{where} is empty: fetch it again")
     try:
         return json.loads(text, object_pairs_hook=hook)
     except _RepeatedKeyError as error:

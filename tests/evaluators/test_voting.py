@@ -359,8 +359,15 @@ def test_any_submission_is_validated_against_challenges(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(json.dumps({"t": [{"attempt_1": [[1]], "attempt_2": [[1]]}]}))
     with pytest.raises(SubmissionError, match="needs 2 entries"):
         tools.validate(tmp_path / "s.json", challenges, None)
-    with pytest.raises(DataError, match="challenges file"):
+    with pytest.raises(DataError, match="task 't' has no 'train'"):
         tools.validate(tmp_path / "s.json", tmp_path / "s.json", None)
+
+
+def test_tasks_to_validate_against_may_be_in_a_file_of_any_name(tmp_path: Path) -> None:
+    task = random_task("t", np.random.default_rng(0), test=1)
+    (tmp_path / "mine.json").write_text(json.dumps({"t": task.to_json()}))
+    (tmp_path / "s.json").write_text(json.dumps({"t": [{"attempt_1": [[1]], "attempt_2": [[1]]}]}))
+    assert "1 tasks, 1 test inputs" in tools.validate(tmp_path / "s.json", tmp_path / "mine.json", None)
 
 
 @pytest.mark.parametrize(
@@ -370,6 +377,7 @@ def test_any_submission_is_validated_against_challenges(tmp_path: Path) -> None:
         ({"t": [[[1]]]}, "task 't', test input 0 is a list"),
         ({"t": 5}, "task 't' has no list of entries"),
         ([], "is not a submission"),
+        ({"t": []}, "task 't' has no entries"),
         ({"t": [{"attempt_1": [[1], [1, 2]]}]}, "attempt_1"),
         ({"t": [{"attempt_1": [[1]], "attempt_2": "x"}]}, "attempt_2"),
     ],
