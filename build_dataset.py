@@ -74,6 +74,8 @@ def print_summary(folder: str | Path, manifest: Manifest, seconds: float) -> Non
     counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in manifest.counts.items())
     size = sum(known.bytes for known in manifest.files.values())
     print(f"{folder}: {counts}; {size / 1e6:,.1f} MB, {manifest.format}, in {seconds:.1f} s")
+    script = "pretrain_no_eval.py" if "test_tasks" in manifest.counts else "eval_arc_k10.py evaluators=[exact]"
+    print(f'next: python {script} "data_paths=[{folder}]", or look first: python -m dataset.statistics {folder}')
 
 
 @command

@@ -101,7 +101,7 @@ def evaluate(run: Run, evaluation: Evaluation, state: TrainState, until: float |
         run.metrics.write(state.step, result.metrics)  # first: an evaluation is not repeated to log its scores
         print0(result.summary(evaluation_folder(run.directory, state.step)))
         if (page := result.write_page(run.directory)) is not None:
-            print0(f"to look at: {page}")
+            print0(f"open {page} in a browser: every task with its attempts")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def main(config: PretrainConfig) -> None:
     # `train` saves a checkpoint at the end of each interval, then yields.
     for step in train(state, data, plan, run.metrics, run.directory, run.record):
         print0(f"checkpoint {run.directory / f'step_{step}'}")
+    print0(f"next: eval_arc_k10.py load_checkpoint={run.directory}, with the same arch settings")
 
 
 if __name__ == "__main__":

@@ -194,11 +194,11 @@ class ArcResult:
 def _format_pass_at_k(metrics: Mapping[str, Any]) -> list[str]:
     if "ARC/pass@1" not in metrics:
         return ["no solutions known: no scores"]
-    lines = ["          " + "".join(f"pass@{k:<7}" for k in KS)]
+    lines = ["        " + "".join(f"{f'pass@{k}':>11}" for k in KS)]
     for name, suffix in (("tasks", ""), ("inputs", "_inputs")):
-        lines.append(f"{name:<10}" + "".join(f"{metrics[f'ARC/pass@{k}{suffix}']:<12.1%}" for k in KS))
+        lines.append(f"{name:<8}" + "".join(f"{metrics[f'ARC/pass@{k}{suffix}']:>11.1%}" for k in KS))
         intervals = [metrics[f"ARC/pass@{k}{suffix}_95"] for k in KS]
         lines.append(
-            f"{'  95 %':<10}" + "".join(f"{f'{100 * low:.0f} to {100 * high:.0f}':<12}" for low, high in intervals)
+            f"{'  95 %':<8}" + "".join(f"{f'{100 * low:.0f} to {100 * high:.0f}':>11}" for low, high in intervals)
         )
     return [*lines, f"copying the input would solve {metrics['ARC/copy_input']:.1%} of the inputs"]

@@ -22,7 +22,7 @@ _WINDOW = 8  # the rate is computed over this many reports
 class Progress:
     """A bar where `file` is a terminal; otherwise a line every `every_seconds` and one at the end:
 
-        train 1200/4000 (30.0%) | 5.21 step/s, 667 examples/s | 0:08:57 left | loss 0.412, exact 31.0%
+        train 30% 1200/4000 | 667 examples/s | 0:08:57 left | loss 0.412, exact 31.0%
 
     The rate leaves out everything before the first update, so that compilation does not spoil it.
 
@@ -31,7 +31,7 @@ class Progress:
         description: the first word of the line.
         unit: the name of a step.
         initial: the steps that were made before, for example by the run that is resumed.
-        items_per_step: if above 1, the rate is also given in examples.
+        items_per_step: if above 1, the rate is given in examples.
         until: when the loop ends at the latest, by `clock`; the time left is then at most until there.
         every_seconds: the time between two plain lines.
         enabled: None for rank 0 alone.
@@ -114,12 +114,12 @@ class Progress:
 
     def line(self) -> str:
         """Returns the line that is printed where there is no terminal."""
-        share = f" ({self.done / self.total:.1%})" if self.total else ""
-        parts = [f"{self.description} {self.done}/{self.total}{share}"]
+        share = f" {self.done / self.total:.0%}" if self.total else ""
+        parts = [f"{self.description}{share} {self.done}/{self.total}"]
         rate = self.rate()
         if rate is not None:
-            examples = f", {rate * self.items_per_step:,.0f} examples/s" if self.items_per_step > 1 else ""
-            parts.append(f"{rate:.3g} {self.unit}/s{examples}")
+            of_items = self.items_per_step > 1
+            parts.append(f"{rate * self.items_per_step:,.0f} examples/s" if of_items else f"{rate:.3g} {self.unit}/s")
             if self.done < self.total:
                 parts.append(f"{clock_time(self.seconds_left(rate))} left")
         if self._metrics:

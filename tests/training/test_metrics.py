@@ -169,4 +169,4 @@ def test_a_line_without_halted_examples_says_nothing_of_them(
         train_step(state, batch_of(0), total_steps=9)  # no slot has halted yet
         reporter.end_step(batch_of(0), CheckpointWriter(tmp_path))
     said = capsys.readouterr().err
-    assert "grad norm" in said and "nan" not in said and "exact" not in said
+    assert "loss" in said and "nan" not in said and "exact" not in said

@@ -37,23 +37,23 @@ def run(steps: int, file: io.StringIO, seconds: float = 1.0, **settings: Any) ->
 def test_plain_lines_where_there_is_no_terminal() -> None:
     lines = run(26, io.StringIO(), enabled=True)
     assert lines == [
-        "train 1/100 (1.0%)",
-        "train 11/100 (11.0%) | 1 step/s | 0:01:29 left | loss 9",
-        "train 21/100 (21.0%) | 1 step/s | 0:01:19 left | loss 19",
-        "train 26/100 (26.0%) | 1 step/s | 0:01:14 left | loss 25",
+        "train 1% 1/100",
+        "train 11% 11/100 | 1 step/s | 0:01:29 left | loss 9",
+        "train 21% 21/100 | 1 step/s | 0:01:19 left | loss 19",
+        "train 26% 26/100 | 1 step/s | 0:01:14 left | loss 25",
     ]
 
 
 def test_the_last_line_is_printed_once_and_leaves_out_the_time_left() -> None:
     lines = run(100, io.StringIO(), seconds=0.5, enabled=True, items_per_step=64)
-    assert lines[-1] == "train 100/100 (100.0%) | 2 step/s, 128 examples/s | loss 99"
+    assert lines[-1] == "train 100% 100/100 | 128 examples/s | loss 99"
     assert len(lines) == len(set(lines))
 
 
 def test_a_resumed_loop_counts_from_where_it_was_and_rates_only_what_it_did() -> None:
     lines = run(11, io.StringIO(), enabled=True, initial=50)
-    assert lines[0] == "train 51/100 (51.0%)"
-    assert lines[1] == "train 61/100 (61.0%) | 1 step/s | 0:00:39 left | loss 9"
+    assert lines[0] == "train 51% 51/100"
+    assert lines[1] == "train 61% 61/100 | 1 step/s | 0:00:39 left | loss 9"
 
 
 def test_the_time_left_is_that_of_a_budget_where_there_is_one() -> None:
@@ -111,7 +111,7 @@ def test_an_error_closes_with_the_last_line() -> None:
 
     with pytest.raises(KeyError):
         fail()
-    assert file.getvalue() == "train 3/10 (30.0%)\n"
+    assert file.getvalue() == "train 30% 3/10\n"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ from utils import distributed
 from utils.metrics_log import MetricsLog
 from utils.progress import Progress, print0
 
+SLOW_DATA = 0.05
+"""The fraction of the time spent waiting for data above which the line of the progress says so."""
+
 
 class MetricsReporter:
     """Writes a line of metrics every `log_every` steps and after the last one: `metrics.jsonl`, trackers, progress.
@@ -34,6 +37,7 @@ class MetricsReporter:
         # Rank 0 writes the log.
         self._peak = cost_model.peak_flops(state.device, state.config.arch.dtype) if distributed.is_main() else None
         self._flop: dict[Depth | None, list[float]] = {}
+        self._has_written = False
 
     def restart(self) -> None:
         """Measures speeds from now on."""
@@ -80,14 +84,17 @@ class MetricsReporter:
         memory = peak_memory_gb(state.device)
         lr = state.optimizer.lr if state.optimizer is not None else 0.0
         self._log.write(state.step, {**metrics, "lr": lr, **speed, "peak_memory_gb": memory})
+        if not self._has_written and self._log.path is not None:
+            print0(f"{memory:.1f} GB of memory so far; every metric, step by step: {self._log.path}")
+        self._has_written = True
         words = [
             f"{name} {metrics[key]:{form}}"
             for name, key, form in (("loss", "lm_loss", ".3f"), ("exact", "exact_accuracy", ".1%"))
             if not math.isnan(metrics[key])  # it counts slots that have halted, and there may be none
         ]
-        words.append(f"grad norm {metrics['grad_norm']:.3g}")
         words += [f"MFU {speed['mfu']:.0%}"] if "mfu" in speed else []
-        words += [f"{memory:.1f} GB", f"{speed['data_wait_fraction']:.0%} waiting for data"]
+        if speed["data_wait_fraction"] > SLOW_DATA:
+            words.append(f"waits for data {speed['data_wait_fraction']:.0%}")
         self._progress.show(", ".join(words))
         if skipped := round(metrics["skipped_steps"]):
             print0(
