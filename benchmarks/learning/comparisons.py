@@ -233,6 +233,12 @@ COMPARISONS = {
         )
         for name, form in FORMS.items()
     },
+    "modern_small": Comparison(
+        "screening",
+        "held_out",
+        {"published": (), "modern": MODERN},
+        tuned={"published": RATES, "modern": MUON_RATES},
+    ),
     "generated": Comparison(
         "decision",
         "new_tasks",
