@@ -14,7 +14,7 @@ from dataset.storage import PuzzleCatalog, Split
 from dataset.tasks import Task
 from evaluators.inference.predictions import PREDICTIONS, Predictions, PredictionSnapshot
 from evaluators.report.page import REPORT, render_page
-from evaluators.report.task_values import describe_tasks, describe_traces
+from evaluators.report.run_content import describe_evaluation
 from evaluators.scores import (
     ALL,
     KS,
@@ -28,8 +28,6 @@ from evaluators.scores import (
 from evaluators.submission import KAGGLE_SUBMISSION, SUBMISSION, format_submissions, list_unanswered
 from evaluators.voting import Votes, count_votes, weights_of
 from utils.files import write_atomically
-from utils.metrics_log import read_metrics
-from utils.plot import select_curves
 from utils.progress import count_of
 
 
@@ -149,15 +147,17 @@ class ArcResult:
 
         Its curves are those of the run's log, so the scores must be in the log first.
         """
-        log = run / "metrics.jsonl"
-        traces = describe_traces(self.snapshot.trace, self.catalog)
-        content = {
-            "tasks": describe_tasks(self.tasks, self.votes, traces, self.attempts),
-            "scores": self.metrics,
-            "conditions": self.conditions,
-            "curves": select_curves(read_metrics(log) if log.exists() else []),
-        }
-        write_atomically(run / REPORT, render_page(f"{run.name}, step {self.conditions['step']}", content))
+        title, content = describe_evaluation(
+            run=run,
+            tasks=self.tasks,
+            votes=self.votes,
+            catalog=self.catalog,
+            trace=self.snapshot.trace,
+            attempts=self.attempts,
+            scores=self.metrics,
+            conditions=self.conditions,
+        )
+        write_atomically(run / REPORT, render_page(title, content))
         return run / REPORT
 
     def summary(self, folder: Path) -> str:

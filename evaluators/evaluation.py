@@ -255,10 +255,10 @@ class Evaluation:
     def _find_conditions(self, folder: Path, step: int) -> dict[str, Any] | None:
         """Returns what the scores depend on; None if the folder has a complete evaluation under these conditions."""
         conditions = {
+            **self._identity,  # first: its fingerprint `tasks` must not take the place of the setting
             **self._config.conditions,
             "step": step,
             "data_path": self._config.data_paths[0],
-            **self._identity,
         }
         pooled = self._list_pooled(step)
         conditions["pooled"] = [os.path.relpath(path, self._directory) for path, _ in pooled]

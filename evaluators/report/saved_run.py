@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dataset.storage import open_catalog, open_test_tasks
 from evaluators.inference.predictions import PREDICTIONS, TRACE, Predictions, Trace
-from evaluators.report.task_values import describe_tasks, describe_traces
+from evaluators.report.recipe import read_settings
+from evaluators.report.run_content import describe_evaluation
 from evaluators.scores import ALL, SCORES, list_evaluations
 from evaluators.voting import count_votes, weights_of
 from utils.errors import DataError
-from utils.metrics_log import read_metrics
-from utils.plot import select_curves
 
 
 def read_saved_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, Any]]:
@@ -32,29 +32,32 @@ def read_saved_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, 
     scores, conditions = _read_scores(folder)
     data = data or Path(conditions.get("data_path") or "")
     catalog, tasks = open_catalog(data), open_test_tasks(data)
-    chosen = conditions.get("tasks") or list(tasks)
+    chosen = _find_chosen(run, conditions) or list(tasks)
     parts = [run / name for name in conditions.get("pooled", [])] + [folder]
     predictions = [Predictions.load(part / PREDICTIONS) for part in parts]
     weights = [*(conditions.get("pool_weights") or [1.0] * (len(parts) - 1)), 1.0]
-    trace = Trace.load(folder / TRACE) if (folder / TRACE).exists() else None
-    log = run / "metrics.jsonl"
-    content = {
-        "tasks": describe_tasks(
-            {name: task for name, task in tasks.items() if name in chosen},
-            count_votes(
-                Predictions.joined(predictions),
-                catalog,
-                conditions.get("ranking", "votes"),
-                weights_of(predictions, weights),
-            ),
-            describe_traces(trace, catalog),
-            conditions["attempts"],
-        ),
-        "scores": scores,
-        "conditions": conditions,
-        "curves": select_curves(read_metrics(log) if log.exists() else []),
-    }
-    return f"{run.name}, step {conditions.get('step', '?')}", content
+    votes = count_votes(
+        Predictions.joined(predictions), catalog, conditions.get("ranking", "votes"), weights_of(predictions, weights)
+    )
+    return describe_evaluation(
+        run=run,
+        tasks={name: task for name, task in tasks.items() if name in chosen},
+        votes=votes,
+        catalog=catalog,
+        trace=Trace.load(folder / TRACE) if (folder / TRACE).exists() else None,
+        attempts=conditions["attempts"],
+        scores=scores,
+        conditions=conditions,
+    )
+
+
+def _find_chosen(run: Path, conditions: Mapping[str, Any]) -> list[str] | None:
+    """Returns the tasks that were evaluated; None for all of the data set.
+
+    Where rows belong to tasks, earlier versions wrote a fingerprint in the place of the setting.
+    """
+    chosen = conditions.get("tasks")
+    return read_settings(run).get("tasks") if isinstance(chosen, str) else chosen
 
 
 def _read_scores(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -48,6 +48,11 @@ def describe_tasks(
     Args:
         traces: see `describe_traces`.
         attempts: how many candidates of each test input are shown.
+
+    Returns:
+        of each task `id`, the grids of `train`, and of each `test` input its grids, how near the attempts come
+        (`status`), the place of the truth among all candidates (`rank`, None if it is not among them), the attempts
+        with their votes, the numbers of all candidates and votes, and the answer after each ACT step.
     """
     described = []
     for name, task in tasks.items():
@@ -68,10 +73,12 @@ def _describe_test(
     grid: np.ndarray, truth: np.ndarray | None, candidates: Sequence[Candidate], steps: list[str], attempts: int
 ) -> dict[str, Any]:
     best = candidates[:attempts]
+    rank = float("inf") if truth is None else rank_of([candidate.grid for candidate in candidates], truth)
     return {
         "input": format_grid(grid),
         "truth": None if truth is None else format_grid(truth),
         "status": judge_candidates(best, truth),
+        "rank": None if rank == float("inf") else int(rank),
         "attempts": [
             {
                 "grid": format_grid(candidate.grid),
@@ -83,18 +90,17 @@ def _describe_test(
         ],
         "candidates": len(candidates),
         "votes": sum(candidate.votes for candidate in candidates),
-        "summary": _summarise(candidates, attempts, truth),
+        "summary": _summarise(candidates, attempts, rank),
         "steps": steps,
     }
 
 
-def _summarise(candidates: Sequence[Candidate], attempts: int, truth: np.ndarray | None) -> str:
+def _summarise(candidates: Sequence[Candidate], attempts: int, rank: float) -> str:
     if not candidates:
         return "No prediction shows a grid; the input itself is submitted"
     votes = _count_votes(sum(candidate.votes for candidate in candidates))
     shown = min(attempts, len(candidates))
     summary = f"The best {shown} of {count_of(len(candidates), 'candidate', 'candidates')} by {votes}"
-    rank = float("inf") if truth is None else rank_of([candidate.grid for candidate in candidates], truth)
     # Only the ranking is to blame for a truth that was predicted and not submitted.
     return summary + (f"; the truth is candidate {rank:.0f}" if attempts < rank < float("inf") else "")
 

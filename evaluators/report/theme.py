@@ -21,6 +21,7 @@ LIGHT = GRID_COLOURS | {
     "line": "#dcdcd6",
     "accent": "#0b63ce",
     "good": "#1a7f37",
+    "fair": "#0b7285",
     "near": "#9a6700",
     "bad": "#c02a2a",
 }
@@ -35,6 +36,7 @@ DARK = LIGHT | {
     "line": "#3a3a35",
     "accent": "#6cb0ff",
     "good": "#56d364",
+    "fair": "#4dc4d9",
     "near": "#e3b341",
     "bad": "#ff7b72",
 }
