@@ -26,7 +26,10 @@ def write_report(run: Path | None, data: Path | None, out: Path | None, other: P
         other: the run that `run` is compared with.
     """
     if run is not None and other is not None:
-        page, default = render_page(*describe_comparison(run, other, data)), run / f"compared_with_{other.resolve().name}.html"
+        page, default = (
+            render_page(*describe_comparison(run, other, data)),
+            run / f"compared_with_{other.resolve().name}.html",
+        )
     elif run is not None:
         page, default = render_page(*read_saved_run(run, data)), run / REPORT
     elif data is not None:

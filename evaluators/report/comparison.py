@@ -41,8 +41,8 @@ def describe_comparison(first: Path, second: Path, data: Path | None = None) -> 
     ]
     if not joined:
         raise DataError(f"{first} and {second} have evaluated no task that is the same: name runs on one data set")
-    for run, tasks in zip(runs, tasks_of, strict=True):
-        run["left_out"] = len(tasks) - len(joined)
+    for described, tasks in zip(runs, tasks_of, strict=True):
+        described["left_out"] = len(tasks) - len(joined)
     return " and ".join(run["name"] for run in runs), {
         "runs": runs,
         "differences": list_differences(read_settings(first), read_settings(second)),

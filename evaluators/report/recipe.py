@@ -107,10 +107,8 @@ def _describe_training(settings: Mapping[str, Any], step: int) -> str | None:
     start = f"from {loaded}" if loaded else "from fresh weights"
     if step == 0:
         return f"none, {start}"
-    return (
-        f"{step:,} steps of {settings['global_batch_size']} examples, {settings['optimizer']} at rate {settings['lr']:g}, "
-        f"{start}"
-    )
+    steps = f"{step:,} steps of {settings['global_batch_size']} examples"
+    return f"{steps}, {settings['optimizer']} at rate {settings['lr']:g}, {start}"
 
 
 def _read_command(run: Path) -> str | None:

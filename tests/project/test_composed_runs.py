@@ -10,6 +10,7 @@ import pytest
 
 from dataset.storage import open_test_tasks
 from evaluators.solver import Solver
+from evaluators.report.saved_run import read_saved_run
 from evaluators.submission import check_submission
 from tests.builders.runs import last, pretrain, rows_in
 from tests.conftest import SMALL, random_task, run_script, write_kaggle
@@ -75,6 +76,7 @@ def test_new_tasks_are_fine_tuned_voted_on_exported_and_solved(pretrained: Path,
     scores = json.loads((folder / "scores.json").read_text())
     assert (scores["ARC/tasks"], scores["ARC/predictions"]) == (3, 3 * 2 * 7)
     assert (tuned / "report.html").is_file()
+    assert scores["conditions"]["tasks"] is None and len(read_saved_run(tuned)[1]["tasks"]) == 3
 
     # The rows of these tasks serve the same tasks under other augmentations.
     more = tmp_path / "more"

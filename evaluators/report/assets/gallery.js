@@ -38,6 +38,7 @@ function tile(task) {
   if (state) words.append(make("span", tell(task), "tag"));
   link.append(words);
   link.title = [task.id.slice(0, 200), STATES.find((s) => s.key === state)?.name].filter(Boolean).join(": ");
+  link.setAttribute("aria-label", [link.title, state && tell(task)].filter(Boolean).join(", "));
   return box("li", "", link);
 }
 
@@ -98,7 +99,7 @@ function summarise() {
 
 /* The buttons stay, so that the one that has the focus keeps it. */
 function press(group, name, value) {
-  for (const button of at(group).children) if (button.dataset[name] !== undefined) button.setAttribute("aria-pressed", String(button.dataset[name] === String(value)));
+  for (const button of at(group).querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.dataset[name] === String(value)));
 }
 
 function judgement(present) {
@@ -106,7 +107,8 @@ function judgement(present) {
   if (of("unknown") === data.tasks.length) return "No output is known, so neither run is scored.";
   const said = `Within ${count(within, "attempt")}, A alone solves ${count(first, "task")}, B alone ${second}, and both ${of("both")}.`;
   if (!(first + second)) return said;
-  return `${said} If both were equally good, a split at least this uneven would have probability ${signTest(first, second).toFixed(2)} (sign test).`;
+  const chance = signTest(first, second).toFixed(2);
+  return `${said} If both were equally good, a split at least this uneven would have probability ${chance} (sign test).`;
 }
 
 function tools() {

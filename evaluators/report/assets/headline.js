@@ -29,7 +29,8 @@ function headline() {
     const answered = answers.filter((answer) => answer.attempts.length);
     const shares = answered.map(shareOf).sort((a, b) => a - b);
     cards.push(card(`${answered.length}`, `of ${count(answers.length, "test input")} answered`, "no output is known, so nothing is scored"));
-    if (shares.length) cards.push(card(percent(shares[Math.floor(shares.length / 2)], 0), "of the votes are for the first attempt", "median over test inputs"));
+    const median = shares[Math.floor(shares.length / 2)];
+    if (shares.length) cards.push(card(percent(median, 0), "of the votes are for the first attempt", "median over test inputs"));
   }
   if (!hasTests) cards.push(card(`${data.tasks.length}`, data.tasks.length === 1 ? "puzzle" : "puzzles"));
   if (hasTests && data.recipe?.seconds !== undefined) cards.push(card(duration(data.recipe.seconds), "of training steps"));
@@ -88,13 +89,14 @@ function headlineOfTwo() {
   });
   at("headline").replaceChildren(box("div", "scroll", table));
   const left = data.runs.map((run, n) => run.left_out ? `${count(run.left_out, "task")} of ${LETTERS[n]} alone` : "").filter(Boolean);
-  at("behind").textContent = `${count(data.tasks.length, "task")} with ${count(data.tasks.flatMap((task) => task.test).length, "test input")}, `
-    + `the same for both${left.length ? `; left out: ${left.join(", ")}` : ""}`;
-  const rows = data.differences.map((row) => { const tr = make("tr"); tr.append(make("th", row[0]), make("td", row[1]), make("td", row[2])); return tr; });
+  const inputs = data.tasks.flatMap((task) => task.test).length;
+  at("behind").textContent = `${count(data.tasks.length, "task")} with ${count(inputs, "test input")}, the same for both${left.length ? `; left out: ${left.join(", ")}` : ""}`;
+  const rows = data.differences.map(([name, a, b]) => box("tr", "", make("th", name), make("td", a), make("td", b)));
   const settings = make("table", undefined, "settings"), names = make("tr");
   names.append(...["", ...LETTERS].map((letter) => make("th", letter)));
   settings.append(names, ...rows);
-  at("about").firstChild.textContent = rows.length ? `${count(rows.length, "setting")} differ${rows.length === 1 ? "s" : ""}, and the commands` : "The commands";
+  const differ = `${count(rows.length, "setting")} differ${rows.length === 1 ? "s" : ""}, and the commands`;
+  at("about").firstChild.textContent = rows.length ? differ : "The commands";
   at("curves").replaceChildren(...(rows.length ? [box("div", "scroll", settings)] : []));
   at("conditions").replaceChildren(...terms(data.runs.flatMap((run, n) => [["", run.title], ["network", run.recipe.network],
     ["training", run.recipe.training], ["command", run.recipe.command]].filter(([, value]) => value)

@@ -53,14 +53,14 @@ function keyOfOverview(event) {
 }
 
 function keyOfTask(event) {
-  const viewer = activeViewer();
   if (event.key === "Escape") open(null, true);
   if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
-  if (!viewer) return;
-  const isStep = (event.key === "ArrowLeft" || event.key === "ArrowRight") && viewer.answer.steps.length;
-  if (isStep) { event.preventDefault(); viewer.step(event.key === "ArrowRight" ? 1 : -1); }
-  if (event.key === "p") viewer.toggle();
-  if (/^[1-9]$/.test(event.key) && +event.key <= viewer.answer.attempts.length) { viewer.stop(); viewer.show("attempt", +event.key - 1); }
+  for (const viewer of activeViewers()) {
+    const isStep = (event.key === "ArrowLeft" || event.key === "ArrowRight") && viewer.answer.steps.length;
+    if (isStep) { event.preventDefault(); viewer.step(event.key === "ArrowRight" ? 1 : -1); }
+    if (event.key === "p") viewer.toggle();
+    if (/^[1-9]$/.test(event.key) && +event.key <= viewer.answer.attempts.length) { viewer.stop(); viewer.show("attempt", +event.key - 1); }
+  }
 }
 
 document.addEventListener("keydown", (event) => {

@@ -185,7 +185,8 @@ function testInput(task, i, width, height) {
 
 function verdictOf(test, answer, letter) {
   if (test.truth === null) return letter ? [] : [make("span", "no known output", "tag faint")];
-  const words = answer.rank === null ? "not among the candidates" : answer.rank > answer.attempts.length ? `candidate ${answer.rank}` : `right by attempt ${answer.rank}`;
+  const place = answer.rank > answer.attempts.length ? `candidate ${answer.rank}` : `right by attempt ${answer.rank}`;
+  const words = answer.rank === null ? "not among the candidates" : place;
   const kind = answer.rank === null ? "bad" : answer.rank === 1 ? "good" : answer.rank === 2 ? "fair" : "near";
   return [make("span", letter ? `${letter}: ${words}` : words, `tag ${kind}`)];
 }
@@ -194,16 +195,18 @@ function verdictOf(test, answer, letter) {
 function drawTask() {
   const task = chosen, main = at("task"), before = viewers.map((viewer) => viewer.shown);
   viewers.forEach((viewer) => viewer.stop());
-  viewers = task.test.flatMap((test) => answersOf(test).map((answer, run) => new Viewer(test, answer, isComparison ? LETTERS[run] : "")));
+  const letterOf = (run) => isComparison ? LETTERS[run] : "";
+  viewers = task.test.flatMap((test) => answersOf(test).map((answer, run) => new Viewer(test, answer, letterOf(run))));
   main.replaceChildren(bar(task));
   const inner = getComputedStyle(main), width = main.clientWidth - parseFloat(inner.paddingLeft) - parseFloat(inner.paddingRight);
   const height = innerHeight - main.firstChild.offsetHeight;
   const isNarrow = width < 600;
   if (task.train.length) main.append(demonstrations(task, width, (isNarrow ? 1.6 : task.test.length ? .42 : .94) * height));
   task.test.forEach((_, i) => main.append(testInput(task, i, width, (isNarrow ? 1.6 : .6) * height)));
-  if (task.test.some((test) => test.truth !== null)) main.append(make("p", "Squares mark the cells of an answer of the right size that differ from the truth.", "note"));
+  const marks = "Squares mark the cells of an answer of the right size that differ from the truth.";
+  if (task.test.some((test) => test.truth !== null)) main.append(make("p", marks, "note"));
   main.append(keys(task));
-  viewers.forEach((viewer, i) => before[i] && before.length === viewers.length ? viewer.show(before[i].kind, before[i].n) : viewer.show("attempt", 0));
+  viewers.forEach((viewer, i) => viewer.show(before[i]?.kind ?? "attempt", before[i]?.n ?? 0));
 }
 
 function keys(task) {
@@ -221,7 +224,8 @@ function move(by) {
   if (place >= 0 && place < shown.length) open(shown[place]);
 }
 
-/* The viewer that keys act on: the one with the focus, or else the first. */
-function activeViewer() {
-  return viewers.find((viewer) => viewer.frame.closest("section")?.contains(document.activeElement)) || viewers[0];
+/* The viewers that keys act on: those of the test input that has the focus, or else of the first. */
+function activeViewers() {
+  const focused = viewers.find((viewer) => viewer.frame.closest("section")?.contains(document.activeElement)) || viewers[0];
+  return viewers.filter((viewer) => viewer.test === focused?.test);
 }
