@@ -20,7 +20,10 @@ HELPERS = """
     const all = (selector, text = (e) => e.textContent) => [...document.querySelectorAll(selector)].map(text);
     const one = (selector) => document.querySelector(selector);
     const shows = (selector) => one(selector) !== null && one(selector).checkVisibility();
-    const enter = (selector, value, kind) => { one(selector).value = value; one(selector).dispatchEvent(new Event(kind)); };
+    const enter = (selector, value, kind) => {
+        one(selector).value = value;
+        one(selector).dispatchEvent(new Event(kind));
+    };
     const wait = (ms) => new Promise((done) => setTimeout(done, ms));
     const press = (key, on = document.activeElement || document.body) =>
         on.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));

@@ -44,8 +44,10 @@ def test_the_first_view_is_a_gallery_of_all_tasks_by_state(tmp_path: Path) -> No
     script = """
         const found = {title: document.title, groups: {}, shown: shows('#gallery'), task: shows('#task')};
         const words = (e) => ['.name', '.tag'].map((s) => e.querySelector(s).textContent);
-        for (const section of document.querySelectorAll('#gallery section'))
-            found.groups[section.querySelector('h2 span').textContent] = Array.from(section.querySelectorAll('.tile'), words);
+        for (const section of document.querySelectorAll('#gallery section')) {
+            const tiles = [...section.querySelectorAll('.tile')];
+            found.groups[section.querySelector('h2 span').textContent] = tiles.map(words);
+        }
         found.cards = all('.card', (e) => [...e.children].map((line) => line.textContent));
         found.filters = all('#filters button');
         found.parts = all('#proportions span', (e) => +e.style.flexGrow);

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dataset.storage import open_test_tasks
-from evaluators.solver import Solver
 from evaluators.report.saved_run import read_saved_run
+from evaluators.solver import Solver
 from evaluators.submission import check_submission
 from tests.builders.runs import last, pretrain, rows_in
 from tests.conftest import SMALL, random_task, run_script, write_kaggle
