@@ -50,7 +50,7 @@ function picture(task) {
     if (pair) thumbs.append(thumbnail(pair.input, 64), arrow(), thumbnail(pair.output, 64));
     return thumbs;
   }
-  const test = decidingTest(task), answers = answersOf(test), side = answers.length > 1 ? 50 : 64;
+  const test = decidingTest(task), answers = answersOf(test), side = answers.length === 1 ? 64 : innerWidth < 600 ? 38 : 46;
   thumbs.append(thumbnail(test.input, side), arrow(), ...answers.map((answer) => thumbnail(shownAttempt(answer), side)));
   return thumbs;
 }

@@ -107,7 +107,7 @@ function draw(text, truth, cell) {
   return canvas;
 }
 
-const SMALL = 96, MOST = 72, LEAST = 9;
+const SMALL = 64, MOST = 72, LEAST = 9;
 
 /* Pixels per cell of one grid where those of a row have `common`: small grids are not drawn smaller than SMALL. */
 function cellOf(text, common) {
@@ -117,8 +117,10 @@ function cellOf(text, common) {
 
 /* The largest common cell with which boxes fit in so many pixels, wrapped as words are.  Where even small cells do not
    fit the height, the page is scrolled: a cell has at least LEAST pixels, or as many as the width allows.
-   boxes: lists of grids that stand side by side.  extra: pixels around a box {across, between, down}. */
-function fitCell(boxes, width, height, extra) {
+   boxes: lists of grids that stand side by side.
+   extra: pixels around a box (across, between its grids, down), the gap between boxes, and the least width of a grid.
+   rows: how many rows of boxes there may be. */
+function fitCell(boxes, width, height, extra, rows = Infinity) {
   const dimensions = (grids, common) => {
     const drawn = grids.map((text) => ({ ...sizeOf(text), cell: cellOf(text, common) }));
     return [drawn.reduce((sum, g) => sum + Math.max(extra.least || 0, g.columns * g.cell + 1), extra.across + extra.between * (grids.length - 1)),
@@ -126,16 +128,23 @@ function fitCell(boxes, width, height, extra) {
   };
   let widest = 1;
   for (let common = MOST; common >= 1; common--) {
-    let x = 0, y = 0, tallest = 0, isInside = true;
+    let x = 0, y = 0, tallest = 0, isInside = true, row = 1;
     for (const grids of boxes) {
       const [w, h] = dimensions(grids, common);
       isInside &&= w <= width;
-      if (x && x + extra.gap + w > width) { y += tallest + extra.gap; x = 0; tallest = 0; }
+      if (x && x + extra.gap + w > width) { y += tallest + extra.gap; x = 0; tallest = 0; row++; }
       x += (x ? extra.gap : 0) + w;
       tallest = Math.max(tallest, h);
     }
+    isInside &&= row <= rows;
     if (isInside && widest === 1) widest = common;
     if (isInside && y + tallest <= height) return Math.max(common, Math.min(LEAST, widest));
   }
   return Math.min(LEAST, widest);
+}
+
+/* As `fitCell`, but in one row if that leaves at least `enough` pixels: side by side grids are compared more easily. */
+function fitLine(boxes, width, height, extra, enough) {
+  const cell = fitCell(boxes, width, height, extra, 1);
+  return cell >= enough ? cell : fitCell(boxes, width, height, extra);
 }

@@ -157,7 +157,8 @@ function bar(task) {
 }
 
 function demonstrations(task, width, height) {
-  const cell = fitCell(task.train.map((pair) => [pair.input, pair.output]), width, height, { across: 28, between: 34, down: 46, gap: 12 });
+  const boxes = task.train.map((pair) => [pair.input, pair.output]), extra = { across: 28, between: 34, down: 46, gap: 12 };
+  const cell = fitLine(boxes, width, height, extra, 28);
   return box("div", "row", ...task.train.map((pair, i) => {
     const drawn = [pair.input, pair.output].map((text) => draw(text, null, cellOf(text, cell)));
     return box("div", "pair", figure(`demonstration ${i + 1}`, drawn[0]), make("i", "→"), figure("output", drawn[1]));
@@ -169,7 +170,8 @@ function testInput(task, i, width, height) {
   const heading = make("h2", task.test.length > 1 ? `Test input ${i + 1}` : "Test input");
   answers.forEach((answer, run) => heading.append(...verdictOf(test, answer, isComparison ? LETTERS[run] : "")));
   const grids = [test.input, ...mine.map((viewer) => viewer.first || test.truth || test.input), ...(test.truth === null ? [] : [test.truth])];
-  const cell = fitCell(grids.map((text) => [text]), width, height, { across: 4, between: 0, down: 56, gap: 24, least: 112 });
+  const extra = { across: 4, between: 0, down: 56, gap: 24, least: 112 }, boxes = grids.map((text) => [text]);
+  const cell = fitLine(boxes, width, height, extra, LEAST);
   const row = box("div", "row", figure(sized("input", test.input), draw(test.input, null, cellOf(test.input, cell))),
     ...mine.map((viewer) => { viewer.fit(cell); return viewer.frame; }));
   if (test.truth !== null) row.append(figure(sized("truth", test.truth), draw(test.truth, null, cellOf(test.truth, cell))));
@@ -201,7 +203,7 @@ function drawTask() {
   const inner = getComputedStyle(main), width = main.clientWidth - parseFloat(inner.paddingLeft) - parseFloat(inner.paddingRight);
   const height = innerHeight - main.firstChild.offsetHeight;
   const isNarrow = width < 600;
-  if (task.train.length) main.append(demonstrations(task, width, (isNarrow ? 1.6 : task.test.length ? .42 : .94) * height));
+  if (task.train.length) main.append(demonstrations(task, width, (isNarrow ? 1.6 : task.test.length ? .55 : .94) * height));
   task.test.forEach((_, i) => main.append(testInput(task, i, width, (isNarrow ? 1.6 : .6) * height)));
   const marks = "Squares mark the cells of an answer of the right size that differ from the truth.";
   if (task.test.some((test) => test.truth !== null)) main.append(make("p", marks, "note"));
