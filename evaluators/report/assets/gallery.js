@@ -85,7 +85,7 @@ function summarise() {
   const focused = document.activeElement?.dataset?.filter;
   const all = { key: "all", kind: "", name: "all tasks", count: data.tasks.length };
   at("filters").replaceChildren(...(present.length > 1 ? [all, ...present] : []).map((state) => {
-    const button = box("button", state.kind, make("span", state.name), make("b", String(state.count)));
+    const button = box("button", state.kind, make("span", state.short ?? state.name), make("b", String(state.count)));
     button.type = "button";
     button.dataset.filter = state.key;
     button.addEventListener("click", () => { filter = state.key; press("filters", "filter", filter); listTasks(); });

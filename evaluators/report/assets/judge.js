@@ -15,10 +15,10 @@ function rankOf(task, run = 0) {
 const LETTERS = ["A", "B"];
 
 const STATES = isComparison ? [
-  { key: "both", kind: "good", name: "solved by both" },
-  { key: "first", kind: "fair", name: "only A solves" },
-  { key: "second", kind: "near", name: "only B solves" },
-  { key: "neither", kind: "faint", name: "solved by neither" },
+  { key: "both", kind: "good", name: "solved by both", short: "both" },
+  { key: "first", kind: "fair", name: "only A solves", short: "only A" },
+  { key: "second", kind: "near", name: "only B solves", short: "only B" },
+  { key: "neither", kind: "faint", name: "solved by neither", short: "neither" },
   { key: "unknown", kind: "open", name: "no known output" },
 ] : [
   { key: "first", kind: "good", name: "solved by attempt 1" },
