@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluators.picture.solved import SOLVED_PICTURE, draw_solved_of_run
 from training.checkpoint import latest_checkpoint
+from utils.errors import InputError
 from utils.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parent
@@ -100,9 +102,19 @@ def format_results(seconds: list[float], pretrained: Path, fine_tuned: Path) -> 
         f"submission     {(folder / 'submission.json').relative_to(ROOT)} (10 attempts), submission_kaggle.json (2)",
         f"checkpoints    {latest_checkpoint(pretrained)}, {latest_checkpoint(fine_tuned)}",
         f"curves         {pretrained / 'metrics.jsonl'}, {fine_tuned / 'metrics.jsonl'}",
-        f"page           {fine_tuned / 'report.html'}",
     ]
     return "\n".join(lines)
+
+
+def format_pictures(run: Path, fine_tuned: Path) -> str:
+    """Draws some of what is solved; returns where that is, and the line that opens the page of everything."""
+    picture = run / SOLVED_PICTURE
+    try:
+        solved = draw_solved_of_run(ROOT / fine_tuned, ROOT / picture, count=6)
+        drawn = f"{solved} test inputs are solved within 10 attempts, some of them are drawn in {picture}"
+    except InputError as error:  # nothing is solved, or pictures cannot be drawn here
+        drawn = f"no picture of solved puzzles: {error}"
+    return f"{drawn}\nevery task and attempt, in a browser:\n  xdg-open {fine_tuned / 'report.html'}"
 
 
 def main() -> None:
@@ -135,7 +147,8 @@ def main() -> None:
             ],
         )
     )
-    print(f"\n{format_results(seconds, pretrained, fine_tuned)}\n{sum(seconds) / 60:.1f} minutes in total")
+    print(f"\n{format_results(seconds, pretrained, fine_tuned)}\n{sum(seconds) / 60:.1f} minutes in total\n")
+    print(format_pictures(run, fine_tuned))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""evaluators/picture.py: the PNG of a task shows the values of its page."""
+"""evaluators/picture/: the PNG of a task shows the values of its page."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from dataset.tasks import Task
-from evaluators import picture
+from evaluators.picture import painter, solved
+from evaluators.picture.solved import choose_solved, draw_solved
 from evaluators.report.data_set import describe_puzzle
-from evaluators.report.task_values import describe_tasks, find_differences
+from evaluators.report.task_values import describe_tasks, find_differences, format_grid
 from evaluators.report.theme import LIGHT
 from evaluators.voting import Candidate
 from tests.conftest import run_script
-from utils.errors import InputError
+from utils.errors import DataError, InputError
 
 PALETTE = {name: tuple(bytes.fromhex(value[1:])) for name, value in LIGHT.items()}
 OFFICIAL = ["000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25"]
@@ -34,7 +35,7 @@ def described(attempts: list[list[list[int]]], truth: list[list[int]] | None = N
 
 
 def drawn(task: dict[str, Any], folder: Path) -> np.ndarray:
-    picture.draw_task(task, folder / "task.png")
+    painter.draw_task(task, folder / "task.png")
     with Image.open(folder / "task.png") as image:
         assert image.format == "PNG"
         return np.array(image.convert("RGB"))
@@ -50,7 +51,7 @@ def test_the_ten_colours_are_the_official_ones() -> None:
 
 def test_every_grid_is_drawn_in_its_colours(tmp_path: Path) -> None:
     image = drawn(described([[[8, 8], [8, 9]]]), tmp_path)
-    cell = (picture.LARGEST_CELL - 1) ** 2
+    cell = (painter.LARGEST_CELL - 1) ** 2
     counts = {colour: places(image, f"c{colour}") for colour in range(1, 10)}
     assert counts == {1: cell, 2: cell, 3: cell, 4: cell, 5: 2 * cell, 6: 0, 7: cell, 8: 3 * cell, 9: cell}
 
@@ -61,9 +62,9 @@ def test_differences_are_marked_and_the_right_answer_framed(tmp_path: Path) -> N
     other = drawn(described([[[8, 8]]], truth), tmp_path)
     # the frame, and the word above it
     assert places(right, "good") > 2 * places(wrong, "good") + 500
-    assert 0 < places(wrong, "c6") < (picture.LARGEST_CELL - 1) ** 2, "the mark covers a part of its cell"
+    assert 0 < places(wrong, "c6") < (painter.LARGEST_CELL - 1) ** 2, "the mark covers a part of its cell"
     assert places(right, "c9") == 2 * places(wrong, "c9")
-    assert places(other, "c8") == (3 + 2) * (picture.LARGEST_CELL - 1) ** 2, "shapes differ: nothing is marked"
+    assert places(other, "c8") == (3 + 2) * (painter.LARGEST_CELL - 1) ** 2, "shapes differ: nothing is marked"
 
 
 def test_differences_are_those_of_the_text() -> None:
@@ -79,13 +80,13 @@ def test_without_an_answer_the_picture_says_so(tmp_path: Path) -> None:
 
 def test_a_hostile_name_is_only_drawn(tmp_path: Path) -> None:
     for name in ("a\nb", "\ud800", "../" * 5000, ""):
-        assert drawn(described([]) | {"id": name}, tmp_path).shape[1] == picture.WIDTH
+        assert drawn(described([]) | {"id": name}, tmp_path).shape[1] == painter.WIDTH
 
 
 def test_a_missing_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(InputError, match=r"pip install -e \"\.\[pictures\]\""):
-        picture.draw_task(described([]), tmp_path / "task.png")
+        painter.draw_task(described([]), tmp_path / "task.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -94,10 +95,41 @@ def test_a_puzzle_of_a_data_set(small_data: Path, tmp_path: Path) -> None:
     done = run_script("-m", "evaluators.picture", str(small_data), "train0", "--out", str(out))
     assert done.returncode == 0, done.stderr
     with Image.open(out) as image:
-        assert image.size[0] == picture.WIDTH
+        assert image.size[0] == painter.WIDTH
     task = describe_puzzle(small_data, "train0")
     assert task["id"] == "train0" and len(task["train"]) == 4 and "e" in task["train"][0]["input"]
     for name in ("nowhere", "train0|||t9|||0123456789"):
         done = run_script("-m", "evaluators.picture", str(small_data), name, "--out", str(tmp_path / "no.png"))
         assert done.returncode == 2 and done.stderr.startswith("error: ") and name in done.stderr
     assert not (tmp_path / "no.png").exists()
+
+
+def solved_task(
+    name: str, truth: list[list[int]], steps: list[list[list[int]]], attempt: list[list[int]]
+) -> dict[str, Any]:
+    task = {**described([attempt], truth), "id": name}
+    task["test"][0]["steps"] = [format_grid(np.array(grid)) for grid in steps]
+    return task
+
+
+def test_solved_puzzles_that_came_to_their_answer_are_shown_first(tmp_path: Path) -> None:
+    right, wrong = [[1, 2], [3, 4]], [[1, 2], [3, 3]]
+    tasks = [
+        solved_task("missed", right, [wrong, wrong], wrong),
+        solved_task("at once", right, [right, right], right),
+        solved_task("on the way", right, [wrong, right], right),
+        solved_task("by votes", right, [wrong, wrong], right),
+    ]
+    assert [each.task["id"] for each in choose_solved(tasks, 2)] == ["on the way", "at once"]
+    draw_solved(choose_solved(tasks, 3), tmp_path / "solved.png")
+    with Image.open(tmp_path / "solved.png") as image:
+        pixels = np.array(image.convert("RGB"))
+    frame = (2 * solved.CELL + 1 + 16) ** 2 - (2 * solved.CELL + 1 + 8) ** 2
+    assert places(pixels, "good") == frame * (2 + 3 + 1), "each right step and answer is framed"
+    assert places(pixels, "c2") == (solved.CELL - 1) ** 2 * 3 * 4, "a demonstration, two steps, an answer"
+
+
+def test_nothing_solved_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="solved"):
+        draw_solved([], tmp_path / "solved.png")
+    assert not list(tmp_path.iterdir())

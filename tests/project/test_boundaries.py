@@ -51,7 +51,7 @@ LAYERS = (
     ("evaluators/inference/",),
     ("evaluators/",),
     ("evaluators/report/",),
-    ("evaluators/arc.py", "evaluators/grid_puzzles/", "evaluators/picture.py"),
+    ("evaluators/arc.py", "evaluators/grid_puzzles/", "evaluators/picture/"),
     ("evaluators/tools.py", "evaluators/evaluation.py", "evaluators/solver.py"),
 )
 """The order of the parts, from the lowest up: a part imports none of a later line.  The longest prefix counts."""

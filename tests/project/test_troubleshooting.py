@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md quotes messages that the code has."""
+"""docs/guides/troubleshooting.md quotes messages that the code has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.builders.programs import ROOT
 from tests.builders.sources import SOURCES, tree
 
-PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "guides" / "troubleshooting.md").read_text(encoding="utf-8")
 QUOTES = re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE)
 
 

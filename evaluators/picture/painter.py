@@ -1,27 +1,19 @@
 """Draws one task as a PNG, with what its page shows of it.
 
-    python -m evaluators.picture RUN TASK [--out FILE.png]          what a run's latest evaluation made of a task
-    python -m evaluators.picture DATA_SET PUZZLE [--out FILE.png]   a puzzle of a built data set, as the model sees it
-
 The values are those of `evaluators.report.task_values`, the colours those of the page in its light theme.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluators.report.data_set import describe_puzzle
-from evaluators.report.saved_run import read_saved_run
 from evaluators.report.task_values import SOLVED, UNKNOWN, WRONG_CELLS, WRONG_SHAPE, find_differences
 from evaluators.report.theme import LIGHT
-from evaluators.scores import list_evaluations
-from utils.cli import command
-from utils.errors import DataError, InputError
+from utils.errors import InputError
 from utils.files import write_atomically
 
 WIDTH = 1700
@@ -48,15 +40,24 @@ def draw_task(described: Mapping[str, Any], path: Path) -> None:
     Raises:
         InputError: if Pillow, which draws letters and writes the file, is not installed.
     """
+    save_png(lambda painter: painter.task(described), path)
+
+
+def save_png(draw: Callable[[Painter], Image], path: Path) -> None:
+    """Writes what a painter draws as a PNG, completely or not at all.
+
+    Raises:
+        InputError: if Pillow, which draws letters and writes the file, is not installed.
+    """
     try:
         from PIL import Image as Pillow
     except ImportError:
         raise InputError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"') from None
-    drawn = Pillow.fromarray(_Painter(LIGHT).task(described))
+    drawn = Pillow.fromarray(draw(Painter(LIGHT)))
     write_atomically(path, lambda stream: drawn.save(stream, format="PNG", optimize=True))
 
 
-class _Painter:
+class Painter:
     """Makes images of ever larger parts of a task.
 
     Args:
@@ -105,21 +106,31 @@ class _Painter:
         return parts
 
     def figure(
-        self, caption: str, grid: str, truth: str | None = None, scale: float = 1, ground: str = "ground"
+        self,
+        caption: str,
+        grid: str,
+        truth: str | None = None,
+        scale: float = 1,
+        ground: str = "ground",
+        cell: int | None = None,
     ) -> Image:
-        """Returns a grid below its caption, in a frame if it is equal to the truth."""
-        drawn = self.grid(grid, truth, scale)
+        """Returns a grid below its caption, in a frame if it is equal to the truth.
+
+        Args:
+            cell: pixels of a cell; None: as large as `scale` allows.
+        """
+        drawn = self.grid(grid, truth, scale, cell)
         if truth is not None:
             drawn = self.framed(self.framed(drawn, 4, "ground"), 4, "good" if grid == truth else "ground")
         return self.below([self.text(caption, CAPTION, "faint", ground), drawn], 8, ground)
 
-    def grid(self, text: str, truth: str | None, scale: float) -> Image:
+    def grid(self, text: str, truth: str | None, scale: float, cell: int | None = None) -> Image:
         """Returns cells between lines of one pixel, with a mark on those that differ from a truth of the same shape."""
         rows = text.split("/") if text else []
         if not rows:
             return self.text("no grid", CAPTION, "faint")
         height, width = len(rows), len(rows[0])
-        cell = max(6, min(LARGEST_CELL, int(scale * LARGEST_GRID / max(height, width))))
+        cell = cell or max(6, min(LARGEST_CELL, int(scale * LARGEST_GRID / max(height, width))))
         image = self.blank(height * cell + 1, width * cell + 1, "edge")
         wrong = find_differences(text, truth)
         for r, row in enumerate(rows):
@@ -136,10 +147,10 @@ class _Painter:
         first = round(0.32 * len(square))
         square[first:-first, first:-first] = self.palette["mark-on-light" if is_light else "mark-on-dark"]
 
-    def arrow(self) -> Image:
+    def arrow(self, ground: str = "raised") -> Image:
         """Returns an arrow to the right; its head is made of columns that become shorter."""
         height, width = 22, 30
-        image = self.blank(height, width, "raised")
+        image = self.blank(height, width, ground)
         image[height // 2 - 1 : height // 2 + 1, :-2] = self.palette["faint"]
         for i in range(height // 2):
             image[height // 2 - i : height // 2 + i, width - 1 - i] = self.palette["faint"]
@@ -185,41 +196,3 @@ class _Painter:
 
     def blank(self, height: int, width: int, ground: str) -> Image:
         return np.broadcast_to(self.palette[ground], (max(0, height), width, 3)).copy()
-
-
-def describe_task(folder: Path, name: str, data: Path | None = None) -> dict[str, Any]:
-    """Returns what is known of a task: from a run's folder its latest evaluation, from a data set the examples.
-
-    Args:
-        data: the run's data set, if it has moved.
-
-    Raises:
-        DataError: if there is no such task.
-    """
-    if not list_evaluations(folder):
-        return describe_puzzle(folder, name)
-    tasks = {task["id"]: task for task in read_saved_run(folder, data)[1]["tasks"]}
-    if name not in tasks:
-        raise DataError(
-            f"{name[:80]!r} is not a task that {folder} has evaluated: name one such as {next(iter(tasks))}"
-        )
-    return tasks[name]
-
-
-@command
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluators.picture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="of a run of eval_arc_k10.py, or of a data set")
-    parser.add_argument("task", help="id of the task, or name of the puzzle")
-    parser.add_argument("--data", type=Path, help="the run's data set, if it has moved")
-    parser.add_argument("--out", type=Path, help="the picture; TASK.png by default")
-    given = parser.parse_args()
-    out = given.out or Path(f"{given.task.replace('/', '_')[:80]}.png")
-    draw_task(describe_task(given.folder, given.task, given.data), out)
-    print(out)
-
-
-if __name__ == "__main__":
-    main()
