@@ -368,7 +368,7 @@ def test_with_a_time_limit_every_round_is_submitted(
         raise AssertionError("only the page shows traces")
 
     monkeypatch.setattr("evaluators.arc.format_submissions", record)
-    monkeypatch.setattr("evaluators.arc.describe_traces", refuse)
+    monkeypatch.setattr("evaluators.report.run_content.describe_traces", refuse)
     result = evaluation.run(state, until=time.monotonic() + 1000)
     rounds = len(list(predict_in_rounds(state, open_split(small_data, "test"), PredictionOptions(batch_size=8))))
     assert result is not None and len(submitted) == rounds > 3, "each round's submissions are built once"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ import yaml
 
 from dataset.augmentation import Augmentation
 from dataset.storage import open_catalog, open_test_tasks
+from dataset.tasks import Task
 from evaluators.inference.predictions import Predictions
 from evaluators.report.__main__ import write_report
 from evaluators.report.comparison import describe_comparison
 from evaluators.report.page import render_page
 from evaluators.report.recipe import describe_recipe, list_differences
 from evaluators.report.saved_run import read_saved_run
+from evaluators.report.task_values import format_grid
 from tests.builders.browser import find_in_browser
 from tests.builders.grids import encode_grid
+from tests.conftest import run_script, write_kaggle
 from utils.errors import DataError, SettingError
 
 Answers = Mapping[tuple[str, int], Sequence[np.ndarray]]
@@ -169,3 +173,35 @@ def test_places_are_no_difference_between_runs() -> None:
     first = {"checkpoint_path": "a", "tracker.name": "wandb", "lr": 1, "same": [1]}
     second = {"checkpoint_path": "b", "lr": 2, "same": [1], "new": None}
     assert list_differences(first, second) == [["lr", "1", "2"], ["new", "not a setting", "null"]]
+
+
+def built(folder: Path, tasks: Sequence[Task], solutions: bool = True) -> Path:
+    """A data set of these test tasks."""
+    folder.mkdir()
+    prefix = write_kaggle(folder, "evaluation2", list(tasks), solutions)
+    words = ("--subsets", "evaluation2", "--test-set-name", "evaluation2", "--num-aug", "1", "--max-grid-size", "6")
+    done = run_script("build_dataset.py", "--input-file-prefix", prefix, "--output-dir", str(folder / "set"), *words)
+    assert done.returncode == 0, done.stderr
+    return folder / "set"
+
+
+def test_tasks_of_one_name_are_compared_if_their_grids_are_the_same(
+    runs: tuple[Path, Path], small_data: Path, tmp_path: Path
+) -> None:
+    tasks = open_test_tasks(small_data)
+    known = {(name, i): output for name, task in tasks.items() for i, (_, output) in enumerate(task.test)}
+    right = {key: [grid] for key, grid in known.items() if grid is not None}
+    new = np.full((2, 2), 3, dtype=np.uint8)
+    (given, output), second = tasks["eval0"].test
+    others = [
+        replace(tasks["eval0"], test=((given, new), second)),
+        replace(tasks["eval1"], test=((new, tasks["eval1"].test[0][1]), tasks["eval1"].test[1])),
+    ]
+    other = saved(tmp_path / "other", built(tmp_path / "others", others), right)
+    with pytest.raises(DataError, match="no task that is the same"):
+        describe_comparison(runs[0], other)
+    hidden = saved(tmp_path / "hidden", built(tmp_path / "unknown", list(tasks.values()), solutions=False), right)
+    _, content = describe_comparison(hidden, runs[1])
+    ranks = {task["id"]: [[run["rank"] for run in test["runs"]] for test in task["test"]] for task in content["tasks"]}
+    assert ranks == {"eval0": [[1, None], [1, None]], "eval1": [[1, 2], [1, 2]]}, "what one run knows counts for both"
+    assert output is not None and content["tasks"][0]["test"][0]["truth"] == format_grid(output)

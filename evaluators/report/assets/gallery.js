@@ -82,7 +82,6 @@ function summarise() {
     return part;
   }));
   if (!present.some((state) => state.key === filter)) filter = "all";
-  const focused = document.activeElement?.dataset?.filter;
   const all = { key: "all", kind: "", name: "all tasks", count: data.tasks.length };
   at("filters").replaceChildren(...(present.length > 1 ? [all, ...present] : []).map((state) => {
     const button = box("button", state.kind, make("span", state.short ?? state.name), make("b", String(state.count)));
@@ -93,7 +92,6 @@ function summarise() {
   }));
   at("filter-key").hidden = present.length < 2;
   press("filters", "filter", filter);
-  if (focused) at("filters").querySelector(`[data-filter="${focused}"]`)?.focus();
   at("verdict").textContent = isComparison ? judgement(present) : "";
 }
 
