@@ -19,7 +19,7 @@ from dataset.sampling.eval_batches import EvalBatches
 from dataset.sampling.prefetch import prefetch
 from dataset.storage import Split
 from evaluators.inference.canvas_choice import CanvasFallback
-from evaluators.inference.engine import PredictionOptions, open_batching
+from evaluators.inference.engine import Batching, PredictionOptions, open_batching
 from evaluators.inference.gather import PredictionCollector, order_in_rounds
 from evaluators.inference.predictions import PredictionSnapshot
 from models.ema import EMA
@@ -123,6 +123,7 @@ class _Predictor:
         self._progress = progress
         self._collector = PredictionCollector(split, fallback)
         self._waiting = [np.empty(0, dtype=np.int64) for _ in fallback.canvases]
+        self._batchings: dict[int, Batching] = {}
         self._stride = EvalBatches([split], options.batch_size, world_size=distributed.world_size()).stride
         self._consensus = FlagConsensus(every=1)
         self._repeated = 0
@@ -133,7 +134,8 @@ class _Predictor:
 
         Args:
             portion: int64 [N], examples.
-            is_flushed: leave no example waiting.  Otherwise only full batches are predicted.
+            is_flushed: leave no example waiting.  Otherwise only full batches are predicted, and examples that have not
+                exited keep their slots, so that these are full when the next portion comes.
             traces: keep the traces, if the options ask for them.
         """
         options = self._options if traces else replace(self._options, trace=False)
@@ -142,12 +144,14 @@ class _Predictor:
             waiting = np.concatenate((self._waiting[level], portion[levels == level]))
             count = len(waiting) if is_flushed else len(waiting) // self._stride * self._stride
             self._waiting[level] = waiting[count:]
-            if count:
-                self._predict_on(level, waiting[:count], timer, options)
+            if count or level in self._batchings:
+                self._predict_on(level, waiting[:count], timer, options, is_flushed)
             if self.is_stopped:
                 break
 
-    def _predict_on(self, level: int, examples: np.ndarray, timer: BatchTimer, options: PredictionOptions) -> None:
+    def _predict_on(
+        self, level: int, examples: np.ndarray, timer: BatchTimer, options: PredictionOptions, is_flushed: bool
+    ) -> None:
         """Predicts examples on one canvas; those that it cuts off wait for the next one."""
         canvas = self._fallback.canvases[level]
         self._repeated += int((self._fallback.first_levels(examples) < level).sum())
@@ -160,7 +164,10 @@ class _Predictor:
             canvas=canvas,
             identified=self._state.config.arch.is_composed,
         )
-        batching = open_batching(self._state, canvas, options, partial(_labels_on, self._split, canvas))
+        if level not in self._batchings:
+            read_labels = partial(_labels_on, self._split, canvas)
+            self._batchings[level] = open_batching(self._state, canvas, options, read_labels)
+        batching = self._batchings[level]
         left = len(examples)
         for numbers, batch in prefetch(iter(batches)):
             self._collector.add(level, batching.predict(numbers, batch))
@@ -168,7 +175,9 @@ class _Predictor:
             left -= self._stride
             if self._time_is_up(timer):
                 break
-        self._collector.add(level, batching.finish())
+        if is_flushed or self.is_stopped:
+            self._collector.add(level, batching.finish())
+            del self._batchings[level]
         repeats = self._collector.take_repeats(level)
         self._collector.add_traces(level, batching.traces, repeats)
         if (larger := self._fallback.larger[level]) is not None:
