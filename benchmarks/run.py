@@ -3,7 +3,7 @@
     python -m benchmarks.run [--only step,parts,..] [--cpu-time] [--profile FILE]
 
 A table, then one line of JSON.  Absolute times of shared machines do not compare, so the step is measured against
-a plain reference (benchmarks/reference.py, weights cast at each use, adam-atan2-pytorch) in the same run.  A section
+a plain reference (benchmarks/sections/reference.py, weights cast at each use, adam-atan2-pytorch) in the same run.  A section
 during which other programs were busy is marked.  `python -m benchmarks.compare A.json B.json` compares two results.
 """
 

@@ -11,8 +11,8 @@ import torch
 from adam_atan2_pytorch import AdamAtan2
 from torch import Tensor
 
-from benchmarks.reference import ReferenceTRM
 from benchmarks.sections.ceilings import matmul_flops
+from benchmarks.sections.reference import ReferenceTRM
 from benchmarks.timing import in_turns, once, seconds
 from dataset.data_shape import DataShape
 from dataset.sampling.joined import Batch

@@ -274,7 +274,7 @@ def test_one_training_step(name: str) -> None:
 
 
 def test_our_vectors_are_what_the_plain_reference_computes() -> None:
-    """The stored case `trm` against benchmarks/reference.py, which shares no code with models/."""
+    """The stored case `trm` against benchmarks/sections/reference.py, which shares no code with models/."""
     want, start = load_file(make.FOLDER / "trm.safetensors"), make.load_start()
     weights = {
         key.removeprefix("weights/"): value.float()
