@@ -4,8 +4,8 @@
     python -m benchmarks.compare A.json B.json         results of `python -m benchmarks.run`, for example of two commits
 
 The checkouts take turns (other, this, other, this, ..), each time in a process of its own, so that a busy machine slows
-both alike.  Every process also measures the plain reference (benchmarks/sections/reference.py).  What is compared is how many
-times faster than the reference each checkout is: absolute times of shared machines do not compare.
+both alike.  Every process also measures the plain reference (benchmarks/sections/reference.py).  What is compared is
+how many times faster than the reference each checkout is: absolute times of shared machines do not compare.
 
 A table, then one line of JSON.
 """

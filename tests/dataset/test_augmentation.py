@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import reference
+from benchmarks.sections import reference
 from dataset.augmentation import DIHEDRAL_INVERSE, Augmentation, dihedral, transformed_layout
 from dataset.build.distinct_augmentations import plan_augmentations, sample_augmentations
 from dataset.build.duplicate_tasks import find_duplicates, inputs_key

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import reference
+from benchmarks.sections import reference
 from dataset import storage
 from dataset.build import grid_puzzles, maze, sudoku
 from dataset.build.arc import build_arc

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from benchmarks import reference
+from benchmarks.sections import reference
 from dataset.augmentation import Augmentation
 from dataset.decoding import HEADER, crop, restore_grids
 from dataset.encoding import COLOUR_0

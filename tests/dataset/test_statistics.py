@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import reference
+from benchmarks.sections import reference
 from dataset.build.arc import build_arc
 from dataset.build.grid_puzzles import MazeSettings, build_maze
 from dataset.build.settings import ArcSettings

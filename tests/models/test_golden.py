@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks import reference
+from benchmarks.sections import reference
 from models.act import ACTStep, Carry, Slots, initial_carry, refill
 from models.arch import ArchConfig
 from models.ema import EMA

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from benchmarks import reference
+from benchmarks.sections import reference
 from models.losses import METRICS, softmax_nll, stablemax_nll, step_loss
 
 PAD = 0

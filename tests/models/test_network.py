@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import reference
+from benchmarks.sections import reference
 from models.act import ACTStep, Slots, initial_carry, refill
 from models.arch import ArchConfig
 from models.layers import Attention, Block, Linear, rms_norm, rotary, rotary_2d, rotate, truncated_normal
