@@ -7,11 +7,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test gpu bench lint format clean
+.PHONY: help demo test gpu gpu-report bench lint format clean
 help:
 	@echo "make demo     data set, pretraining, fine-tuning, votes, submission.json: at most 10 minutes on 2 cores"
 	@echo "make test     every test, at most 8 minutes on 2 cores"
 	@echo "make gpu      the tests that need a CUDA device"
+	@echo "make gpu-report  all that a GPU can show, in one file: at most 25 minutes"
 	@echo "make bench    what is fast, measured on this machine: at most 10 minutes on 2 cores"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite"
@@ -38,6 +39,9 @@ test: $(READY)
 
 gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu
+
+gpu-report: $(READY)
+	$(BIN)/python -m benchmarks.gpu_report
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run

@@ -40,12 +40,14 @@ from training.step import train_step
 ROUNDS = 4
 
 
-def config_of(width: int, batch: int, compiled: bool, canvases: Any) -> PretrainConfig:
+def config_of(
+    width: int, batch: int, compiled: bool, canvases: Any, cycles: tuple[int, int] = (1, 2), **more: Any
+) -> PretrainConfig:
     arch = ArchConfig(
         hidden_size=width,
         num_heads=max(1, width // 64),
-        H_cycles=1,
-        L_cycles=2,
+        H_cycles=cycles[0],
+        L_cycles=cycles[1],
         puzzle_emb_ndim=width,
         halt_max_steps=4,
     )
@@ -58,6 +60,7 @@ def config_of(width: int, batch: int, compiled: bool, canvases: Any) -> Pretrain
         eval_interval=10**3,
         compile=compiled,
         canvases=canvases,
+        **more,
     )
 
 
@@ -110,9 +113,29 @@ def padding_left(run: TimedRun) -> tuple[float, float]:
     return 1 - float(used / (visits.sum() * cells[-1])), 1 - float(used / computed)
 
 
-def measure(data: Path, width: int, batch: int, compiled: bool, device: torch.device) -> dict[str, Any]:
-    whole = TimedRun(config_of(width, batch, compiled, None), data, device)
-    fitted = TimedRun(config_of(width, batch, compiled, "fitted"), data, device)
+def build(folder: Path) -> Path:
+    """Builds the training mix with 100 augmentations of each task; returns the folder."""
+    command = [sys.executable, "build_dataset.py", "--num-aug", "100", "--output-dir", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def measure(
+    data: Path,
+    width: int,
+    batch: int,
+    compiled: bool,
+    device: torch.device,
+    cycles: tuple[int, int] = (1, 2),
+    **more: Any,
+) -> dict[str, Any]:
+    """Measures training on one canvas and on fitted ones.
+
+    Args:
+        cycles: H_cycles and L_cycles.  more: further settings of both runs.
+    """
+    whole = TimedRun(config_of(width, batch, compiled, None, cycles, **more), data, device)
+    fitted = TimedRun(config_of(width, batch, compiled, "fitted", cycles, **more), data, device)
     times: dict[str, list[float]] = {"whole": [], "fitted": []}
     with closing(whole.batches()) as one, closing(fitted.batches()) as several:
         whole.warm_up(one)
@@ -146,10 +169,7 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     with tempfile.TemporaryDirectory() as folder:
-        data = given.data or Path(folder) / "set"
-        if given.data is None:
-            command = [sys.executable, "build_dataset.py", "--num-aug", "100", "--output-dir", str(data)]
-            subprocess.run(command, check=True, capture_output=True)
+        data = given.data or build(Path(folder) / "set")
         found = measure(data, given.width, given.batch, not given.eager, device)
     for key, value in found.items():
         print(f"  {key:<40}{value:>14,.4g}" if isinstance(value, float) else f"  {key:<40}{value}")

@@ -48,12 +48,21 @@ PUBLISHED = [Size(f"published B{B}", 512, 8, 3, 4, 16, 900, B) for B in (96, 384
 PUBLISHED += [Size(f"published B{B} recomputing", 512, 8, 3, 4, 16, 900, B, True) for B in (384, 768)]
 
 
+NVARC_FINETUNE = Size("fine-tuning as NVARC B128", 512, 8, 4, 4, 16, 900, 128)
+
+
 def sizes(device: torch.device) -> list[Size]:
     return PUBLISHED if device.type == "cuda" else SMALL
 
 
 def flop_per_step(size: Size) -> float:
     return cost_model.step_flop(arch_of(size), [Workload(size.cells, size.B)])
+
+
+def predicted_bytes(size: Size) -> float:
+    """Returns the memory that a step takes by the model of the cost."""
+    workload = Workload(size.cells, size.B)
+    return cost_model.step_memory(arch_of(size), [workload], PUZZLES, recomputes=size.recomputes).total
 
 
 def arch_of(size: Size) -> ArchConfig:
@@ -165,23 +174,34 @@ def measure(device: torch.device) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for size in sizes(device):
         for compiled in (False, True):
-            how = "compiled" if compiled else "eager"
-            if device.type == "cuda":
-                times = _one_by_one(size, device, compiled, found)
-            else:
-                times = in_turns({name: build(size, device, compiled) for name, build in BUILDERS.items()}, device)
-            for name, spent in times.items():
-                found[f"{size.name}: {name} {how}, s"] = statistics.median(spent)
-                found[f"{size.name}: {name} {how}, least s"] = min(spent)
-                found[f"{size.name}: {name} {how}, example-steps/s"] = size.B / statistics.median(spent)
-            if len(times) == len(BUILDERS):
-                ratios = [theirs / mine for theirs, mine in zip(times["reference"], times["ours"], strict=False)]
-                found[f"{size.name}: reference / ours, {how}"] = statistics.median(ratios)
-                found[f"{size.name}: reference / ours, {how}, best"] = min(times["reference"]) / min(times["ours"])
-            if compiled and "ours" in times:
-                speed = flop_per_step(size) / statistics.median(times["ours"])
-                found[f"{size.name}: ours compiled, TFLOP/s"] = speed / 1e12
-                found[f"{size.name}: share of the matrix product"] = speed / ceiling
+            found |= measure_size(size, device, compiled, ceiling)
+    return found
+
+
+def measure_size(size: Size, device: torch.device, compiled: bool, ceiling: float) -> dict[str, Any]:
+    """Measures the step of one size.
+
+    Args:
+        ceiling: the operations per second of a large matrix product.
+    """
+    found: dict[str, Any] = {}
+    how = "compiled" if compiled else "eager"
+    if device.type == "cuda":
+        times = _one_by_one(size, device, compiled, found)
+    else:
+        times = in_turns({name: build(size, device, compiled) for name, build in BUILDERS.items()}, device)
+    for name, spent in times.items():
+        found[f"{size.name}: {name} {how}, s"] = statistics.median(spent)
+        found[f"{size.name}: {name} {how}, least s"] = min(spent)
+        found[f"{size.name}: {name} {how}, example-steps/s"] = size.B / statistics.median(spent)
+    if len(times) == len(BUILDERS):
+        ratios = [theirs / mine for theirs, mine in zip(times["reference"], times["ours"], strict=False)]
+        found[f"{size.name}: reference / ours, {how}"] = statistics.median(ratios)
+        found[f"{size.name}: reference / ours, {how}, best"] = min(times["reference"]) / min(times["ours"])
+    if compiled and "ours" in times:
+        speed = flop_per_step(size) / statistics.median(times["ours"])
+        found[f"{size.name}: ours compiled, TFLOP/s"] = speed / 1e12
+        found[f"{size.name}: share of the matrix product"] = speed / ceiling
     return found
 
 

@@ -1,0 +1,1 @@
+"""Measures what a GPU can show, unattended: `python -m benchmarks.gpu_report`."""
