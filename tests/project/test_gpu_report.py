@@ -1,0 +1,126 @@
+"""benchmarks/gpu_report: every part at small sizes on a CPU; parts that fail, hang or come too late."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import timing
+from benchmarks.gpu_report import __main__ as gpu_report
+from benchmarks.gpu_report import parts
+from benchmarks.gpu_report.parts import PARTS, SMALL, Part
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "MOST", 1)
+    monkeypatch.setattr("benchmarks.canvases.ROUNDS", 1)
+    monkeypatch.setattr("benchmarks.sections.ceilings.matmul_flops", lambda *_: 1e12)
+    monkeypatch.setattr("benchmarks.sections.operations.STEPS", 1)
+
+
+@pytest.mark.parametrize("name", ["products", "steps", "fine-tuning", "canvases", "prediction", "operations"])
+def test_every_part_measures_something(name: str, small_data: Path) -> None:
+    sizes = SMALL._replace(training_data=small_data, test_data=small_data)
+    found: dict[str, Any] = {}
+    for results in PARTS[name].measure(sizes, CPU):
+        found |= results
+    numbers = [value for value in found.values() if isinstance(value, int | float)]
+    assert numbers and all(value >= 0 for value in numbers), found
+    report = {"parts": {name: {"outcome": "done", "seconds": 1.0, "results": found}}}
+    assert len(gpu_report.table(report).splitlines()) >= 8
+    assert json.loads(json.dumps(found)) == found
+
+
+def says(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_part_that_fails_keeps_what_it_measured() -> None:
+    found = gpu_report.run_part(
+        says("print('RESULT {\"a\": 1}'); print('RESULT {\"b\": 2}'); raise SystemExit('ah')"), 30
+    )
+    assert found["outcome"] == "failed with status 1"
+    assert found["results"] == {"a": 1, "b": 2}
+    assert found["said"] == "ah"
+
+
+def test_a_part_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    child = f"import time, pathlib; time.sleep(3); pathlib.Path({str(alive)!r}).touch()"
+    code = f"import subprocess, sys, time; print('RESULT {{\"a\": 1}}', flush=True); subprocess.run([sys.executable, '-c', {child!r}])"
+    started = time.monotonic()
+    found = gpu_report.run_part(says(code), 1.0)
+    assert time.monotonic() - started < 3
+    assert (found["outcome"], found["results"]) == ("stopped after 1 s", {"a": 1})
+    time.sleep(max(0.0, started + 4.5 - time.monotonic()))
+    assert not alive.exists()
+
+
+def test_the_report_goes_on_after_a_failure_and_stops_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, limits = 0.0, []
+
+    def run_part(command: list[str], limit: float) -> dict[str, Any]:
+        nonlocal now
+        now += 40
+        limits.append((command[-2:], limit))
+        written = json.loads(output.read_text())["parts"] if output.exists() else {}
+        assert list(written) == ["a", "b", "c"][: len(limits) - 1], "what is measured is on the disk"
+        failed = len(limits) == 1
+        outcome = {"outcome": "failed with status 1", "said": "boom"} if failed else {"outcome": "done"}
+        return {**outcome, "seconds": 40.0, "results": {"x": 1.5}}
+
+    monkeypatch.setattr(gpu_report, "run_part", run_part)
+    monkeypatch.setattr(gpu_report.time, "monotonic", lambda: now)
+    output = tmp_path / "report.json"
+    chosen = {name: Part(parts.measure_ceilings, 50) for name in "abcd"}
+    found = gpu_report.report(output, chosen, ["--small"], most_seconds=125)
+    assert limits == [(["a", "--small"], 50), (["b", "--small"], 50), (["c", "--small"], 45)]
+    outcomes = {name: part["outcome"] for name, part in found["parts"].items()}
+    assert outcomes == {"a": "failed with status 1", "b": "done", "c": "done", "d": "left out: the time is up"}
+    assert json.loads(output.read_text()) == found
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["gpu_report", "--show", str(output)])
+    gpu_report.main()
+    shown = capsys.readouterr().out
+    assert "## a: failed" in shown and "boom" in shown and "| x | 1.5 |" in shown
+
+
+def test_all_limits_together_keep_the_promise() -> None:
+    assert sum(part.limit for part in PARTS.values()) <= gpu_report.MOST_SECONDS == 25 * 60
+
+
+def test_one_part_is_measured_in_its_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(PARTS, "ceilings", Part(lambda sizes, device: iter([{"at": sizes.steps[0].name}, {"b": 2}]), 1))
+    monkeypatch.setattr(sys, "argv", ["gpu_report", "--part", "ceilings", "--small"])
+    gpu_report.main()
+    assert capsys.readouterr().out == 'RESULT {"at": "small"}\nRESULT {"b": 2}\n'
+
+
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu_report"])
+    with pytest.raises(SystemExit, match="no CUDA device"):
+        gpu_report.main()
+
+
+def test_the_outcome_of_tests_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.xml").write_text(
+        '<testsuites><testsuite><testcase name="a"/><testcase name="b"><failure message="1 != 2"/></testcase>'
+        '<testcase name="c"><skipped/></testcase><testcase name="d"><error message="no"/></testcase></testsuite></testsuites>'
+    )
+    wanted = {"passed": 1, "failed": 2, "skipped": 1, "failed: b": "1 != 2", "failed: d": "no"}
+    assert parts.read_outcome(tmp_path / "x.xml") == wanted
