@@ -19,8 +19,8 @@ STEPS = 10
 UPDATE, REST = "optimizer and average", "the rest"
 
 KINDS: dict[str, Sequence[Sequence[str]]] = {
-    "matrix products": [["aten::mm"], ["aten::addmm"], ["aten::bmm"], ["gemm"], ["cutlass"], ["nvjet"]],
-    "attention": [["trm::attend"], ["scaled_dot_product"], ["flash"], ["fmha"], ["sdpa"]],
+    "matrix products": [["aten::mm"], ["aten::addmm"], ["gemm"], ["cutlass"], ["nvjet"]],
+    "attention": [["trm::attend"], ["aten::bmm"], ["softmax"], ["scaled_dot_product"], ["flash"], ["fmha"], ["sdpa"]],
     "SwiGLU's gating": [["fused", "silu"]],
     "loss": [["fused", "argmax"], ["fused", "_le_"], ["fused", "log"]],
     "rotation": [["fused", "cat", "neg"]],
@@ -60,9 +60,9 @@ def by_kind(operations: Iterable[Operation], total: float) -> dict[str, float]:
     return {kind: found[kind] for kind in (*KINDS, REST)}
 
 
-def record(step: Callable[[], None], device: torch.device, count: int = STEPS) -> tuple[list[Operation], float]:
-    """Returns the operations of the shortest of `count` steps, and its seconds."""
-    return min((_record_once(step, device) for _ in range(count)), key=lambda recorded: recorded[1])
+def record(step: Callable[[], None], device: torch.device) -> tuple[list[Operation], float]:
+    """Returns the operations of the shortest of `STEPS` steps, and its seconds."""
+    return min((_record_once(step, device) for _ in range(STEPS)), key=lambda recorded: recorded[1])
 
 
 def _record_once(step: Callable[[], None], device: torch.device) -> tuple[list[Operation], float]:
@@ -97,10 +97,13 @@ def profiled_step(size: Size, device: torch.device, compiled: bool) -> Callable[
             setattr(owner, method, _named(getattr(owner, method)))
 
     def step() -> None:
-        with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):
-            train_step(state, batch, total_steps=10**6)
+        train_step(state, batch, total_steps=10**6)
 
-    return step
+    def with_names() -> None:
+        with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):
+            step()
+
+    return with_names if compiled else step
 
 
 def _named(function: Callable[..., Any]) -> Callable[..., Any]:

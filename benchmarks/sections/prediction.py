@@ -24,6 +24,7 @@ from benchmarks import timing
 from dataset.canvas import Canvas
 from dataset.encoding import PAD
 from dataset.sampling.joined import Batch
+from dataset.storage import open_split
 from evaluators.evaluation import Evaluation, open_test_set
 from evaluators.inference.canvas_choice import CanvasFallback
 from evaluators.inference.engine import PredictionOptions, open_batching
@@ -38,7 +39,7 @@ from training.state import TrainState
 
 class Scale(NamedTuple):
     """width, H_cycles, L_cycles, most ACT steps, examples at once; augmentations of the two evaluations (few,
-    many); further settings."""
+    many)."""
 
     D: int
     H: int
@@ -47,7 +48,6 @@ class Scale(NamedTuple):
     B: int
     few: int
     many: int
-    more: Mapping[str, Any] = {}
 
 
 DEMO = Scale(128, 1, 2, 4, 64, 2, 100)
@@ -57,11 +57,21 @@ PUBLISHED = Scale(512, 3, 4, 16, 768, 20, 100)
 
 Way = Literal["static", "early exit", "fitted"]
 
-WAYS: dict[Way, dict[str, Any]] = {
-    "static": {},
-    "early exit": {"early_exit": "halt"},
-    "fitted": {"canvases": [[15, 15], [22, 22], [30, 30]]},  # three, since each has to be compiled
-}
+WAYS: tuple[Way, ...] = ("static", "early exit", "fitted")
+
+SIDES = (1 / 2, 3 / 4, 1)
+"""Of the canvases to choose from, in terms of the whole one.  They are three, since each has to be compiled."""
+
+
+def settings_of(way: Way, whole: Canvas) -> dict[str, Any]:
+    """Returns the settings of one way to predict.
+
+    Args:
+        whole: the data set's canvas.
+    """
+    if way == "fitted":
+        return {"canvases": [[int(side * whole.height), int(side * whole.width)] for side in SIDES]}
+    return {"early_exit": "halt"} if way == "early exit" else {}
 
 
 class Answering(torch.nn.Module):
@@ -146,8 +156,7 @@ def config_of(scale: Scale, data: Path, way: Way, augmentations: int, compiled: 
         "train_augmentations": 1,
         "compile": compiled,
         "ema": True,
-        **WAYS[way],
-        **scale.more,
+        **settings_of(way, open_split(data, "test").metadata.canvas),
     }
     return EvalConfig(**settings)
 

@@ -598,3 +598,25 @@ def read_page(path: Path) -> dict[str, Any]:
     match = re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", path.read_text(), re.DOTALL)
     assert match is not None
     return dict(json.loads(match[1]))
+
+
+def test_slots_stay_full_from_portion_to_portion(state: TrainState, small_data: Path) -> None:
+    """Only the first round and the end leave slots empty: no portion waits for its slowest example."""
+    split, batch_size, calls = open_split(small_data, "test"), 3, 0
+    real = state.predict_step
+
+    def count(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return real(*arguments)
+
+    state.predict_step = count  # type: ignore[assignment]
+    options = PredictionOptions(batch_size, early_exit="halt")
+    found = predict_all(state, split, options)
+    assert found is not None and found.examples is not None
+    assert found.examples.tolist() == list(range(split.num_examples))
+    steps = found.predictions.steps
+    first = order_in_rounds(split)[0][: order_in_rounds(split)[1]]
+    later = np.setdiff1d(found.examples, first)
+    most = sum(-(-steps[chosen].sum() // batch_size) + STEPS - 1 for chosen in (first, later))
+    assert len(later) > 3 * batch_size and calls <= most
