@@ -93,6 +93,16 @@ def _mark(busy: float) -> str:
     return f"  BUSY: other programs used {busy:.1f} cores, so believe no time" if busy > BUSY else ""
 
 
+def format_section(name: str, results: dict[str, Any]) -> str:
+    """Returns what a section has found, as a table."""
+    if name in TABLES:
+        return TABLES[name](results)
+    return "\n".join(
+        f"  {key:<58}{value:>14,.4g}" if isinstance(value, float | int) else f"  {key:<58}{value:>14}"
+        for key, value in results.items()
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--only", help=f"some of {','.join(SECTIONS)}, or speed, which is {','.join(SPEED)}")
@@ -101,7 +111,12 @@ def main() -> None:
         "--cpu-time", action="store_true", help="one thread, its CPU time: for a CPU that others use at the same time"
     )
     parser.add_argument("--profile", help="leave a trace of a few steps in this file and print where the time goes")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print the tables of a result")
     arguments = parser.parse_args()
+    if arguments.show:
+        for name, found in json.loads(arguments.show.read_text(encoding="utf-8"))["results"].items():
+            print(f"\n{name}\n{format_section(name, found)}")
+        return
     chosen = _choose(arguments.only)
     if arguments.cpu_time:
         timing.use_cpu_time()
@@ -121,14 +136,7 @@ def main() -> None:
         line = json.dumps({**hardware(device), "clock": clock, "busy_cores": busy, "results": results})
         if arguments.output:
             write_atomically(arguments.output, line + "\n")
-        if name in TABLES:
-            print(TABLES[name](results[name]), flush=True)
-            continue
-        for key, value in results[name].items():
-            print(
-                f"  {key:<58}{value:>14,.4g}" if isinstance(value, float | int) else f"  {key:<58}{value:>14}",
-                flush=True,
-            )
+        print(format_section(name, results[name]), flush=True)
     print(line)
 
 
