@@ -52,11 +52,12 @@ RESERVE = 0.85
 
 
 def published(device: torch.device) -> Sizes:
-    """Returns the published sizes; on canvases the largest batch that the GPU has room for."""
+    """Returns the published sizes for which the GPU has room; on canvases the largest batch."""
     room = RESERVE * torch.cuda.get_device_properties(device).total_memory
     candidates = [Size(f"published B{B}", 512, 8, 3, 4, 16, 900, B) for B in TRAINED_TOGETHER]
     training = next((size for size in candidates if steps.predicted_bytes(size) < room), candidates[-1])
-    return Sizes(tuple(steps.PUBLISHED), steps.NVARC_FINETUNE, training, prediction.PUBLISHED)
+    fitting = tuple(size for size in steps.PUBLISHED if steps.predicted_bytes(size) < room)
+    return Sizes(fitting, steps.NVARC_FINETUNE, training, prediction.PUBLISHED)
 
 
 def run_tests(sizes: Sizes, device: torch.device) -> Results:
@@ -96,6 +97,7 @@ def measure_steps(sizes: Sizes, device: torch.device) -> Results:
     """Measures steps beside the reference: seconds, share of the matrix product, memory beside the model's."""
     ceiling = ceilings.matmul_flops(device)
     for size in sizes.steps:
+        torch._dynamo.reset()
         yield {f"{size.name}: memory by the model, GB": steps.predicted_bytes(size) / 1e9}
         yield steps.measure_size(size, device, sizes.compiled, ceiling)
 
@@ -131,12 +133,12 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "tests": Part(run_tests, 240),
-    "ceilings": Part(measure_ceilings, 45),
-    "products": Part(measure_products, 60),
-    "steps": Part(measure_steps, 420),
-    "fine-tuning": Part(measure_finetuning, 105),
-    "canvases": Part(measure_canvases, 300),
-    "prediction": Part(measure_prediction, 220),
-    "operations": Part(measure_operations, 100),
+    "tests": Part(run_tests, 200),
+    "ceilings": Part(measure_ceilings, 40),
+    "products": Part(measure_products, 50),
+    "steps": Part(measure_steps, 400),
+    "fine-tuning": Part(measure_finetuning, 90),
+    "canvases": Part(measure_canvases, 430),
+    "prediction": Part(measure_prediction, 200),
+    "operations": Part(measure_operations, 90),
 }

@@ -77,7 +77,8 @@ def _record_once(step: Callable[[], None], device: torch.device) -> tuple[list[O
     found = []
     for event in trace.events() or []:
         is_kernel = event.device_type != torch.autograd.DeviceType.CPU
-        if is_kernel == on_gpu:
+        is_range = is_kernel and getattr(event, "is_user_annotation", False)  # has kernels in it that count
+        if is_kernel == on_gpu and not is_range:
             microseconds = event.self_device_time_total if on_gpu else event.self_cpu_time_total
             found.append(Operation(event.name, microseconds / 1e6, _has_parent(event, UPDATE)))
     return found, seconds
