@@ -77,3 +77,28 @@ def test_a_section_of_a_busy_machine_is_marked(
     *table, last = capsys.readouterr().out.splitlines()
     assert any("BUSY" in line for line in table) == (busy > 0)
     assert json.loads(last)["busy_cores"] == {"ceilings": busy}
+
+
+def test_what_a_claim_about_speed_needs_is_written_section_by_section(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, written = tmp_path / "new" / "speed.json", []
+
+    def measure(device: object) -> dict[str, Any]:
+        written.append(list(json.loads(output.read_text())["results"]) if output.exists() else [])
+        return {"demo: step, s": 0.25}
+
+    monkeypatch.setattr(timing, "busy_cores", lambda: 0.0)
+    monkeypatch.setattr(run, "TABLES", {})
+    for name in run.SECTIONS:
+        monkeypatch.setitem(run.SECTIONS, name, measure)
+    monkeypatch.setattr(sys, "argv", ["run", "--only", "speed", "--output", str(output)])
+    run.main()
+    assert written == [list(run.SPEED[:n]) for n in range(len(run.SPEED))]
+    *_, last = capsys.readouterr().out.splitlines()
+    assert json.loads(last) == json.loads(output.read_text())
+    monkeypatch.setattr(sys, "argv", ["run", "--show", str(output)])
+    run.main()
+    shown = capsys.readouterr().out
+    assert [line for line in shown.splitlines() if line in run.SPEED] == list(run.SPEED)
+    assert shown.count("0.25") == len(run.SPEED)
