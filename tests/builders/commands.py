@@ -120,7 +120,7 @@ def parse(command: Command) -> None:
     elif program == "pip":
         _parse_pip(words)
     elif program == "make":
-        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         if unknown := [word for word in words if "=" not in word and word not in targets]:
             raise ValueError(f"the Makefile has no target {unknown[0]!r}")
     elif program == "sbatch":
