@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from docs.figures.architecture import draw
-from docs.figures.imports import ROOT, read_layers
+from docs.figures.structure.architecture import draw
+from docs.figures.structure.imports import ROOT, read_layers
 
 FIGURE = ROOT / "docs" / "figures" / "architecture.svg"
 COMMAND = "python -m docs.figures"

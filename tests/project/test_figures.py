@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from docs.figures.__main__ import COMMAND, FIGURE
-from docs.figures.architecture import draw
-from docs.figures.data_path import PATH
-from docs.figures.imports import FOLDERS, Layer, direct_imports, read_layers, rows_of_layers
+from docs.figures.structure.architecture import draw
+from docs.figures.structure.data_path import PATH
+from docs.figures.structure.imports import FOLDERS, Layer, direct_imports, read_layers, rows_of_layers
 from tests.conftest import ROOT
 
 

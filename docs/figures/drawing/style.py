@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docs.figures.svg import GREY, Drawing, text_width
+from docs.figures.drawing.svg import GREY, Drawing, text_width
 
 WIDTH, MARGIN, GAP, PAD = 900.0, 34.0, 30.0, 14.0
 SMALL, LINE_HEIGHT = 12.0, 16.0

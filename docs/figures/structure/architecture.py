@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from docs.figures.data_path import draw_path
-from docs.figures.imports import Layer
-from docs.figures.layers import draw_layers
-from docs.figures.style import WIDTH
-from docs.figures.svg import Drawing
+from docs.figures.structure.data_path import draw_path
+from docs.figures.structure.imports import Layer
+from docs.figures.structure.layers import draw_layers
+from docs.figures.drawing.style import WIDTH
+from docs.figures.drawing.svg import Drawing
 
 
 def draw(layers: dict[str, Layer]) -> str:
