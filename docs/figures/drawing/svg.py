@@ -1,8 +1,9 @@
-"""A few shapes of SVG: enough for boxes, text and arrows."""
+"""A few shapes of SVG: enough for boxes, text, arrows and grids, in the colours of a light and of a dark page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 INK, GREY, LINE = "#1f2937", "#5b6675", "#8a94a3"
@@ -10,14 +11,22 @@ FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-seri
 
 
 class Drawing:
-    """Collects shapes on an opaque sheet, which is readable on light and dark pages."""
+    """Collects shapes on an opaque sheet, which follows the reader's choice of a light or a dark page.
 
-    def __init__(self, width: float) -> None:
+    Shapes are given the colours of the light sheet.  A style sheet in the file replaces them on a dark page, so that a
+    viewer without style sheets shows the light one.
+
+    Args:
+        dark: the dark colour of each light one, both `#rrggbb`; the other colours are the same on both.
+    """
+
+    def __init__(self, width: float, dark: Mapping[str, str]) -> None:
         self.width = width
+        self.dark = dark
         self._shapes: list[str] = []
 
     def box(self, x: float, y: float, width: float, height: float, fill: str, stroke: str, radius: float = 8) -> None:
-        """Draws a rounded rectangle; (x, y) is its top left corner."""
+        """Draws a rounded rectangle; (x, y) is its top left corner.  fill, stroke: a colour or `none`."""
         self._shapes.append(
             f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius:g}" '
             f'fill="{fill}" stroke="{stroke}"/>'
@@ -36,9 +45,41 @@ class Drawing:
         style = f'font-size="{size:g}" fill="{color}" text-anchor="middle"' + (' font-weight="600"' if bold else "")
         self._shapes.append(f'<text x="{x:g}" y="{y:g}" {style}>{escape(words)}</text>')
 
-    def dot(self, x: float, y: float, color: str) -> None:
+    def dot(self, x: float, y: float, color: str, radius: float = 3.5) -> None:
         """Draws a small disc around (x, y)."""
-        self._shapes.append(f'<circle cx="{x:g}" cy="{y:g}" r="3.5" fill="{color}"/>')
+        self._shapes.append(f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" fill="{color}"/>')
+
+    def cells(self, x: float, y: float, rows: Sequence[str], cell: float, colors: Mapping[str, str], edge: str) -> None:
+        """Draws a grid; (x, y) is its top left corner.
+
+        Args:
+            rows: a sign per cell.
+            cell: the side of a cell with the line beside it.
+            colors: of each sign.
+            edge: the colour of the lines, of one unit, between cells and around all.
+        """
+        width, height = cell * len(rows[0]) + 1, cell * len(rows) + 1
+        self._shapes.append(f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{edge}"/>')
+        squares: dict[str, str] = {}
+        side = f"{cell - 1:g}"
+        for r, row in enumerate(rows):
+            for c, sign in enumerate(row):
+                corner = f"M{x + 1 + c * cell:g} {y + 1 + r * cell:g}"
+                squares[colors[sign]] = squares.get(colors[sign], "") + f"{corner}h{side}v{side}h-{side}z"
+        self._shapes += [f'<path fill="{color}" d="{path}"/>' for color, path in squares.items()]
+
+    def line(self, points: Sequence[tuple[float, float]], color: str, width: float = 1, dash: str = "") -> None:
+        """Draws a line through the points.  dash: lengths of strokes and gaps, such as `4 3`."""
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        dashes = f' stroke-dasharray="{dash}"' if dash else ""
+        self._shapes.append(
+            f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width:g}"{dashes}/>'
+        )
+
+    def area(self, points: Sequence[tuple[float, float]], color: str, opacity: float) -> None:
+        """Fills what the points enclose."""
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self._shapes.append(f'<polygon points="{path}" fill="{color}" fill-opacity="{opacity:g}"/>')
 
     def arrow(self, *points: tuple[float, float]) -> None:
         """Draws a line through the points with a head at the last one."""
@@ -56,6 +97,7 @@ class Drawing:
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" width="{self.width:g}" '
                 f'height="{height:g}" font-family="{FONT}" role="img">',
                 f"<title>{escape(title)}</title>",
+                f"<style>{self._dark_style()}</style>",
                 '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
                 f'orient="auto"><path d="M0,0.5 L7.5,4 L0,7.5 z" fill="{LINE}"/></marker></defs>',
                 f'<rect x="0.5" y="0.5" width="{self.width - 1:g}" height="{height - 1:g}" rx="14" '
@@ -65,6 +107,18 @@ class Drawing:
                 "",
             ]
         )
+
+    def _dark_style(self) -> str:
+        """Returns rules for each colour of the shapes that is another one on a dark page, also with an opacity."""
+        used = sorted(set(re.findall(r'"(#[0-9a-f]{6})([0-9a-f]{2})?"', "".join(self._shapes))))
+        used = sorted({*used, ("#ffffff", ""), ("#d5dae1", ""), (LINE, "")})  # the sheet, and the heads of arrows
+        rules = [
+            f'[{what}="{light}{opacity}"]{{{what}:{self.dark[light]}{opacity}}}'
+            for light, opacity in used
+            if light in self.dark
+            for what in ("fill", "stroke")
+        ]
+        return f"@media (prefers-color-scheme: dark){{{''.join(rules)}}}"
 
 
 def text_width(words: str, size: float, bold: bool = False) -> float:
