@@ -10,7 +10,17 @@ import numpy as np
 from dataset.augmentation import IDENTITY_ROW, Augmentation
 from dataset.encoding import ExampleIndex, encode_examples
 from dataset.sampling.fresh_augmentations import draw_augmentations
-from docs.figures.drawing.style import CANVAS_EDGE, CELLS, EDGE, MARGIN, OUTLINE, QUIET, WIDTH, draw_heading, new_drawing
+from docs.figures.drawing.style import (
+    CANVAS_EDGE,
+    CELLS,
+    EDGE,
+    MARGIN,
+    OUTLINE,
+    QUIET,
+    WIDTH,
+    draw_heading,
+    new_drawing,
+)
 from docs.figures.drawing.svg import GREY, INK, Drawing
 from docs.figures.structure.imports import ROOT
 from evaluators.report.data_set import SIGNS
@@ -108,7 +118,9 @@ def _draw_panel(
     is_recoloured = augmentation.colours != Augmentation().colours
     drawing.text(x + 12, y + 23, TURNS[augmentation.dihedral], 14, INK, bold=True)
     colours = "".join(map(str, augmentation.colours))
-    drawing.text(x + 12, y + 42, f"0123456789 becomes {colours}" if is_recoloured else "colours as they are", 12.5, GREY)
+    drawing.text(
+        x + 12, y + 42, f"0123456789 becomes {colours}" if is_recoloured else "colours as they are", 12.5, GREY
+    )
     side = SIDE * CELL
     gap = width - 2 * side - 2 * 12
     for i, canvas in enumerate(canvases):

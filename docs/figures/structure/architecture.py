@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from docs.figures.drawing.style import new_drawing
 from docs.figures.structure.data_path import draw_path
 from docs.figures.structure.imports import Layer
 from docs.figures.structure.layers import draw_layers
-from docs.figures.drawing.style import new_drawing
 
 
 def draw(layers: dict[str, Layer]) -> str:

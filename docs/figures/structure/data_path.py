@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from docs.figures.structure.imports import ROOT, SCRIPTS
 from docs.figures.drawing.style import COLORS, MARGIN, WIDTH, draw_heading
 from docs.figures.drawing.svg import GREY, INK, Drawing
+from docs.figures.structure.imports import ROOT, SCRIPTS
 
 STAGE_HEIGHT, STAGE_GAP = 62.0, 13.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from docs.figures.structure.imports import SCRIPTS, Layer, direct_imports, rows_of_layers
 from docs.figures.drawing.style import (
     BETWEEN,
     COLORS,
@@ -21,6 +20,7 @@ from docs.figures.drawing.style import (
     draw_heading,
 )
 from docs.figures.drawing.svg import GREY, Drawing, text_width, wrapped
+from docs.figures.structure.imports import SCRIPTS, Layer, direct_imports, rows_of_layers
 
 
 def draw_layers(drawing: Drawing, layers: dict[str, Layer], y: float) -> float:
