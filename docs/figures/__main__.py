@@ -64,7 +64,7 @@ def main() -> None:
         drawn["curves.svg"] = draw_curves_of(given.curves)
     given.out.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
-        write_atomically(given.out / name, lambda stream, figure=figure: stream.write(figure.encode()))
+        write_atomically(given.out / name, figure)
         print(given.out / name)
     if not given.run:
         print("solved.svg needs a finished run: --run RUN")

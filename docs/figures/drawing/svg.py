@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from xml.sax.saxutils import escape
 
 INK, GREY, LINE = "#1f2937", "#5b6675", "#8a94a3"
@@ -58,15 +59,22 @@ class Drawing:
             colors: of each sign.
             edge: the colour of the lines, of one unit, between cells and around all.
         """
+        x, y = round(x), round(y)
         width, height = cell * len(rows[0]) + 1, cell * len(rows) + 1
-        self._shapes.append(f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{edge}"/>')
-        squares: dict[str, str] = {}
-        side = f"{cell - 1:g}"
+        self._shapes.append(f'<rect x="{x}" y="{y}" width="{width:g}" height="{height:g}" fill="{edge}"/>')
+        runs: dict[str, str] = {}  # of equal cells in a row, each a thick line
         for r, row in enumerate(rows):
-            for c, sign in enumerate(row):
-                corner = f"M{x + 1 + c * cell:g} {y + 1 + r * cell:g}"
-                squares[colors[sign]] = squares.get(colors[sign], "") + f"{corner}h{side}v{side}h-{side}z"
-        self._shapes += [f'<path fill="{color}" d="{path}"/>' for color, path in squares.items()]
+            first = 0
+            for sign, run in groupby(row):
+                length = len(list(run))
+                start = f"M{x + 1 + first * cell:g} {y + 0.5 + (r + 0.5) * cell:g}h{length * cell - 1:g}"
+                runs[colors[sign]] = runs.get(colors[sign], "") + start
+                first += length
+        self._shapes += [
+            f'<path d="{path}" stroke="{color}" stroke-width="{cell - 1:g}"/>' for color, path in runs.items()
+        ]
+        between = "".join(f"M{x + c * cell + 0.5:g} {y}v{height:g}" for c in range(1, len(rows[0])))
+        self._shapes.append(f'<path d="{between}" stroke="{edge}"/>')
 
     def line(self, points: Sequence[tuple[float, float]], color: str, width: float = 1, dash: str = "") -> None:
         """Draws a line through the points.  dash: lengths of strokes and gaps, such as `4 3`."""

@@ -36,7 +36,7 @@ PARTIAL, WHOLE = ".step_N.partial/", "step_N/"
 
 
 class Saved(NamedTuple):
-    """What the writer has left: the files beside the record, the parts they store, and how many checkpoints it keeps."""
+    """What the writer has left: the files beside the record, the parts they store, how many checkpoints it keeps."""
 
     files: list[str]
     keep_last: int
@@ -47,7 +47,7 @@ def save_tiny_state() -> Saved:
     arch = ArchConfig(hidden_size=16, num_heads=2, L_layers=1, puzzle_emb_ndim=16, puzzle_emb_len=1)
     config = PretrainConfig(arch=arch, data_paths=["none"], global_batch_size=4, epochs=1, compile=False, ema=True)
     state = TrainState(config, DataShape(12, 16, 7, 0), torch.device("cpu"))
-    batch = Batch(*np.ones((2, 4, 16), np.uint8), np.ones(4, np.int32))
+    batch = Batch(np.ones((4, 16), np.uint8), np.ones((4, 16), np.uint8), np.ones(4, np.int32))
     train_step(state, batch, total_steps=1)
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(state, Path(folder), start_record(config, "tiny", [], {"data": [], "puzzles": None}, {}))

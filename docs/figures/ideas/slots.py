@@ -39,8 +39,8 @@ class Stay(NamedTuple):
 def simulate_slots(arch: ArchConfig, slots: int = SLOTS, steps: int = STEPS, seed: int = SEED) -> list[Stay]:
     """Returns the stays of a training, by the code that refills slots and decides which halt.
 
-    Only the halting logits are made up: each example becomes sure after a number of steps that is drawn uniformly from 2
-    to a quarter more than `arch.halt_max_steps`.
+    Only the halting logits are made up: each example becomes sure after a number of steps that is drawn uniformly from
+    2 to a quarter more than `arch.halt_max_steps`.
     """
     rng = np.random.default_rng(seed)
     needs = torch.as_tensor(rng.integers(2, arch.halt_max_steps * 5 // 4 + 1, slots * steps + 1))
@@ -63,7 +63,7 @@ def simulate_slots(arch: ArchConfig, slots: int = SLOTS, steps: int = STEPS, see
         sure = carry.steps + 1 >= needs[carry.data.puzzle_identifiers]
         out: Any = SimpleNamespace(latents=(), q_halt=sure.float() - 0.5, q_continue=torch.zeros(slots))
         least = torch.as_tensor(exploration(seed, step, slots, arch.halt_exploration_prob, arch.halt_max_steps))
-        carry, _ = advance(network, carry, out, (), least, training=True)
+        carry, _ = advance(network, carry, out, None, least, training=True)
         for slot in range(slots):
             if sure[slot] and not carry.halted[slot]:
                 held[slot] += (step,)

@@ -98,7 +98,7 @@ def _draw_stage(drawing: Drawing, stage: Stage, x: float, y: float, width: float
     """Draws one stage; raises FileNotFoundError if its file is not there."""
     if stage.file and not (ROOT / stage.file).is_file():
         raise FileNotFoundError(
-            f"{stage.file} of the stage {stage.name!r} is not there: correct PATH in docs/figures/structure/data_path.py"
+            f"{stage.file} of the stage {stage.name!r} is not there: correct PATH in docs/figures/structure/"
         )
     folder, _, file = stage.file.rpartition("/")
     color, tint = COLORS[folder.split("/")[0] or SCRIPTS]
