@@ -7,13 +7,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test gpu gpu-report bench lint format clean
+.PHONY: help demo test gpu gpu-report bench figures lint format clean
 help:
 	@echo "make demo     data set, pretraining, fine-tuning, votes, submission.json: at most 10 minutes on 2 cores"
 	@echo "make test     every test, at most 8 minutes on 2 cores"
 	@echo "make gpu      the tests that need a CUDA device"
 	@echo "make gpu-report  all that a GPU can show, in one file: at most 25 minutes"
 	@echo "make bench    what is fast, measured on this machine: at most 10 minutes on 2 cores"
+	@echo "make figures  the drawings of docs/figures; RUN=runs/demo and CURVES=FOLDER draw those of runs too"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite"
 	@echo "make clean    remove .venv and caches, keep data and runs"
@@ -45,6 +46,9 @@ gpu-report: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run
+
+figures: $(READY)
+	$(BIN)/python -m docs.figures $(if $(RUN),--run $(RUN)) $(if $(CURVES),--curves $(CURVES))
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.figures.imports import read_layers
+from docs.figures.structure.imports import read_layers
 from tests.builders.commands import documents
 from tests.conftest import ROOT
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from docs.figures.imports import SCRIPTS, Layer, direct_imports, rows_of_layers
-from docs.figures.style import (
+from docs.figures.drawing.style import (
     BETWEEN,
     COLORS,
     GAP,
@@ -20,7 +19,8 @@ from docs.figures.style import (
     WIDTH,
     draw_heading,
 )
-from docs.figures.svg import GREY, Drawing, text_width, wrapped
+from docs.figures.drawing.svg import GREY, Drawing, text_width, wrapped
+from docs.figures.structure.imports import SCRIPTS, Layer, direct_imports, rows_of_layers
 
 
 def draw_layers(drawing: Drawing, layers: dict[str, Layer], y: float) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from docs.figures.imports import ROOT, SCRIPTS
-from docs.figures.style import COLORS, MARGIN, WIDTH, draw_heading
-from docs.figures.svg import GREY, INK, Drawing
+from docs.figures.drawing.style import COLORS, MARGIN, WIDTH, draw_heading
+from docs.figures.drawing.svg import GREY, INK, Drawing
+from docs.figures.structure.imports import ROOT, SCRIPTS
 
 STAGE_HEIGHT, STAGE_GAP = 62.0, 13.0
 
@@ -98,7 +98,7 @@ def _draw_stage(drawing: Drawing, stage: Stage, x: float, y: float, width: float
     """Draws one stage; raises FileNotFoundError if its file is not there."""
     if stage.file and not (ROOT / stage.file).is_file():
         raise FileNotFoundError(
-            f"{stage.file} of the stage {stage.name!r} is not there: correct PATH in docs/figures/data_path.py"
+            f"{stage.file} of the stage {stage.name!r} is not there: correct PATH in docs/figures/structure/"
         )
     folder, _, file = stage.file.rpartition("/")
     color, tint = COLORS[folder.split("/")[0] or SCRIPTS]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from docs.figures.data_path import draw_path
-from docs.figures.imports import Layer
-from docs.figures.layers import draw_layers
-from docs.figures.style import WIDTH
-from docs.figures.svg import Drawing
+from docs.figures.drawing.style import new_drawing
+from docs.figures.structure.data_path import draw_path
+from docs.figures.structure.imports import Layer
+from docs.figures.structure.layers import draw_layers
 
 
 def draw(layers: dict[str, Layer]) -> str:
     """Returns the drawing as SVG."""
-    drawing = Drawing(WIDTH)
+    drawing = new_drawing()
     bottom = draw_path(drawing, draw_layers(drawing, layers, 44) + 56)
     return drawing.to_svg(bottom + 26, "The layers of the project and the path of the data")
