@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def augmentations_of(split: Split) -> list[list[tuple[int, ...]]]:
     """The augmentations of each group."""
     rows = split.identities(np.arange(split.layout.num_puzzles)).augmentations
     starts = split.layout.group_starts
-    return [[tuple(row) for row in rows[a:b].tolist()] for a, b in zip(starts, starts[1:], strict=False)]
+    return [[tuple(row) for row in rows[a:b].tolist()] for a, b in itertools.pairwise(starts)]
 
 
 def predicted(split: Split, steps: int = 1) -> Predictions:
