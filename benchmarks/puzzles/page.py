@@ -155,8 +155,10 @@ def write_page(path: Path, page: Path = PAGE) -> None:
     busy = about.get("busy_cores")
     if busy is not None:
         where += f"; other programs used {busy:g} cores at the end"
-    content = [f"Measured on {where}.", "", *format_data_sets(results), "", *format_tables(results)]
-    content += ["", f"![Time and memory over the number of puzzles]({FIGURE})"]
+    content = [f"Measured on {where}.", "", *format_data_sets(results), ""]
+    if tables := format_tables(results):
+        content += [*tables, ""]
+    content += [f"![Time and memory over the number of puzzles]({FIGURE})"]
     text = "\n".join([before.rstrip(), "", BEGIN, "", *content, "", END, "", after.lstrip()])
     write_atomically(page, lambda file: file.write(text.encode()))
 

@@ -88,8 +88,8 @@ def state_of(arm: str, puzzles: int, folder: Path) -> TrainState:
 def missing_room(arm: str, puzzles: int, folder: Path) -> dict[str, float] | None:
     """Returns what a table needs and what there is, in bytes, if it does not fit; else None.
 
-    A table in the device's memory may be copied whole for a checkpoint.  One on a disk grows by a page for each row that
-    is visited here.
+    A table in the device's memory may be copied whole for a checkpoint.  One on a disk grows by a page for each row
+    that is visited here.
     """
     kind, shapes = ARMS[arm][0], shapes_of(arm, puzzles)
     rows = float(sum(4 * number * width for number, width in shapes))
@@ -155,7 +155,7 @@ def _steps(state: TrainState, puzzles: int) -> dict[str, float]:
 
 
 def _checkpoints(state: TrainState, run: Path) -> dict[str, float]:
-    """Times two checkpoints, each after a thousand updates of rows; the second one is what a run pays again and again."""
+    """Times two checkpoints, each after a thousand updates of rows; the second is what a run pays again and again."""
     writer, generator = CheckpointWriter(run), torch.Generator().manual_seed(0)
     found: dict[str, float] = {}
     for number in (1, 2):
