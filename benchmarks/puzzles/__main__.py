@@ -37,6 +37,11 @@ class Results:
         self._path = path
         self.known: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
 
+    def add_all(self, found: dict[str, dict[str, Any]]) -> None:
+        """Adds stages of several sizes, by their number of puzzles."""
+        for puzzles, stages in found.items():
+            self.add(int(puzzles), stages)
+
     def add(self, puzzles: int, found: dict[str, Any]) -> None:
         """Adds stages of one size, in place of the same stages that are there."""
         self.known.setdefault(str(puzzles), {}).update(found)
@@ -85,7 +90,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         sizes = [puzzles for puzzles in given.puzzles if puzzles in scale.SIZES]
         if given.only != "tables":
-            scale.measure(folder, sizes, lambda found: [results.add(int(size), of) for size, of in found.items()])
+            scale.measure(folder, sizes, results.add_all)
         if given.only != "scale":
             for puzzles in given.puzzles:
                 results.add(puzzles, {"tables": measure_tables(puzzles, folder)})

@@ -33,8 +33,8 @@ def _row(cells: Iterable[str]) -> str:
 
 def format_data_sets(results: Results) -> list[str]:
     """Returns building and opening as a table; sizes without a data set are left out."""
-    head = ("puzzles", "tasks", "built: CPU", "memory", "disk", "first batch, one canvas: CPU", "memory")
-    head += ("fitted canvases: CPU", "memory", "composed and fresh: CPU", "memory")
+    head = ["puzzles", "tasks", "built: CPU", "memory", "disk", "first batch, one canvas: CPU", "memory"]
+    head += ["fitted canvases: CPU", "memory", "composed and fresh: CPU", "memory"]
     lines = [_row(head), "|" + "---|" * len(head)]
     for puzzles, of in results.items():
         if "build" not in of:
@@ -54,8 +54,8 @@ def _seconds_to_first_batch(opened: Mapping[str, float]) -> float:
 
 def format_tables(results: Results) -> list[str]:
     """Returns the tables of rows as a table; [] if none was measured."""
-    head = ("puzzles", "table", "its rows", "a step: CPU", "update of rows: CPU", "checkpoint: CPU", "by the clock")
-    head += ("new bytes", "memory", "file on the disk")
+    head = ["puzzles", "table", "its rows", "a step: CPU", "update of rows: CPU", "checkpoint: CPU", "by the clock"]
+    head += ["new bytes", "memory", "file on the disk"]
     lines = []
     for puzzles, of in results.items():
         for arm, found in of.get("tables", {}).items():
