@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import compare, run, timing
-from benchmarks.puzzles import page, tables
+from benchmarks.sections.puzzles import page, tables
 from utils.errors import InputError
 
 

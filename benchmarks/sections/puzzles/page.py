@@ -1,6 +1,6 @@
-"""Puts what `python -m benchmarks.puzzles` has measured into docs/performance.md, as tables and a figure:
+"""Puts what `python -m benchmarks.sections.puzzles` has measured into docs/performance.md, as tables and a figure:
 
-python -m benchmarks.puzzles.page RESULT.json
+python -m benchmarks.sections.puzzles.page RESULT.json
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.puzzles.tables import ARMS
+from benchmarks.sections.puzzles.tables import ARMS
 from training.launch.words import size_in_words
 from utils.cli import command
 from utils.errors import InputError
 from utils.files import write_atomically
 
-HERE = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parents[3]
 PAGE = HERE / "docs" / "performance.md"
 FIGURE = "figures/puzzles.png"
-BEGIN, END = "<!-- results: python -m benchmarks.puzzles.page -->", "<!-- end of the results -->"
+BEGIN, END = "<!-- results: python -m benchmarks.sections.puzzles.page -->", "<!-- end of the results -->"
 PARTS = ("open", "plan", "first_batch")
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -130,14 +130,16 @@ def read_results(path: Path) -> tuple[dict[str, Any], Results]:
     """Returns what is said of a measurement, and its results by their number of puzzles.
 
     Raises:
-        InputError: if the file is none of `benchmarks.puzzles`.
+        InputError: if the file is none of `benchmarks.sections.puzzles`.
     """
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         results = about.pop("results")
         {int(puzzles): of.get("build") for puzzles, of in results.items()}
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} is not a result of python -m benchmarks.puzzles ({error}): measure again") from None
+        raise InputError(
+            f"{path} is not a result of python -m benchmarks.sections.puzzles ({error}): measure again"
+        ) from None
     return about, results
 
 
@@ -166,11 +168,11 @@ def write_page(path: Path, page: Path = PAGE) -> None:
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.puzzles.page",
+        prog="python -m benchmarks.sections.puzzles.page",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", type=Path, help="a file that python -m benchmarks.puzzles has written")
+    parser.add_argument("results", type=Path, help="a file that python -m benchmarks.sections.puzzles has written")
     write_page(parser.parse_args().results)
     print(f"{PAGE}: written")
 

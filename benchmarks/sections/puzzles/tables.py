@@ -1,6 +1,6 @@
 """Measures one kind of puzzle table with so many puzzles, in this process, on one thread:
 
-    python -m benchmarks.puzzles.tables ARM PUZZLES FOLDER
+    python -m benchmarks.sections.puzzles.tables ARM PUZZLES FOLDER
 
 A training step is that of a small network.  Rows are 512 wide, those of the composed embedding as wide as the network.
 Before each of two checkpoints a thousand updates of 64 random rows stand for steps: to rows the network makes no
@@ -190,7 +190,7 @@ def in_words(found: Mapping[str, float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.puzzles.tables", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sections.puzzles.tables", description=__doc__)
     parser.add_argument("arm", choices=list(ARMS), help="which kind of table")
     parser.add_argument("puzzles", type=int, help="how many puzzles")
     parser.add_argument("folder", type=Path, help="where files of tables and checkpoints are made for a while")

@@ -1,11 +1,11 @@
 """Measures a thousand to a hundred million puzzles: build, open, step, checkpoint and memory, by kind of table.
 
-    python -m benchmarks.puzzles RESULT.json [--puzzles 1000 100000 ..] [--folder FOLDER] [--only scale|tables]
+    python -m benchmarks.sections.puzzles RESULT.json [--puzzles 1000 100000 ..] [--folder FOLDER] [--only scale|tables]
 
-Data sets are those of `benchmarks.sections.scale`, tables those of `benchmarks.puzzles.tables`.  Each measurement is a
+Data sets are those of `benchmarks.sections.scale`, tables those of `benchmarks.sections.puzzles.tables`.  Each measurement is a
 process of its own.  Those of other sizes that are in the file stay there, and after each one the file is written.  Then
 
-    python -m benchmarks.puzzles.page RESULT.json
+    python -m benchmarks.sections.puzzles.page RESULT.json
 
 puts the results into docs/performance.md, as tables and a figure.
 """
@@ -23,9 +23,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.puzzles import tables
 from benchmarks.run import hardware
 from benchmarks.sections import scale
+from benchmarks.sections.puzzles import tables
 from benchmarks.timing import busy_cores
 from utils.files import write_atomically
 
@@ -64,7 +64,7 @@ def measure_tables(puzzles: int, folder: Path) -> dict[str, Any]:
             found[arm] = room
             continue
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.puzzles.tables", arm, str(puzzles), str(folder)],
+            [sys.executable, "-m", "benchmarks.sections.puzzles.tables", arm, str(puzzles), str(folder)],
             check=True,
             stdout=subprocess.PIPE,
             text=True,
@@ -77,7 +77,9 @@ def measure_tables(puzzles: int, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.puzzles", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.sections.puzzles",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("results", type=Path, help="where the results are kept as JSON")
     parser.add_argument("--puzzles", nargs="+", type=int, default=list(tables.SIZES), help="numbers of puzzles")
