@@ -117,7 +117,7 @@ def test_results_of_many_puzzles_are_put_on_a_page(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not say where results go"):
         page.write_page(tmp_path / "r.json", text)
     (tmp_path / "r.json").write_text("{}")
-    with pytest.raises(InputError, match=r"is not a result of python -m benchmarks\.puzzles"):
+    with pytest.raises(InputError, match=r"is not a result of python -m benchmarks\.sections\.puzzles"):
         page.write_page(tmp_path / "r.json", text)
 
 
