@@ -20,11 +20,13 @@ import numpy as np
 from dataset import storage
 from dataset.build.duplicate_tasks import inputs_key
 from dataset.canvas import Canvas
+from dataset.sampling.drawn_puzzles import DrawnSplit
 from dataset.storage import Split
 from dataset.tasks import Task
 from evaluators.arc import ArcScorer
 from evaluators.grid_puzzles.exact import ExactScorer
 from evaluators.inference.canvas_choice import CanvasFallback, suggest_sizes
+from evaluators.inference.drawn_votes import extend_puzzles
 from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.predict import measure_prediction, predict_all, predict_in_rounds
 from evaluators.inference.predictions import PREDICTIONS, Predictions, PredictionSnapshot
@@ -109,6 +111,8 @@ def open_test_set(config: EvalConfig) -> TestSet:
     if config.tasks is not None:
         tasks = _choose_tasks(tasks, config.tasks, path)
         split = split.restricted_to(np.concatenate([catalog.identifiers_of(name) for name in tasks]))
+    if config.draws_votes and config.vote_augmentations is not None:
+        split = extend_puzzles(split, catalog, tasks, config.vote_augmentations, config.seed)
     sizes = None if config.canvases is None else suggest_sizes(split, catalog, tasks)
     return TestSet(split, sizes, ArcScorer(catalog, tasks, config.attempts, config.ranking, split), tasks)
 
@@ -260,6 +264,8 @@ class Evaluation:
             "step": step,
             "data_path": self._config.data_paths[0],
         }
+        if isinstance(self._test.split, DrawnSplit):
+            conditions["vote_seed"] = self._config.seed
         pooled = self._list_pooled(step)
         conditions["pooled"] = [os.path.relpath(path, self._directory) for path, _ in pooled]
         conditions["pool_weights"] = [weight for _, weight in pooled]

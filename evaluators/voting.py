@@ -74,6 +74,9 @@ def count_votes(
     identifiers = predictions.puzzle_identifiers
     _check_identifiers(identifiers, catalog)
     augmentations = catalog.augmentations_of(identifiers)
+    if predictions.augmentations is not None:
+        is_drawn = predictions.augmentations.any(1)
+        augmentations[is_drawn] = predictions.augmentations[is_drawn]
     rows = restore_grids(predictions.tokens, augmentations[:, 0].copy(), augmentations[:, 1:].copy())
     halts = 1 / (1 + np.exp(-np.clip(predictions.q_halt.astype(np.float64), -700, 700)))
 

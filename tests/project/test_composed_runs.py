@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from dataset.storage import open_test_tasks
+from evaluators.inference.predictions import Predictions
 from evaluators.report.saved_run import read_saved_run
 from evaluators.solver import Solver
 from evaluators.submission import check_submission
+from evaluators.tools import recount
 from tests.builders.runs import last, pretrain, rows_in
 from tests.conftest import SMALL, random_task, run_script, write_kaggle
 from training.checkpoint import read_part, read_record
@@ -91,6 +93,25 @@ def test_new_tasks_are_fine_tuned_voted_on_exported_and_solved(pretrained: Path,
     )
     assert voted.returncode == 0, voted.stderr
     assert "task rows kept" in voted.stdout and "60 predictions" in voted.stdout
+
+    # More votes than puzzles are stored: drawn, the same on two ranks, and counted again from the file.
+    many = []
+    for ranks in (1, 2):
+        out = tmp_path / f"many{ranks}"
+        voted = run_script(
+            *("eval_arc_k10.py", f"data_paths=[{more}]", f"load_checkpoint={tuned}", "epochs=0", *RUN),
+            *(f"checkpoint_path={out}", "vote_augmentations=15"),
+            ranks=ranks,
+        )
+        assert voted.returncode == 0, voted.stderr
+        assert "90 predictions" in voted.stdout  # 3 tasks, 2 inputs
+        (folder,) = out.glob("evaluation_step_*")
+        many.append(Predictions.load(folder / "predictions.npz"))
+    assert np.array_equal(many[0].augmentations, many[1].augmentations) and many[0].augmentations.any(1).sum() == 30
+    assert np.array_equal(many[0].tokens, many[1].tokens)
+    submission = json.loads((folder / "submission.json").read_text())
+    recount(more, [folder / "predictions.npz"], tmp_path / "recounted", 10, "votes")
+    assert json.loads((tmp_path / "recounted" / "submission.json").read_text()) == submission
 
     exported = run_script("-m", "training.export", str(pretrained), str(tmp_path / "shared"), "--format", "folder")
     assert exported.returncode == 0, exported.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -197,7 +198,33 @@ def test_a_table_of_any_size_is_planned_and_one_that_fits_is_recommended(
     visited = plan.total_steps * 8
     assert said_bytes("disk SIZE of", said) == pytest.approx(visited * 4096, abs=ROUNDING)
     assert f"at most {visited:,} are visited; recommended: puzzle_table=disk" in said
+    assert ("not enough for one" in said) == (kind == "device")  # of which a checkpoint has a whole copy
     if kind == "disk":
         assert said_bytes("puzzle rows SIZE", said) == 0
         assert said_bytes("disk +SIZE a checkpoint", said) < 5e6
     assert not run.directory.exists()
+
+
+def test_no_table_is_recommended_that_does_not_fit(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk of 100 kB, and rows of which each step visits new ones."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**5))
+    run, data, plan, _ = opened(small_data, tmp_path / "run", dry_run=True, puzzle_table="disk")
+    shape = replace(data.shape, num_puzzle_identifiers=10**9)
+    said = describe_dry_run(run, TrainState(run.config, shape, run.device, run.directory), plan)
+    assert "they do not fit, set arch.puzzle_embedding=composed for a row per task, since none of them fits\n" in said
+    assert "recommended: arch.puzzle_embedding=composed" in said
+
+
+def test_the_residual_rows_count_where_a_table_is_recommended(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.slots.tables.kinds.memory_of", lambda device: 1e6)
+    arch = RECURRENT | {"puzzle_embedding": "composed", "puzzle_emb_len": 0, "augmentation_rank": 4}
+    for rows, kind in ((10**3, "device"), (10**5, "disk")):  # 17 kB and 1.6 MB
+        run, data, plan, _ = opened(small_data, tmp_path / "run", dry_run=True, arch=arch)
+        shape = replace(data.shape, num_puzzle_identifiers=rows)
+        said = describe_dry_run(run, TrainState(run.config, shape, run.device, run.directory), plan)
+        assert f"9 of width 32 and {rows:,} of width 4, puzzle_table=device" in said
+        assert f"recommended: puzzle_table={kind}" in said

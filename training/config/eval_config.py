@@ -60,7 +60,8 @@ class PredictionSettings(Section):
     )
     vote_augmentations: int | None = setting(
         None,
-        "predict so many puzzles of each task, the un-augmented one first; null: all",
+        "predict so many puzzles of each task, the un-augmented one first; null: all that are stored. Where fewer are "
+        "stored, augmentations are drawn by the seed with arch.puzzle_embedding=composed, or without puzzle rows",
         resume="reported",
         condition=True,
         instead="the argument augmentations of predict, or --augmentations of solve.py",
@@ -253,6 +254,11 @@ class EvalConfig(
     def load_averaged(self) -> bool:
         """With epochs=0, the averaged weights are loaded only if `eval_ema` is set."""
         return self.eval_ema or self.epochs > 0
+
+    @property
+    def draws_votes(self) -> bool:
+        """Whether puzzles that no table has a row for can be predicted, so that votes can be of any number."""
+        return self.arch.is_composed or not self.arch.puzzle_emb_ndim
 
     @property
     def rows_from(self) -> str:

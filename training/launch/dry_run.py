@@ -185,6 +185,8 @@ def _disk(run: Run, state: TrainState, plan: StepPlan) -> str:
     existing = next(path for path in (run.directory.resolve(), *run.directory.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     short = "" if needed < free else ": lower keep_last or raise eval_interval"
+    if rest + rows.stored + rows.disk > free:
+        short = ", not enough for one: choose a checkpoint_path on a larger disk, or a table that takes less"
     shared = ", which share their rows" if rows.is_shared and state.table is not None else ""
     return (
         f"disk       {size_in_words(rest + rows.stored)} a checkpoint, at most {most} at once{shared}; "

@@ -84,12 +84,23 @@ def describe_tables(state: TrainState, directory: Path, steps: int) -> list[str]
     takes = {"device": needed, "host": needed, "disk": file}
     where = "each rank stores its part" if is_sharded(config) else "each rank stores all of them"
     kinds = ", ".join(f"{kind} {size_in_words(takes[kind])} of {size_in_words(has[kind])}" for kind in takes)
-    kind = recommended_kind(config, main.num, main.width, state.device)
-    composed = "" if config.arch.is_composed else ", or arch.puzzle_embedding=composed for a row per task"
+    kind = recommended_kind(needed, state.device)
+    advice, instead = f"puzzle_table={kind}", _fewer_rows(state)
+    if takes[kind] > has[kind]:
+        advice = f"{instead}, since none of them fits" if instead else f"a disk with {size_in_words(file)} free"
+        instead = ""
     fits = takes[config.puzzle_table] <= has[config.puzzle_table]
     visits = min(main.num, steps * config.global_batch_size)
+    tables = " and ".join(f"{table.num:,} of width {table.width}" for table in state.tables)
     return [
-        f"rows       {main.num:,} of width {main.width}, puzzle_table={config.puzzle_table}, {where}"
-        + ("" if fits else f": they do not fit, set puzzle_table={kind}{composed}"),
-        f"           would take: {kinds}; at most {visits:,} are visited; recommended: puzzle_table={kind}",
+        f"rows       {tables}, puzzle_table={config.puzzle_table}, {where}"
+        + ("" if fits else f": they do not fit, set {advice}" + (f", or {instead}" if instead else "")),
+        f"           would take: {kinds}; at most {visits:,} are visited; recommended: {advice}",
     ]
+
+
+def _fewer_rows(state: TrainState) -> str:
+    """Returns the settings with which a run has a row per task alone; empty if it has no more than these."""
+    if not state.config.arch.is_composed:
+        return "arch.puzzle_embedding=composed for a row per task"
+    return "arch.augmentation_rank=0 for a row per task alone" if state.config.arch.augmentation_rank else ""

@@ -89,13 +89,15 @@ def _name_of(device: torch.device) -> str:
     return "the device" if device.type == "cuda" else "each rank of this machine"
 
 
-def recommended_kind(config: TrainConfig, num: int, width: int, device: torch.device) -> str:
-    """Returns the first of device, host and disk whose memory has room for the rows, half of it left free."""
-    needed = table_bytes(config, num, width)
+def recommended_kind(needed: float, device: torch.device) -> str:
+    """Returns the first of device, host and disk with room for `needed` bytes of rows, half of its memory left free.
+
+    Whether a disk has room for those that are visited is not asked.
+    """
     places = {"device": device, "host": torch.device("cpu")}
     return next((kind for kind, place in places.items() if needed < memory_of(place) / 2), "disk")
 
 
 def _remedy(config: TrainConfig, num: int, width: int, device: torch.device) -> str:
-    kind = recommended_kind(config, num, width, device)
+    kind = recommended_kind(table_bytes(config, num, width), device)
     return f"puzzle_table={kind}" + ("" if config.arch.is_composed else ", or arch.puzzle_embedding=composed")

@@ -1,0 +1,1 @@
+"""How building, opening, stepping, saving and memory grow with the number of puzzles."""
