@@ -1,4 +1,4 @@
-"""evaluators/solver.py and solve.py: a puzzle from a dictionary, or a file, to ranked attempts and a picture."""
+"""evaluators/solver/ and solve.py: a puzzle from a dictionary, or a file, to ranked attempts and a picture."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 import solve
 from dataset.tasks import parse_task
-from evaluators import solver as solver_module
 from evaluators.solver import Solver
+from evaluators.solver import solver as solver_module
 from evaluators.voting import Candidate
 from models.arch import ArchConfig
 from tests.conftest import ROOT, run_script
