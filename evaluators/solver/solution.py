@@ -8,6 +8,7 @@ from typing import Any
 
 from dataset.tasks import Task
 from evaluators.report.task_values import describe_tasks
+from evaluators.scores import rank_of
 from evaluators.voting import Candidate, Votes
 
 
@@ -28,6 +29,23 @@ class Solution:
     def attempts(self) -> list[list[Candidate]]:
         """Per test input, in order, the candidates, best first; none if no prediction showed a grid."""
         return [self.votes.get((self.puzzle.id, index), []) for index in range(len(self.puzzle.test))]
+
+    @property
+    def ranks(self) -> list[float | None]:
+        """Per test input the rank, from 1, of the true output among the candidates; infinity if it is not among them.
+
+        None where the puzzle does not say the output.
+        """
+        return [
+            None if truth is None else rank_of([candidate.grid for candidate in candidates], truth)
+            for (_, truth), candidates in zip(self.puzzle.test, self.attempts, strict=True)
+        ]
+
+    def is_solved(self, attempts: int) -> bool | None:
+        """Whether each test input is solved by one of its first attempts; None if an output is not known."""
+        ranks = self.ranks
+        known = [rank for rank in ranks if rank is not None]
+        return None if len(known) < len(ranks) else all(rank <= attempts for rank in known)
 
     def describe(self, attempts: int) -> dict[str, Any]:
         """Returns what the report's page, and a picture, show of the puzzle."""

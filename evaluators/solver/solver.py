@@ -141,18 +141,22 @@ class Solver:
         """
         if not isinstance(task, Task):
             task = parse_task(name, "own", dict(task), name)
-        unsolved = replace(task, test=tuple((grid, None) for grid, _ in task.test))
-        if unsolved.max_side > self._side:
-            raise DataError(
-                f"{task.id} has a grid of {unsolved.max_side} cells in a row, the network's canvas is {self._side} x "
-                f"{self._side}: use a network that was trained on a larger one"
-            )
+        self.check(task)
+        unsolved = _without_outputs(task)
         if augmentations < 0 or finetune_steps < 0 or seed < 0:
             raise SettingError("augmentations, finetune_steps and seed must not be negative")
         train, test, catalog = _open_puzzle(unsolved, augmentations, seed, self._side)
         config = self.config_for(finetune_steps, seed)
         state = self._fine_tune(train, config, finetune_steps)
         return _predict(state, config, task, test, catalog)
+
+    def check(self, task: Task) -> None:
+        """Raises DataError if a grid is larger than the network's canvas; test outputs are not looked at."""
+        if (largest := _without_outputs(task).max_side) > self._side:
+            raise DataError(
+                f"{task.id} has a grid of {largest} cells in a row, the network's canvas is {self._side} x "
+                f"{self._side}: use a network that was trained on a larger one"
+            )
 
     def _defaults(self) -> dict[str, Any]:
         """Returns the rates of the network's last training and a small batch.
@@ -204,6 +208,11 @@ class Solver:
                     progress.update(1)
             state.guard.raise_if_bad()
         return state
+
+
+def _without_outputs(task: Task) -> Task:
+    """Returns the task as a solver may see it."""
+    return replace(task, test=tuple((grid, None) for grid, _ in task.test))
 
 
 def _open_puzzle(task: Task, augmentations: int, seed: int, side: int) -> tuple[Split, Split, PuzzleCatalog]:
