@@ -71,9 +71,9 @@ def test_votes_are_bars(tmp_path: Path) -> None:
     """Of five votes three and two: the bars have these fractions of the width of a whole one."""
     image = drawn(described([[[8]], [[9]]]), tmp_path)
     accent = (image == PALETTE["accent"]).all(-1)
-    assert set(accent.sum(0)) == {0, picture.BAR[0]}
+    assert set(accent.sum(0)) == {0, painter.BAR[0]}
     edges = np.flatnonzero(np.diff(accent.any(0).astype(int)))  # where a bar begins or ends
-    assert (edges[1::2] - edges[::2]).tolist() == [picture.BAR[1] * 3 // 5, picture.BAR[1] * 2 // 5]
+    assert (edges[1::2] - edges[::2]).tolist() == [painter.BAR[1] * 3 // 5, painter.BAR[1] * 2 // 5]
 
 
 def test_differences_are_those_of_the_text() -> None:
