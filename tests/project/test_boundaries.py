@@ -52,7 +52,7 @@ LAYERS = (
     ("evaluators/",),
     ("evaluators/report/",),
     ("evaluators/arc.py", "evaluators/grid_puzzles/", "evaluators/picture/"),
-    ("evaluators/tools.py", "evaluators/evaluation.py", "evaluators/solver.py"),
+    ("evaluators/tools.py", "evaluators/evaluation.py", "evaluators/solver/"),
 )
 """The order of the parts, from the lowest up: a part imports none of a later line.  The longest prefix counts."""
 
@@ -61,7 +61,7 @@ MAX_NAMES = 12
 """Files and folders in one folder, without `__init__.py` and `__main__.py`."""
 
 NEEDS_TORCH = (
-    *("evaluators/inference/", "evaluators/evaluation.py", "evaluators/solver.py"),
+    *("evaluators/inference/", "evaluators/evaluation.py", "evaluators/solver/"),
     "evaluators/grid_puzzles/solver.py",
 )
 """The parts of evaluators/ that run the network; the others need none."""

@@ -126,8 +126,11 @@ def test_every_kind_of_weights_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="load_checkpoint=nothing"):
         checkpoint.identify_weights(Path("nothing"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="empty is not a checkpoint folder"):
+    with pytest.raises(CheckpointError, match=r"empty has no checkpoint: name a run's folder"):
         checkpoint.load_weights(tmp_path / "empty")
+    shutil.copytree(OLDER, tmp_path / "demo/finetune")
+    with pytest.raises(CheckpointError, match=r"demo has no checkpoint: did you mean \S+/demo/finetune\?"):
+        checkpoint.load_weights(tmp_path / "demo")
 
 
 def test_each_kind_has_the_record_that_it_can_have(older: CheckpointRecord, tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ class Weights:
         return rows.summary() if isinstance(rows, StoredRows) else RowSummary.from_rows(rows)
 
 
+WHAT_TO_NAME = "name a run's folder, one of its step_N, an exported network or a file of weights"
+
+
 class WeightsKind(Enum):
     """The places that weights can be read from."""
 
@@ -76,7 +79,7 @@ def identify_weights(path: Path) -> WeightsKind:
         is_run = latest_checkpoint(path) is not None or not holds_tensors(path)
         return WeightsKind.RUN if is_run else WeightsKind.FOLDER
     if not path.is_file():
-        raise CheckpointError(f"load_checkpoint={path} does not exist: name a checkpoint folder or file")
+        raise CheckpointError(f"load_checkpoint={path} does not exist: {WHAT_TO_NAME}")
     is_safe = path.name.removesuffix(INDEX).endswith(".safetensors")
     return WeightsKind.SAFETENSORS if is_safe else WeightsKind.TORCH
 
@@ -126,7 +129,11 @@ def _load_rows(path: Path, table: str, record: CheckpointRecord, averaged: bool)
 
 
 def _load_run(path: Path, averaged: bool) -> Weights:
-    return _load_checkpoint(latest_checkpoint(path) or path, averaged)
+    if (latest := latest_checkpoint(path)) is None:
+        below = [folder for folder in sorted(path.iterdir()) if latest_checkpoint(folder) is not None]
+        remedy = f"did you mean {below[-1]}?" if below else WHAT_TO_NAME
+        raise CheckpointError(f"{path} has no checkpoint: {remedy}")
+    return _load_checkpoint(latest, averaged)
 
 
 def _load_exported(path: Path, averaged: bool) -> Weights:

@@ -1,23 +1,11 @@
-"""Solves puzzles in someone's own code:
-
-    from evaluators.solver import Solver
-
-    solver = Solver.load("FOLDER")                  # an exported network, or a checkpoint
-    attempts = solver.predict(task)                 # task: a dictionary as in ARC's JSON files
-    for attempt in attempts[0][:2]:                 # of the first test input, best first
-        print(attempt.votes, attempt.grid)          # grid: uint8 [h, w]
-
-A network knows a puzzle by its row of the puzzle table, and a new puzzle has none: so it starts from the mean of the
-trained rows, and network and row learn from the puzzle's demonstrations, under augmentations, before they predict.  The
-parts are those of `eval_arc_k10.py`: splits, batches, `train_step`, predictions, votes.
-"""
+"""Solves one puzzle after the other with a network: fine-tunes on its demonstrations, predicts, counts votes."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +20,9 @@ from evaluators.grid_puzzles.kinds import identify_kind
 from evaluators.inference.canvas_choice import CanvasFallback, suggest_sizes
 from evaluators.inference.engine import PredictionOptions
 from evaluators.inference.predict import predict_all
-from evaluators.report.task_values import describe_tasks, describe_traces
-from evaluators.voting import Candidate, Votes, count_votes
+from evaluators.report.task_values import describe_traces
+from evaluators.solver.solution import Solution
+from evaluators.voting import Candidate, count_votes
 from training.checkpoint import (
     NetworkConfig,
     Weights,
@@ -62,48 +51,6 @@ BATCH = 32
 ROLES = roles_of(EvalConfig)
 SETTINGS = frozenset(name for name, roles in ROLES.items() if roles.solver != "refused")
 """Settings of `eval_arc_k10.py` that a puzzle is solved with; the others are about runs, data sets and files."""
-
-
-@dataclass(frozen=True)
-class Solution:
-    """What was found for one puzzle.
-
-    puzzle: the task that was solved, with the test outputs that were given.
-    votes: ranked candidates per (task id, test input).
-    traces: the un-augmented answer to each after each ACT step, as text (`evaluators.report.task_values`).
-    """
-
-    puzzle: Task
-    votes: Votes
-    traces: Mapping[tuple[str, int], list[str]]
-
-    @property
-    def attempts(self) -> list[list[Candidate]]:
-        """Per test input, in order, the candidates, best first; none if no prediction showed a grid."""
-        return [self.votes.get((self.puzzle.id, index), []) for index in range(len(self.puzzle.test))]
-
-    def describe(self, attempts: int) -> dict[str, Any]:
-        """Returns what the report's page, and a picture, show of the puzzle."""
-        return describe_tasks({self.puzzle.id: self.puzzle}, self.votes, self.traces, attempts)[0]
-
-    @property
-    def name(self) -> str:
-        """Older name of `puzzle.id`."""
-        return self.puzzle.id
-
-    @property
-    def task(self) -> dict[str, Any]:
-        """Older name of `puzzle.to_json()`: the puzzle in Kaggle's layout."""
-        return self.puzzle.to_json()
-
-    @property
-    def steps(self) -> Mapping[tuple[str, int], list[str]]:
-        """Older name of `traces`."""
-        return self.traces
-
-    def described(self, attempts: int) -> dict[str, Any]:
-        """Older name of `describe`."""
-        return self.describe(attempts)
 
 
 class Solver:
@@ -194,18 +141,22 @@ class Solver:
         """
         if not isinstance(task, Task):
             task = parse_task(name, "own", dict(task), name)
-        unsolved = replace(task, test=tuple((grid, None) for grid, _ in task.test))
-        if unsolved.max_side > self._side:
-            raise DataError(
-                f"{task.id} has a grid of {unsolved.max_side} cells in a row, the network's canvas is {self._side} x "
-                f"{self._side}: use a network that was trained on a larger one"
-            )
+        self.check(task)
+        unsolved = _without_outputs(task)
         if augmentations < 0 or finetune_steps < 0 or seed < 0:
             raise SettingError("augmentations, finetune_steps and seed must not be negative")
         train, test, catalog = _open_puzzle(unsolved, augmentations, seed, self._side)
         config = self.config_for(finetune_steps, seed)
         state = self._fine_tune(train, config, finetune_steps)
         return _predict(state, config, task, test, catalog)
+
+    def check(self, task: Task) -> None:
+        """Raises DataError if a grid is larger than the network's canvas; test outputs are not looked at."""
+        if (largest := _without_outputs(task).max_side) > self._side:
+            raise DataError(
+                f"{task.id} has a grid of {largest} cells in a row, the network's canvas is {self._side} x "
+                f"{self._side}: use a network that was trained on a larger one"
+            )
 
     def _defaults(self) -> dict[str, Any]:
         """Returns the rates of the network's last training and a small batch.
@@ -257,6 +208,11 @@ class Solver:
                     progress.update(1)
             state.guard.raise_if_bad()
         return state
+
+
+def _without_outputs(task: Task) -> Task:
+    """Returns the task as a solver may see it."""
+    return replace(task, test=tuple((grid, None) for grid, _ in task.test))
 
 
 def _open_puzzle(task: Task, augmentations: int, seed: int, side: int) -> tuple[Split, Split, PuzzleCatalog]:
