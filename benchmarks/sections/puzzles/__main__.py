@@ -3,8 +3,7 @@
     python -m benchmarks.sections.puzzles RESULT.json [--puzzles 1000 100000 ..] [--folder FOLDER] [--only scale|tables]
 
 Data sets are those of `benchmarks.sections.scale`, tables those of `tables.py` beside this file.  Each measurement is
-a process of its own.  Those of other sizes that are in the file stay there, and the file is written after each one.
-Then
+a process of its own.  The file is written after each one, and keeps those of other sizes that it had.  Then
 
     python -m benchmarks.sections.puzzles.page RESULT.json
 

@@ -53,7 +53,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """`puzzle_table` and settings of the network of each, by its name."""
 
-STEPS, UPDATES, ROWS = 30, 1000, 64
+STEPS, UPDATES, ROWS = 20, 1000, 64
 CPU = torch.device("cpu")
 
 
