@@ -27,7 +27,7 @@ from utils.files import write_atomically
 HERE = Path(__file__).resolve().parents[2]
 RESULTS = HERE / "benchmarks" / "results" / "learning"
 PAGE = HERE / "docs" / "learning.md"
-FIGURE = "figures/learning.png"
+FIGURE = "figures/measured/learning.png"
 BEGIN, END = "<!-- results: python -m benchmarks.learning.page -->", "<!-- end of the results -->"
 
 

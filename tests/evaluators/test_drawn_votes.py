@@ -87,8 +87,10 @@ def test_what_is_drawn_follows_from_the_seed_and_the_task_alone() -> None:
 
 def test_hidden_outputs_choose_nothing() -> None:
     tasks, test, catalog = opened(0)
+    other = parse_grid([[2]], "a cell")  # a colour that the network is not shown would tell more puzzles apart
+    solved = tasks | {"plain": replace(tasks["plain"], test=tuple((a, other) for a, _ in tasks["plain"].test))}
     unsolved = {name: replace(task, test=tuple((a, None) for a, _ in task.test)) for name, task in tasks.items()}
-    both = [augmentations_of(extend_puzzles(test, catalog, of, 20, seed=7)) for of in (tasks, unsolved)]
+    both = [augmentations_of(extend_puzzles(test, catalog, of, 20, seed=7)) for of in (solved, unsolved)]
     assert both[0] == both[1]
 
 

@@ -1,10 +1,9 @@
 """Measures a thousand to a hundred million puzzles: build, open, step, checkpoint and memory, by kind of table.
 
-    python -m benchmarks.sections.puzzles RESULT.json [--puzzles 1000 100000 ..] [--folder FOLDER] [--only scale|tables]
+    python -m benchmarks.sections.puzzles RESULT.json [--puzzles 1000 100000 ..] [--folder FOLDER] [--only data_sets|tables]
 
-Data sets are those of `benchmarks.sections.scale`, tables those of `tables.py` beside this file.  Each measurement is
-a process of its own.  Those of other sizes that are in the file stay there, and the file is written after each one.
-Then
+Data sets are those of `data_sets.py`, tables those of `tables.py` beside this file.  Each measurement is
+a process of its own.  The file is written after each one, and keeps those of other sizes that it had.  Then
 
     python -m benchmarks.sections.puzzles.page RESULT.json
 
@@ -25,8 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.run import hardware
-from benchmarks.sections import scale
-from benchmarks.sections.puzzles import tables
+from benchmarks.sections.puzzles import data_sets, tables
 from benchmarks.timing import busy_cores
 from utils.files import write_atomically
 
@@ -49,8 +47,8 @@ class Results:
         kept = {
             **hardware(torch.device("cpu")),
             "busy_cores": round(busy_cores(), 2),
-            "epochs": scale.EPOCHS,
-            "global_batch_size": scale.BATCH,
+            "epochs": data_sets.EPOCHS,
+            "global_batch_size": data_sets.BATCH,
             "results": dict(sorted(self.known.items(), key=lambda item: int(item[0]))),
         }
         text = json.dumps(kept, indent=1) + "\n"
@@ -85,16 +83,16 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="where the results are kept as JSON")
     parser.add_argument("--puzzles", nargs="+", type=int, default=list(tables.SIZES), help="numbers of puzzles")
     parser.add_argument("--folder", type=Path, help="where tasks and data sets are made; they stay there")
-    parser.add_argument("--only", choices=("scale", "tables"), help="data sets alone, or tables alone")
+    parser.add_argument("--only", choices=("data_sets", "tables"), help="data sets alone, or tables alone")
     given = parser.parse_args()
     results = Results(given.results)
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        sizes = [puzzles for puzzles in given.puzzles if puzzles in scale.SIZES]
+        sizes = [puzzles for puzzles in given.puzzles if puzzles in data_sets.SIZES]
         if given.only != "tables":
-            scale.measure(folder, sizes, results.add_all)
-        if given.only != "scale":
+            data_sets.measure(folder, sizes, results.add_all)
+        if given.only != "data_sets":
             for puzzles in given.puzzles:
                 results.add(puzzles, {"tables": measure_tables(puzzles, folder)})
     print(json.dumps(results.known))

@@ -20,7 +20,7 @@ from utils.files import write_atomically
 
 HERE = Path(__file__).resolve().parents[3]
 PAGE = HERE / "docs" / "performance.md"
-FIGURE = "figures/puzzles.png"
+FIGURE = "figures/measured/puzzles.png"
 BEGIN, END = "<!-- results: python -m benchmarks.sections.puzzles.page -->", "<!-- end of the results -->"
 PARTS = ("open", "plan", "first_batch")
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.sections.scale import MemoryWatch, process_status
+from benchmarks.sections.puzzles.data_sets import MemoryWatch, process_status
 from benchmarks.sections.steps import SMALL, arch_of, batch_of
 from dataset.data_shape import DataShape
 from dataset.sampling.fresh_augmentations import draw_augmentations
@@ -53,7 +53,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """`puzzle_table` and settings of the network of each, by its name."""
 
-STEPS, UPDATES, ROWS = 30, 1000, 64
+STEPS, UPDATES, ROWS = 20, 1000, 64
 CPU = torch.device("cpu")
 
 

