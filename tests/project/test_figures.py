@@ -88,11 +88,11 @@ def boxes_of(figure: str) -> list[tuple[str, float, float, float, float]]:
     return found
 
 
-def assert_readable(figure: str, may_touch: bool = False) -> None:
+def assert_readable(figure: str, is_dense: bool = False) -> None:
     """Asserts what can go wrong with a figure: its size, text out of the sheet or on other text, faint colours.
 
     Args:
-        may_touch: where names of files, in a wide font, may be wider than their box.
+        is_dense: letters may be smaller, and names of files, in a wide font, wider than their box.
     """
     root = ElementTree.fromstring(figure)
     _, _, width, height = map(float, root.attrib["viewBox"].split())
@@ -102,9 +102,11 @@ def assert_readable(figure: str, may_touch: bool = False) -> None:
         assert left >= 0 and right <= width and top >= 0 and bottom <= height, f"{words!r} is not on the sheet"
     for a, b in itertools.combinations(boxes, 2):
         is_apart = a[3] <= b[1] or b[3] <= a[1] or a[4] <= b[2] or b[4] <= a[2]
-        assert is_apart or may_touch, f"{a[0]!r} lies on {b[0]!r}"
+        assert is_apart or is_dense, f"{a[0]!r} lies on {b[0]!r}"
     for element in root.iter(f"{SVG}text"):
-        assert float(element.attrib["font-size"]) >= 12, f"{element.text!r} is too small at the width of a README"
+        assert float(element.attrib["font-size"]) >= (8 if is_dense else 12), (
+            f"{element.text!r} is too small at the width of a README"
+        )
         light = element.attrib["fill"]
         dark = re.search(rf'\[fill="{light}"\]{{fill:(#\w+)}}', figure)
         assert dark, f"{element.text!r} keeps {light} on a dark page"
@@ -148,7 +150,7 @@ def solved_puzzle(side: int, steps: int, pairs: int = 3) -> Solved:
 def test_a_figure_of_the_code_is_up_to_date_and_readable(name: str) -> None:
     figure = FROM_CODE[name]()
     assert (FOLDER / name).read_text(encoding="utf-8") == figure, f"run: {COMMAND}"
-    assert_readable(figure, may_touch=name == "architecture.svg")
+    assert_readable(figure, is_dense=name == "architecture.svg")
 
 
 @pytest.mark.parametrize(("side", "steps", "pairs"), [(1, 1, 1), (4, 2, 3), (6, 4, 5), (12, 9, 3), (30, 16, 4)])
