@@ -134,7 +134,7 @@ def solved_puzzle(side: int, steps: int, pairs: int = 3) -> Solved:
     rng = np.random.default_rng(side)
     truth = rng.integers(0, 9, (side, side))
     if side == 30:  # large grids of ARC have areas of one colour
-        truth = np.kron(truth[:10, :10], np.ones((3, 3), int))
+        truth = np.kron(truth[:6, :6], np.ones((5, 5), int))
     answers = []
     for wrong in reversed(range(steps)):
         answer = truth.copy()
