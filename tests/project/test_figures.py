@@ -18,15 +18,15 @@ from dataset.encoding import COLOUR_0
 from docs.figures.__main__ import COMMAND, FOLDER, FROM_CODE
 from docs.figures.drawing.style import DARK, SHEET, WIDTH
 from docs.figures.drawing.svg import text_width
-from docs.figures.ideas.augmentations import PUZZLE, choose_augmentations, encode_pair, read_pair
-from docs.figures.ideas.checkpoints import PARTIAL, save_tiny_state
-from docs.figures.ideas.recursion import draw_recursion, record_updates
-from docs.figures.ideas.slots import simulate_slots
-from docs.figures.results import solved
-from docs.figures.results.curves import curve_of, find_recipes
-from docs.figures.results.solved import draw_solved
 from docs.figures.structure.data_path import PATH
 from docs.figures.structure.imports import FOLDERS, Layer, direct_imports, read_layers, rows_of_layers
+from docs.figures.subjects import solved
+from docs.figures.subjects.augmentations import PUZZLE, choose_augmentations, encode_pair, read_pair
+from docs.figures.subjects.checkpoints import PARTIAL, save_tiny_state
+from docs.figures.subjects.curves import curve_of, find_recipes
+from docs.figures.subjects.recursion import draw_recursion, record_updates
+from docs.figures.subjects.slots import simulate_slots
+from docs.figures.subjects.solved import draw_solved
 from evaluators.picture.solved import Solved
 from models.arch import ArchConfig
 from tests.builders.programs import run_script
