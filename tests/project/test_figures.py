@@ -92,7 +92,7 @@ def assert_readable(figure: str, is_dense: bool = False) -> None:
     """Asserts what can go wrong with a figure: its size, text out of the sheet or on other text, faint colours.
 
     Args:
-        is_dense: letters may be smaller, and names of files, in a wide font, wider than their box.
+        is_dense: letters may be smaller.
     """
     root = ElementTree.fromstring(figure)
     _, _, width, height = map(float, root.attrib["viewBox"].split())
@@ -102,7 +102,7 @@ def assert_readable(figure: str, is_dense: bool = False) -> None:
         assert left >= 0 and right <= width and top >= 0 and bottom <= height, f"{words!r} is not on the sheet"
     for a, b in itertools.combinations(boxes, 2):
         is_apart = a[3] <= b[1] or b[3] <= a[1] or a[4] <= b[2] or b[4] <= a[2]
-        assert is_apart or is_dense, f"{a[0]!r} lies on {b[0]!r}"
+        assert is_apart, f"{a[0]!r} lies on {b[0]!r}"
     for element in root.iter(f"{SVG}text"):
         assert float(element.attrib["font-size"]) >= (8 if is_dense else 12), (
             f"{element.text!r} is too small at the width of a README"
