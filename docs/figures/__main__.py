@@ -13,14 +13,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.figures.ideas.augmentations import draw_augmented
-from docs.figures.ideas.checkpoints import draw_checkpoint
-from docs.figures.ideas.recursion import draw_recursion
-from docs.figures.ideas.slots import draw_slots
-from docs.figures.results.curves import draw_curves_of
-from docs.figures.results.solved import draw_solved_run
 from docs.figures.structure.architecture import draw
 from docs.figures.structure.imports import ROOT, read_layers
+from docs.figures.subjects.augmentations import draw_augmented
+from docs.figures.subjects.checkpoints import draw_checkpoint
+from docs.figures.subjects.curves import draw_curves_of
+from docs.figures.subjects.recursion import draw_recursion
+from docs.figures.subjects.slots import draw_slots
+from docs.figures.subjects.solved import draw_solved_run
 from models.arch import ArchConfig
 from utils.cli import command
 from utils.files import write_atomically

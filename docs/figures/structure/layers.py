@@ -81,20 +81,26 @@ def _lines_of(layer: Layer, width: float) -> tuple[list[str], list[str]]:
 
 
 class Part(NamedTuple):
-    """A subfolder as it is drawn: the width of its box and its files' names in lines."""
+    """A subfolder as it is drawn: the width of its box, its files' names in lines, and what they leave of the width."""
 
     name: str
     width: float
     lines: list[str]
+    room_left: float
 
 
 def _part_rows(layer: Layer, width: float) -> list[list[Part]]:
     """Returns the subfolders in rows of at most `MOST_IN_A_ROW`.  Each gets the width that its longest name needs, and
     an equal part of what is left."""
     names = sorted(layer.parts)
-    rows = -(-len(names) // MOST_IN_A_ROW)
-    in_a_row = -(-len(names) // max(rows, 1))
-    return [_part_row(layer, names[i * in_a_row : (i + 1) * in_a_row], width) for i in range(rows)]
+    found: list[list[Part]] = []
+    for most in range(MOST_IN_A_ROW, 0, -1):
+        rows = -(-len(names) // most)
+        in_a_row = -(-len(names) // max(rows, 1))
+        found = [_part_row(layer, names[i * in_a_row : (i + 1) * in_a_row], width) for i in range(rows)]
+        if all(part.room_left >= 0 for row in found for part in row):
+            break
+    return found
 
 
 def _part_row(layer: Layer, names: list[str], width: float) -> list[Part]:
@@ -103,7 +109,7 @@ def _part_row(layer: Layer, names: list[str], width: float) -> list[Part]:
     spare = width - 2 * PAD - PART_GAP * (len(names) - 1) - sum(needed) - 2 * PART_PAD * len(names)
     inner = [least + spare / len(names) for least in needed]
     return [
-        Part(name, room + 2 * PART_PAD, wrapped(layer.parts[name], BETWEEN, room, SMALL))
+        Part(name, room + 2 * PART_PAD, wrapped(layer.parts[name], BETWEEN, room, SMALL), spare)
         for name, room in zip(names, inner, strict=True)
     ]
 

@@ -1,1 +1,0 @@
-"""The drawings that explain an idea; what they show is computed by the code that they explain."""

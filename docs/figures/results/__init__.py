@@ -1,1 +1,0 @@
-"""The drawings of what runs have reached, made from the folders of runs."""
