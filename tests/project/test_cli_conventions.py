@@ -24,7 +24,7 @@ MODULES = sorted(
     for path in (ROOT / folder).rglob("*.py")
     if "__main__" in path.read_text(encoding="utf-8") and "def main" in path.read_text(encoding="utf-8")
 )
-PROGRESS = re.compile(r"(train|predict) \d+/\d+ \(.*%\)( \| .*)?")
+PROGRESS = re.compile(r"(train|predict)( \d+%)? \d+/\d+( \|.*)?")
 
 
 @pytest.mark.parametrize("program", [*SCRIPTS, *MODULES])
