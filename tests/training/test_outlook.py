@@ -55,3 +55,7 @@ def test_rows_that_are_hardly_trained_are_said_with_a_remedy() -> None:
 def test_puzzles_that_share_a_row_need_no_remedy() -> None:
     shared = FakeSplit(GROUPS, num_puzzle_identifiers=1)
     assert "set arch" not in describe_visits(config_of(10), [shared])  # type: ignore[list-item]
+
+
+def test_a_data_set_of_questions_alone_has_nothing_to_visit() -> None:
+    assert "no puzzles to train on" in describe_visits(config_of(10), [FakeSplit([[]])])  # type: ignore[list-item]
