@@ -1,6 +1,6 @@
 """Measures a thousand to a hundred million puzzles: build, open, step, checkpoint and memory, by kind of table.
 
-    python -m benchmarks.sections.puzzles RESULT.json [--puzzles 1000 100000 ..] [--folder FOLDER] [--only data_sets|tables]
+    python -m benchmarks.sections.puzzles RESULT.json [--puzzles 1000 ..] [--folder FOLDER] [--only data_sets|tables]
 
 Data sets are those of `data_sets.py`, tables those of `tables.py` beside this file.  Each measurement is
 a process of its own.  The file is written after each one, and keeps those of other sizes that it had.  Then
