@@ -70,7 +70,7 @@ def measure_tables(puzzles: int, folder: Path) -> dict[str, Any]:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         found[arm] = json.loads(done.stdout.splitlines()[-1])
-        print(f"{puzzles:>12,}  {arm:<22}{tables.in_words(found[arm])}", flush=True)
+        print(f"{puzzles:>12,}  {arm:<26}{tables.in_words(found[arm])}", flush=True)
     return found
 
 
