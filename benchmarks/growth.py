@@ -1,6 +1,6 @@
 """Measures how time and memory of a step grow with canvas, batch, puzzles and ranks, beside the cost model.
 
-    python -m benchmarks.growth RESULT.json [--plot docs/figures/measured/growth.png]   # measures, or draws again (--only-plot)
+    python -m benchmarks.growth RESULT.json [--plot growth.png]   # measures, or draws again (--only-plot)
 
 Canvas, batch and puzzles are measured in CPU time of one thread, which other programs on the machine do not change;
 ranks are measured by the clock.  The model takes its rate and the fixed part of a step from two points of a series (the

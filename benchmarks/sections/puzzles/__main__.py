@@ -1,6 +1,6 @@
 """Measures a thousand to a hundred million puzzles: build, open, step, checkpoint and memory, by kind of table.
 
-    python -m benchmarks.sections.puzzles RESULT.json [--puzzles 1000 100000 ..] [--folder FOLDER] [--only data_sets|tables]
+    python -m benchmarks.sections.puzzles RESULT.json [--puzzles 1000 ..] [--folder FOLDER] [--only data_sets|tables]
 
 Data sets are those of `data_sets.py`, tables those of `tables.py` beside this file.  Each measurement is
 a process of its own.  The file is written after each one, and keeps those of other sizes that it had.  Then
@@ -70,7 +70,7 @@ def measure_tables(puzzles: int, folder: Path) -> dict[str, Any]:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         found[arm] = json.loads(done.stdout.splitlines()[-1])
-        print(f"{puzzles:>12,}  {arm:<22}{tables.in_words(found[arm])}", flush=True)
+        print(f"{puzzles:>12,}  {arm:<26}{tables.in_words(found[arm])}", flush=True)
     return found
 
 
