@@ -97,7 +97,7 @@ def shrunk(command: Command) -> list[str]:
         epochs = () if "epochs=0" in words else ("epochs=2", "eval_interval=2")
         untimed = ("time_budget=null", "deadline=null") if fine_tunes else ()
         return [*words, *SMALL_RUN, *epochs, *untimed]
-    if "solve.py" in words and any(word.endswith(".json") for word in words):
+    if "solve.py" in words and any(word.endswith((".json", "examples/puzzles")) for word in words):
         return [*words, "--steps", "2", "--augmentations", "2"]
     return words
 
