@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.picture.solved import SOLVED_PICTURE, draw_solved_of_run
+from evaluators.scores import list_evaluations
 from training.checkpoint import latest_checkpoint
 from utils.errors import InputError
 from utils.metrics_log import read_metrics
@@ -45,7 +46,7 @@ def folder_to_use() -> Path:
     One that was cut off goes on: the scripts continue from their last checkpoints.
     """
     candidates = [Path("runs/demo"), *(Path(f"runs/demo-{i}") for i in range(2, 1000))]
-    return next(path for path in candidates if not any((ROOT / path / "finetune").glob("evaluation_step_*")))
+    return next(path for path in candidates if not list_evaluations(ROOT / path / "finetune"))
 
 
 def run_stage(number: int, title: str, command: Sequence[str]) -> float:
@@ -78,7 +79,7 @@ def format_results(seconds: list[float], pretrained: Path, fine_tuned: Path) -> 
     pretraining, fine_tuning = (
         full_lines(read_metrics(ROOT / folder / "metrics.jsonl")) for folder in (pretrained, fine_tuned)
     )
-    folder = max((ROOT / fine_tuned).glob("evaluation_step_*"), key=lambda path: int(path.name.rpartition("_")[2]))
+    folder = list_evaluations(ROOT / fine_tuned)[-1]
     scores = json.loads((folder / "scores.json").read_text())
 
     def rate(lines: list[dict[str, float]]) -> float:
@@ -100,10 +101,15 @@ def format_results(seconds: list[float], pretrained: Path, fine_tuned: Path) -> 
         f"a copy of the input as the answer scores {scores['ARC/copy_input']:.1%}",
         "",
         f"submission     {(folder / 'submission.json').relative_to(ROOT)} (10 attempts), submission_kaggle.json (2)",
-        f"checkpoints    {latest_checkpoint(pretrained)}, {latest_checkpoint(fine_tuned)}",
+        "checkpoints    " + ", ".join(_name_checkpoint(ROOT / run) for run in (pretrained, fine_tuned)),
         f"curves         {pretrained / 'metrics.jsonl'}, {fine_tuned / 'metrics.jsonl'}",
     ]
     return "\n".join(lines)
+
+
+def _name_checkpoint(run: Path) -> str:
+    path = latest_checkpoint(run)
+    return str(path.relative_to(ROOT)) if path is not None else "none"
 
 
 def format_pictures(run: Path, fine_tuned: Path) -> str:

@@ -51,9 +51,6 @@ OF_TASKS: dict[str, Any] = {
 }
 """Options that ARC tasks alone have, and their defaults."""
 
-ATTEMPTS = ".attempts.json"
-"""The ending of the file with all attempts, in place of the picture's."""
-
 SHOWN = 3
 """So many answers are printed; the files have all."""
 
@@ -100,24 +97,26 @@ def solve_tasks(given: argparse.Namespace) -> str:
     is_one = len(given.puzzle) == 1 and not Path(given.puzzle[0]).is_dir()
     if is_one:
         given.out = given.out or Path("answer.png")
-        file_beside(given.out, ".png", ATTEMPTS, given.puzzle[0])
+        file_beside(given.out, ".png", solver.ATTEMPTS, given.puzzle[0])
     puzzles = solver.read_puzzles([Path(path) for path in given.puzzle], given.task)
     pictures = [given.out] if is_one else pictures_in(given, puzzles)
     loaded = Solver.load(given.weights, **parse_settings(given.settings))
     for puzzle in puzzles:
         loaded.check(puzzle)
     solutions, seconds = [], []
-    for puzzle, picture in zip(puzzles, pictures, strict=True):
+    for number, (puzzle, picture) in enumerate(zip(puzzles, pictures, strict=True), start=1):
         started = time.monotonic()
+        if not is_one:
+            print(f"{number}/{len(puzzles)} {puzzle.id}", flush=True)
         solution = loaded.solve(puzzle, augmentations=given.augmentations, finetune_steps=given.steps, seed=given.seed)
         picture.parent.mkdir(exist_ok=True)
-        write_atomically(picture.with_suffix(ATTEMPTS), solver.to_json(solution, conditions_of(given)))
+        write_atomically(picture.with_suffix(solver.ATTEMPTS), solver.to_json(solution, conditions_of(given)))
         draw_task(solution.describe(given.attempts), picture)
         solutions.append(solution)
         seconds.append(time.monotonic() - started)
     if is_one:
         shown = solver.format_answer(solutions[0], given.attempts)
-        where = f"to look at: {given.out}; all attempts: {given.out.with_suffix(ATTEMPTS)}"
+        where = f"to look at: {given.out}; all attempts: {given.out.with_suffix(solver.ATTEMPTS)}"
     else:
         shown = solver.format_table(solutions, seconds, given.attempts)
         where = f"to look at: the pictures in {given.out}, each with a file of all attempts"

@@ -82,8 +82,10 @@ def predict_in_rounds(
         timer = BatchTimer(until, longest_batch)
         for number, portion in enumerate(portions):
             is_last = number == PORTIONS
-            # The first round leaves no example waiting, so that every task has votes.
-            predictor.predict_portion(portion, timer, is_flushed=number == 0 or is_last, traces=number == 0)
+            # The first round leaves no example waiting, so that every task has votes.  Where time can end the
+            # prediction no portion does, since examples in slots of other canvases would then be lost.
+            is_flushed = number == 0 or is_last or until is not None
+            predictor.predict_portion(portion, timer, is_flushed=is_flushed, traces=number == 0)
             if len(portion) or number == 0 or is_last:
                 yield predictor.snapshot(is_final=is_last or predictor.is_stopped)
                 timer.restart()  # what is done with a snapshot does not count as a batch's time

@@ -14,6 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from evaluators.picture.painter import Image, Painter, save_png
 from evaluators.report.saved_run import read_saved_run
 from evaluators.report.task_values import SOLVED, find_differences
@@ -59,19 +61,20 @@ def draw_solved_of_run(run: Path, out: Path, count: int, data: Path | None = Non
         DataError: if it has solved none by its first attempt.
     """
     tasks = read_saved_run(run, data)[1]["tasks"]
-    draw_solved(choose_solved(tasks, count), out)
-    return sum(test["status"] == SOLVED for task in tasks for test in task["test"])
+    solved = sum(test["status"] == SOLVED for task in tasks for test in task["test"])
+    chosen = choose_solved(tasks, count)
+    if not chosen:
+        raise DataError(f"none of the {solved} solved test inputs is solved by its first attempt: look at report.html")
+    draw_solved(chosen, out)
+    return solved
 
 
 def draw_solved(chosen: Sequence[Solved], path: Path) -> None:
-    """Writes the rows as a PNG.
+    """Writes the rows, at least one, as a PNG.
 
     Raises:
         InputError: if Pillow, which draws letters and writes the file, is not installed.
-        DataError: if nothing is chosen.
     """
-    if not chosen:
-        raise DataError("no test input is solved by its first attempt: train longer, or look at report.html")
     save_png(lambda painter: _rows(painter, chosen), path)
 
 
@@ -97,11 +100,10 @@ def _row(painter: Painter, solved: Solved) -> Image:
         for number, pair in enumerate(demonstrations, start=1)
     ]
     test = solved.test
-    first, steps = test["attempts"][0], test["steps"][:MOST_STEPS]
+    first, steps = test["attempts"][0], test["steps"]
+    shown_steps = sorted({round(i) for i in np.linspace(1, len(steps), MOST_STEPS)}) if steps else []
     answer = [painter.figure("test input", test["input"], cell=CELL), _arrow(painter)]
-    answer += [
-        painter.figure(f"step {number}", grid, test["truth"], cell=CELL) for number, grid in enumerate(steps, start=1)
-    ]
+    answer += [painter.figure(f"step {number}", steps[number - 1], test["truth"], cell=CELL) for number in shown_steps]
     votes = f"{first['votes']:g} of {test['votes']:g} votes"
     answer += [_arrow(painter), painter.figure(f"answer, {votes}", first["grid"], test["truth"], cell=CELL)]
     bar = painter.blank(max(len(image) for image in shown), 4, "accent")

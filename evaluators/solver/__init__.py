@@ -12,12 +12,13 @@ trained rows, and network and row learn from the puzzle's demonstrations, under 
 parts are those of `eval_arc_k10.py`: splits, batches, `train_step`, predictions, votes.
 """
 
-from evaluators.solver.files import read_puzzles, to_json
+from evaluators.solver.files import ATTEMPTS, read_puzzles, to_json
 from evaluators.solver.solution import Solution
 from evaluators.solver.solver import AUGMENTATIONS, BATCH, SETTINGS, STEPS, Solver
 from evaluators.solver.summary import format_answer, format_table, suggest_next
 
 __all__ = [
+    "ATTEMPTS",
     "AUGMENTATIONS",
     "BATCH",
     "SETTINGS",

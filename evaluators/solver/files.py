@@ -12,6 +12,9 @@ from dataset.tasks import Task
 from evaluators.solver.solution import Solution
 from utils.errors import DataError, SettingError
 
+ATTEMPTS = ".attempts.json"
+"""How the name of a file of answers ends."""
+
 
 def read_puzzles(paths: Sequence[Path], chosen: str | None) -> list[Task]:
     """Returns the tasks of files, one of each; a folder stands for its .json files, in the order of their names.
@@ -25,7 +28,9 @@ def read_puzzles(paths: Sequence[Path], chosen: str | None) -> list[Task]:
     """
     files: list[Path] = []
     for path in paths:
-        found = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        found = [path]
+        if path.is_dir():  # answers that were written beside the puzzles are no puzzles
+            found = sorted(file for file in path.glob("*.json") if not file.name.endswith(ATTEMPTS))
         if not found:
             raise DataError(f"the folder {path} has no .json file: name one with puzzles")
         files += found

@@ -18,7 +18,7 @@ from evaluators.report.task_values import describe_tasks, find_differences, form
 from evaluators.report.theme import LIGHT
 from evaluators.voting import Candidate
 from tests.conftest import run_script
-from utils.errors import DataError, InputError
+from utils.errors import InputError
 
 PALETTE = {name: tuple(bytes.fromhex(value[1:])) for name, value in LIGHT.items()}
 OFFICIAL = ["000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25"]
@@ -136,9 +136,3 @@ def test_solved_puzzles_that_came_to_their_answer_are_shown_first(tmp_path: Path
     frame = (2 * solved.CELL + 1 + 16) ** 2 - (2 * solved.CELL + 1 + 8) ** 2
     assert places(pixels, "good") == frame * (2 + 3 + 1), "each right step and answer is framed"
     assert places(pixels, "c2") == (solved.CELL - 1) ** 2 * 3 * 4, "a demonstration, two steps, an answer"
-
-
-def test_nothing_solved_is_no_picture(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="solved"):
-        draw_solved([], tmp_path / "solved.png")
-    assert not list(tmp_path.iterdir())
