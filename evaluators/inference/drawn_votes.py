@@ -17,8 +17,8 @@ from utils.progress import print0
 def extend_puzzles(split: Split, catalog: PuzzleCatalog, tasks: Mapping[str, Task], count: int, seed: int) -> Split:
     """Returns the split with `count` puzzles of each task: its stored ones first, then augmentations that are drawn.
 
-    No two puzzles of a task look alike, so that a task of which fewer can be told apart has fewer.  Test outputs are
-    not looked at.  What is drawn follows from the seed and the task alone.  The
+    A drawn puzzle differs from all others of its task in what the network sees, so a task with much symmetry may have
+    fewer than `count`.  Test outputs are not looked at.  What is drawn follows from the seed and the task alone.  The
     expanded format has no grids to augment: such a split stays as it is, and says so.
 
     Args:
