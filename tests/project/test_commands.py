@@ -36,7 +36,14 @@ SMALL_MAZES = ("--size", "9", "--subsample-size", "12", "--test-size", "4")
 SMALL_RUN = (
     *("arch.hidden_size=16", "arch.num_heads=1", "arch.L_layers=1", "arch.H_cycles=1", "arch.L_cycles=1"),
     *("arch.halt_max_steps=2", "arch.puzzle_emb_ndim=16", "arch.puzzle_emb_len=0", "arch.forward_dtype=float32"),
-    *("global_batch_size=4", "lr_warmup_steps=2", "log_every=1", "compile=false", "device=cpu"),
+    *(
+        "global_batch_size=4",
+        "micro_batch_size=null",
+        "lr_warmup_steps=2",
+        "log_every=1",
+        "compile=false",
+        "device=cpu",
+    ),
 )
 
 

@@ -22,6 +22,7 @@ from training.step import train_step
 
 RECIPES = sorted(path.stem for path in (Path(CONFIG_DIR) / "experiment").glob("*.yaml"))
 SMALL = (
+    "micro_batch_size=null",
     "arch.hidden_size=32",
     "arch.num_heads=2",
     "arch.L_layers=1",
