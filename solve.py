@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,7 +108,7 @@ def solve_tasks(given: argparse.Namespace) -> str:
     for number, (puzzle, picture) in enumerate(zip(puzzles, pictures, strict=True), start=1):
         started = time.monotonic()
         if not is_one:
-            print(f"{number}/{len(puzzles)} {puzzle.id}", flush=True)
+            print(f"{number}/{len(puzzles)} {puzzle.id}", file=sys.stderr, flush=True)
         solution = loaded.solve(puzzle, augmentations=given.augmentations, finetune_steps=given.steps, seed=given.seed)
         picture.parent.mkdir(exist_ok=True)
         write_atomically(picture.with_suffix(solver.ATTEMPTS), solver.to_json(solution, conditions_of(given)))

@@ -22,7 +22,7 @@ FOLDERS_OF_PRODUCT = sorted(
     str(path.relative_to(ROOT))
     for top in ("benchmarks", "config", "dataset", "docs", "evaluators", "models", "training", "utils")
     for path in (ROOT / top, *(ROOT / top).rglob("*"))
-    if path.is_dir() and path.name not in ("__pycache__", "experiment")
+    if path.is_dir() and path.name not in ("__pycache__", "experiment") and path != ROOT / "benchmarks" / "results"
 )
 TORCH_FREE = ("utils/cli.py", "utils/files.py", "utils/metrics_log.py", "utils/plot.py", "utils/progress.py")
 

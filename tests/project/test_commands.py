@@ -214,4 +214,6 @@ def test_a_demonstration_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: p
     (tmp_path / "runs/demo/finetune/step_5").mkdir(parents=True)
     assert demo.folder_to_use() == Path("runs/demo")
     (tmp_path / "runs/demo/finetune/evaluation_step_9").mkdir()
+    assert demo.folder_to_use() == Path("runs/demo"), "it was cut off before it was scored"
+    (tmp_path / "runs/demo/finetune/evaluation_step_9/scores.json").write_text("{}")
     assert demo.folder_to_use() == Path("runs/demo-2")
