@@ -112,14 +112,14 @@ def open_test_set(config: EvalConfig) -> TestSet:
     if config.tasks is not None:
         tasks = _choose_tasks(tasks, config.tasks, path)
         split = split.restricted_to(np.concatenate([catalog.identifiers_of(name) for name in tasks]))
-    if config.draws_votes and config.vote_augmentations is not None:
-        split = extend_puzzles(split, catalog, tasks, config.vote_augmentations, config.seed)
-    most = int(np.diff(split.layout.group_starts).max(initial=0))
-    if most < (config.vote_augmentations or 0):
-        print0(
-            f"vote_augmentations={config.vote_augmentations}: no task has more than {most}, and these vote: build "
-            "with a larger --num-aug, or take arch.puzzle_embedding=composed, which draws more"
-        )
+    if (votes := config.vote_augmentations) is not None:
+        if config.draws_votes:
+            split = extend_puzzles(split, catalog, tasks, votes, config.seed)
+        elif (most := int(np.diff(split.layout.group_starts).max(initial=0))) < votes:
+            print0(
+                f"vote_augmentations={votes}: no task has more than {most}, and these vote: build with a larger "
+                "--num-aug, or take arch.puzzle_embedding=composed, which draws more"
+            )
     sizes = None if config.canvases is None else suggest_sizes(split, catalog, tasks)
     return TestSet(split, sizes, ArcScorer(catalog, tasks, config.attempts, config.ranking, split), tasks)
 

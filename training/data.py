@@ -116,12 +116,12 @@ def describe_visits(config: RunConfig, splits: Sequence[Split]) -> str:
     """Says in a sentence how often the run will visit a puzzle, and what to do if that is hardly ever."""
     epochs = config.num_intervals * config.epochs_per_interval
     outlook = VisitOutlook.from_splits(splits, epochs)
-    if config.fresh_augmentations and outlook.puzzles:
+    if not outlook.puzzles:
+        return "the data sets have no puzzles to train on"
+    if config.fresh_augmentations:
         groups = sum(split.layout.num_groups for split in splits)
         visits = outlook.mean * outlook.puzzles / groups
         return f"each of {groups:,} tasks is visited {visits:,.3g} times on average, each time under a new augmentation"
-    if not outlook.puzzles:
-        return "the data sets have no puzzles to train on"
     said = (
         f"each of {outlook.puzzles:,} puzzles is visited {outlook.mean:,.3g} times on average: {outlook.never:.0%} of "
         f"them never, {outlook.once:.0%} once"

@@ -7,10 +7,11 @@ import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from utils.errors import InputError
 from utils.progress import print0
 
 _BLOCK = 1 << 24
@@ -123,6 +124,19 @@ def write_atomically(path: Path, content: str | Callable[[IO[bytes]], object]) -
         os.replace(staging, path)
     finally:
         staging.unlink(missing_ok=True)
+
+
+def replace_between(page: Path, begin: str, end: str, lines: Sequence[str]) -> None:
+    """Replaces what a text file has between two lines.
+
+    Raises:
+        InputError: if the file does not have both lines, in this order.
+    """
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, closing, after = rest.partition(end)
+    if not found or not closing:
+        raise InputError(f"{page} does not say where results go: put the lines {begin} and {end} there")
+    write_atomically(page, "\n".join([before.rstrip(), "", begin, "", *lines, end, "", after.lstrip()]))
 
 
 def install(staging: Path, target: Path, last: str | None = None) -> None:

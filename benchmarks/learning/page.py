@@ -22,7 +22,7 @@ from benchmarks.learning.results import (
 )
 from benchmarks.learning.task_sets import is_reported
 from utils.errors import InputError
-from utils.files import write_atomically
+from utils.files import replace_between, write_atomically
 
 HERE = Path(__file__).resolve().parents[2]
 RESULTS = HERE / "benchmarks" / "results" / "learning"
@@ -143,10 +143,7 @@ def write_page(results: Path = RESULTS, page: Path = PAGE) -> int:
         (page.parent / FIGURE).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(page.parent / FIGURE, lambda file: file.write(picture))
         figure = [f"![The mean of each arm at equal steps, and its range over seeds]({FIGURE})", ""]
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    tables = [format_table(report) for report in reports]
-    write_atomically(page, "\n".join([before.rstrip(), "", BEGIN, "", *figure, *tables, END, "", after.lstrip()]))
+    replace_between(page, BEGIN, END, [*figure, *(format_table(report) for report in reports)])
     return len(reports)
 
 

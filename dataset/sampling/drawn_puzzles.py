@@ -67,15 +67,18 @@ class DrawnSplit(Split):
     def identities(self, puzzles: np.ndarray) -> PuzzleIdentities:
         of_base, rows = self._in_base(puzzles)
         tasks, augmentations = self._base.identities(of_base)
-        augmentations = np.array(augmentations)
-        augmentations[rows >= 0] = self._drawn[rows[rows >= 0]]
-        return PuzzleIdentities(tasks, augmentations)
+        return PuzzleIdentities(tasks, self._with_drawn(augmentations, rows))
 
     def names_of(self, puzzles: np.ndarray) -> PuzzleNames:
         of_base, rows = self._in_base(puzzles)
-        drawn = np.zeros((len(rows), self._drawn.shape[1]), dtype=np.uint8)
-        drawn[rows >= 0] = self._drawn[rows[rows >= 0]]
-        return PuzzleNames(self._base.identifiers_of(of_base), drawn)
+        nothing = np.zeros((len(rows), self._drawn.shape[1]), dtype=np.uint8)
+        return PuzzleNames(self._base.identifiers_of(of_base), self._with_drawn(nothing, rows))
+
+    def _with_drawn(self, augmentations: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Returns augmentations [N, 11] with those of the drawn puzzles (`_in_base`) in their places."""
+        placed, is_drawn = np.array(augmentations), rows >= 0
+        placed[is_drawn] = self._drawn[rows[is_drawn]]
+        return placed
 
     def read(
         self,

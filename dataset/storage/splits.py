@@ -326,6 +326,9 @@ class RestrictedSplit(Split):
     def identities(self, puzzles: np.ndarray) -> PuzzleIdentities:
         return self.base.identities(self._puzzles[puzzles])
 
+    def names_of(self, puzzles: np.ndarray) -> PuzzleNames:
+        return self.base.names_of(self._puzzles[puzzles])
+
     @property
     def takes_augmentations(self) -> bool:  # type: ignore[override]
         return self.base.takes_augmentations

@@ -58,6 +58,16 @@ def predicted(split: Split, steps: int = 1) -> Predictions:
     )
 
 
+def test_a_part_of_a_split_names_its_drawn_puzzles() -> None:
+    tasks, test, catalog = opened(3)
+    part = extend_puzzles(test, catalog, tasks, 20, seed=7).first_puzzles(5)
+    names = part.names_of(np.arange(part.layout.num_puzzles))
+    of_each = part.identities(np.arange(part.layout.num_puzzles)).augmentations
+    is_drawn = names.drawn.any(axis=1)
+    assert np.flatnonzero(is_drawn).tolist() == np.flatnonzero(part.rounds() > 3).tolist() != []
+    assert np.array_equal(names.drawn[is_drawn], of_each[is_drawn])
+
+
 @pytest.mark.parametrize("stored", [0, 3])
 def test_any_number_of_augmentations_votes_each_of_another_look(stored: int) -> None:
     tasks, test, catalog = opened(stored)

@@ -16,7 +16,7 @@ from benchmarks.sections.puzzles.tables import ARMS
 from training.launch.words import size_in_words
 from utils.cli import command
 from utils.errors import InputError
-from utils.files import write_atomically
+from utils.files import replace_between, write_atomically
 
 HERE = Path(__file__).resolve().parents[3]
 PAGE = HERE / "docs" / "performance.md"
@@ -149,10 +149,6 @@ def write_page(path: Path, page: Path = PAGE) -> None:
     picture = draw(results)
     (page.parent / FIGURE).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page.parent / FIGURE, lambda file: file.write(picture))
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{page} does not say where results go: put the lines {BEGIN} and {END} there")
     where = f"{about['cpu']}, {about['cores']} cores, PyTorch {about['torch']}, {about['date'][:10]}; `{path.name}`"
     busy = about.get("busy_cores")
     if busy is not None:
@@ -160,9 +156,8 @@ def write_page(path: Path, page: Path = PAGE) -> None:
     content = [f"Measured on {where}.", "", *format_data_sets(results), ""]
     if tables := format_tables(results):
         content += [*tables, ""]
-    content += [f"![Time and memory over the number of puzzles]({FIGURE})"]
-    text = "\n".join([before.rstrip(), "", BEGIN, "", *content, "", END, "", after.lstrip()])
-    write_atomically(page, lambda file: file.write(text.encode()))
+    content += [f"![Time and memory over the number of puzzles]({FIGURE})", ""]
+    replace_between(page, BEGIN, END, content)
 
 
 @command
