@@ -13,7 +13,7 @@ help:
 	@echo "make test     every test, at most 8 minutes on 2 cores"
 	@echo "make gpu      the tests that need a CUDA device"
 	@echo "make gpu-report  all that a GPU can show, in one file: at most 25 minutes"
-	@echo "make bench    what is fast, measured on this machine: about 9 minutes on 2 cores"
+	@echo "make bench    what is fast, measured on this machine: at most 10 minutes on 2 cores"
 	@echo "make figures  the drawings of docs/figures; RUN=runs/demo and CURVES=FOLDER draw those of runs too"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite"
