@@ -30,8 +30,11 @@ import torch
 from benchmarks.gpu_report.parts import PARTS, SMALL, Part, published
 from benchmarks.run import hardware
 from benchmarks.sections import operations, products
+from utils.cli import command
+from utils.errors import InputError
 from utils.files import write_atomically
 
+RESULTS = Path("benchmarks", "results")
 MOST_SECONDS = 25 * 60
 LEAST_SECONDS = 10
 """A part that has less than this is left out."""
@@ -40,7 +43,7 @@ MARK = "RESULT "
 TABLES = {"products": products.table, "operations": operations.table}
 
 
-def run_part(command: Sequence[str], limit: float) -> dict[str, Any]:
+def run_part(words: Sequence[str], limit: float) -> dict[str, Any]:
     """Runs a part as a process; returns its outcome, its seconds, and what it has measured.
 
     Args:
@@ -48,7 +51,7 @@ def run_part(command: Sequence[str], limit: float) -> dict[str, Any]:
     """
     started = time.monotonic()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             status = process.wait(limit)
             outcome = "done" if status == 0 else f"failed with status {status}"
@@ -91,8 +94,8 @@ def report(
         if left < LEAST_SECONDS:
             found["parts"][name] = {"outcome": "left out: the time is up", "seconds": 0.0, "results": {}}
         else:
-            command = [sys.executable, "-m", "benchmarks.gpu_report", "--part", name, *arguments]
-            found["parts"][name] = run_part(command, min(left, part.limit))
+            words = [sys.executable, "-m", "benchmarks.gpu_report", "--part", name, *arguments]
+            found["parts"][name] = run_part(words, min(left, part.limit))
         about = found["parts"][name]
         print(f"{name}: {about['outcome']} ({about['seconds']:.0f} s)", flush=True)
         write_atomically(output, json.dumps(found, indent=1) + "\n")
@@ -134,12 +137,32 @@ def _shown(value: Any) -> str:
 
 
 def default_output(small: bool, today: date) -> Path:
+    """Returns a file that is not there yet, so that a second report of a day keeps the first."""
     if small:
         return Path("runs", "gpu_report_small.json")
     name = re.sub(r"\W+", "_", torch.cuda.get_device_name(0).lower()).strip("_")
-    return Path("benchmarks", "results", f"{today}_gpu_{name}.json")
+    named = (f"{today}_gpu_{name}{suffix}.json" for suffix in ("", *(f"_{i}" for i in range(2, 1000))))
+    return next(path for path in (RESULTS / name for name in named) if not path.exists())
 
 
+def read_report(path: Path) -> dict[str, Any]:
+    """Reads a report.
+
+    Raises:
+        InputError: if the file is not there, or is no report.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"--show {path}: there is no such file; reports lie under {RESULTS}") from None
+    except ValueError as error:
+        raise InputError(f"--show {path}: the file is not JSON ({error}); name one that this program wrote") from None
+    if not isinstance(found, dict) or "parts" not in found:
+        raise InputError(f"--show {path}: the file has no parts; name one that this program wrote")
+    return found
+
+
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu_report",
@@ -152,10 +175,10 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, help="measure one part, in this process, and print its results")
     given = parser.parse_args()
     if given.show:
-        print(table(json.loads(given.show.read_text(encoding="utf-8"))))
+        print(table(read_report(given.show)))
         return
     if not torch.cuda.is_available() and not given.small:
-        sys.exit("error: there is no CUDA device: run this where there is one, or add --small to try it on the CPU")
+        raise InputError("there is no CUDA device: run this where there is one, or add --small to try it on the CPU")
     if given.part:
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         for results in PARTS[given.part].measure(SMALL if given.small else published(device), device):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -47,6 +47,7 @@ SMALL = Sizes(
 )
 
 TRAINED_TOGETHER = (768, 384, 192, 96, 48)
+FINE_TUNED_TOGETHER = (steps.NVARC_FINETUNE.B, 64, 32, 16)
 RESERVE = 0.85
 """The fraction of a GPU's memory that the model of the cost may fill."""
 
@@ -54,10 +55,14 @@ RESERVE = 0.85
 def published(device: torch.device) -> Sizes:
     """Returns the published sizes for which the GPU has room; on canvases the largest batch."""
     room = RESERVE * torch.cuda.get_device_properties(device).total_memory
-    candidates = [Size(f"published B{B}", 512, 8, 3, 4, 16, 900, B) for B in TRAINED_TOGETHER]
-    training = next((size for size in candidates if steps.predicted_bytes(size) < room), candidates[-1])
+
+    def largest(candidates: Sequence[Size]) -> Size:
+        return next((size for size in candidates if steps.predicted_bytes(size) < room), candidates[-1])
+
+    training = [Size(f"published B{B}", 512, 8, 3, 4, 16, 900, B) for B in TRAINED_TOGETHER]
+    tuning = [steps.NVARC_FINETUNE._replace(name=f"fine-tuning as NVARC B{B}", B=B) for B in FINE_TUNED_TOGETHER]
     fitting = tuple(size for size in steps.PUBLISHED if steps.predicted_bytes(size) < room)
-    return Sizes(fitting, steps.NVARC_FINETUNE, training, prediction.PUBLISHED)
+    return Sizes(fitting or (training[-1],), largest(tuning), largest(training), prediction.PUBLISHED)
 
 
 def run_tests(sizes: Sizes, device: torch.device) -> Results:
@@ -68,7 +73,10 @@ def run_tests(sizes: Sizes, device: torch.device) -> Results:
         done = subprocess.run([*command, f"--junitxml={outcome}"], check=False, stdout=sys.stderr)
         if not outcome.is_file():  # what pytest printed is kept as the output of this part
             raise RuntimeError(f"pytest ended with status {done.returncode} and wrote no outcome")
-        yield read_outcome(outcome)
+        found = read_outcome(outcome)
+        yield found
+    if found["failed"]:
+        raise RuntimeError(f"{found['failed']} of {found['passed'] + found['failed']} tests failed")
 
 
 def read_outcome(path: Path) -> dict[str, Any]:
@@ -136,9 +144,9 @@ PARTS = {
     "tests": Part(run_tests, 200),
     "ceilings": Part(measure_ceilings, 40),
     "products": Part(measure_products, 50),
-    "steps": Part(measure_steps, 400),
+    "steps": Part(measure_steps, 380),
     "fine-tuning": Part(measure_finetuning, 90),
-    "canvases": Part(measure_canvases, 430),
+    "canvases": Part(measure_canvases, 410),
     "prediction": Part(measure_prediction, 200),
     "operations": Part(measure_operations, 90),
 }
