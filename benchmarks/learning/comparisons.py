@@ -116,6 +116,12 @@ EMBEDDING_ARMS, EMBEDDING_AUGMENTATIONS = _embedding_arms()
 MODERN = (*COMPOSED, "optimizer=muon", "lr_schedule=linear", "lr_min_ratio=0")
 """What helped each by itself: a row per task, Muon, and a rate that falls to zero."""
 
+LOCAL = (
+    *("arch.puzzle_embedding=composed", "arch.composition=scale_shift", "arch.puzzle_emb_ndim=256"),
+    *("arch.mlp_conv=canvas3x3", "optimizer=muon", "lr_schedule=linear", "lr_min_ratio=0"),
+)
+"""`MODERN` with as many prefix tokens as the published arm, and a convolution; what won in the demonstration's trials."""
+
 FORMS: dict[str, Form] = {"modern": "held_out", "modern_new_tasks": "new_tasks"}
 
 COMPARISONS = {
@@ -236,8 +242,8 @@ COMPARISONS = {
     "modern_small": Comparison(
         "screening",
         "held_out",
-        {"published": (), "modern": MODERN},
-        tuned={"published": RATES, "modern": MUON_RATES},
+        {"published": (), "modern": MODERN, "scale and shift, canvas3x3": LOCAL},
+        tuned={"published": RATES, "modern": MUON_RATES, "scale and shift, canvas3x3": MUON_RATES},
     ),
     "generated": Comparison(
         "decision",
