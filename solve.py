@@ -104,17 +104,19 @@ def solve_tasks(given: argparse.Namespace) -> str:
     loaded = Solver.load(given.weights, **parse_settings(given.settings))
     for puzzle in puzzles:
         loaded.check(puzzle)
-    solutions, seconds = [], []
-    for number, (puzzle, picture) in enumerate(zip(puzzles, pictures, strict=True), start=1):
-        started = time.monotonic()
-        if not is_one:
-            print(f"{number}/{len(puzzles)} {puzzle.id}", file=sys.stderr, flush=True)
-        solution = loaded.solve(puzzle, augmentations=given.augmentations, finetune_steps=given.steps, seed=given.seed)
-        picture.parent.mkdir(exist_ok=True)
-        write_atomically(picture.with_suffix(solver.ATTEMPTS), solver.to_json(solution, conditions_of(given)))
-        draw_task(solution.describe(given.attempts), picture)
-        solutions.append(solution)
-        seconds.append(time.monotonic() - started)
+    solutions: list[solver.Solution] = []
+    seconds: list[float] = []
+    try:
+        for number, (puzzle, picture) in enumerate(zip(puzzles, pictures, strict=True), start=1):
+            if not is_one:
+                print(f"{number}/{len(puzzles)} {puzzle.id}", file=sys.stderr, flush=True)
+            started = time.monotonic()
+            solutions.append(solve_task(loaded, puzzle, picture, given))
+            seconds.append(time.monotonic() - started)
+    except BaseException:  # what is solved stays on the screen too
+        if seconds:
+            print(solver.format_table(solutions[: len(seconds)], seconds, given.attempts))
+        raise
     if is_one:
         shown = solver.format_answer(solutions[0], given.attempts)
         where = f"to look at: {given.out}; all attempts: {given.out.with_suffix(solver.ATTEMPTS)}"
@@ -124,16 +126,34 @@ def solve_tasks(given: argparse.Namespace) -> str:
     return "\n".join((shown, where, solver.suggest_next(solutions, given.attempts, given.steps)))
 
 
+def solve_task(loaded: Solver, puzzle: Task, picture: Path, given: argparse.Namespace) -> solver.Solution:
+    """Solves a task, and writes its attempts and its picture."""
+    solution = loaded.solve(puzzle, augmentations=given.augmentations, finetune_steps=given.steps, seed=given.seed)
+    picture.parent.mkdir(exist_ok=True)
+    write_atomically(picture.with_suffix(solver.ATTEMPTS), solver.to_json(solution, conditions_of(given)))
+    draw_task(solution.describe(given.attempts), picture)
+    return solution
+
+
 def pictures_in(given: argparse.Namespace, puzzles: Sequence[Task]) -> list[Path]:
     """Returns where the picture of each of several puzzles is written: in the folder --out, which is made if need be.
 
     Raises:
-        SettingError: if there cannot be such a folder.
+        SettingError: if there cannot be such a folder, or it has the puzzles: their next reader would take what is
+            written there for puzzles.
     """
     given.out = given.out or Path("answers")
     if given.out.suffix == ".png" or not given.out.resolve().parent.is_dir() or given.out.is_file():
         raise SettingError(f"--out {given.out} cannot be a folder for several pictures: name one, such as answers")
-    return [given.out / f"{puzzle.id.replace('/', '_')}.png" for puzzle in puzzles]
+    folders = {Path(path) if Path(path).is_dir() else Path(path).parent for path in given.puzzle}
+    if given.out.resolve() in {folder.resolve() for folder in folders}:
+        raise SettingError(f"--out {given.out} is the folder of the puzzles: name another one, such as answers")
+    names: list[str] = []
+    for puzzle in puzzles:
+        name = puzzle.id.replace("/", "_")
+        same = (name, *(f"{name}-{number}" for number in range(2, len(puzzles) + 1)))  # "a/b" and "a_b" are two
+        names.append(next(each for each in same if each not in names))
+    return [given.out / f"{name}.png" for name in names]
 
 
 def complete_boards(given: argparse.Namespace, rows: Sequence[TableRow]) -> str:

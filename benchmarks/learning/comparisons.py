@@ -120,7 +120,7 @@ LOCAL = (
     *("arch.puzzle_embedding=composed", "arch.composition=scale_shift", "arch.puzzle_emb_ndim=256"),
     *("arch.mlp_conv=canvas3x3", "optimizer=muon", "lr_schedule=linear", "lr_min_ratio=0"),
 )
-"""`MODERN` with as many prefix tokens as the published arm, and a convolution; what won in the demonstration's trials."""
+"""`MODERN` with as few prefix tokens as the published arm, and a convolution: what won the demonstration's trials."""
 
 FORMS: dict[str, Form] = {"modern": "held_out", "modern_new_tasks": "new_tasks"}
 

