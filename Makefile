@@ -9,7 +9,7 @@ READY := .venv/.ready
 
 .PHONY: help demo test gpu gpu-report bench figures lint format clean
 help:
-	@echo "make demo     data set, pretraining, fine-tuning, votes, submission.json: about 10 minutes on 2 cores"
+	@echo "make demo     data set, pretraining, fine-tuning, votes, submission.json: about 5 minutes on 2 cores"
 	@echo "make test     every test, at most 8 minutes on 2 cores"
 	@echo "make gpu      the tests that need a CUDA device"
 	@echo "make gpu-report  all that a GPU can show, in one file: at most 25 minutes"

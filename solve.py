@@ -100,7 +100,9 @@ def solve_tasks(given: argparse.Namespace) -> str:
         given.out = given.out or Path("answer.png")
         file_beside(given.out, ".png", solver.ATTEMPTS, given.puzzle[0])
     puzzles = solver.read_puzzles([Path(path) for path in given.puzzle], given.task)
-    pictures = [given.out] if is_one else pictures_in(given, puzzles)
+    if not is_one:
+        given.out = given.out or Path("answers")
+    pictures = [given.out] if is_one else solver.pictures_in(given.out, puzzles)
     loaded = Solver.load(given.weights, **parse_settings(given.settings))
     for puzzle in puzzles:
         loaded.check(puzzle)
@@ -133,27 +135,6 @@ def solve_task(loaded: Solver, puzzle: Task, picture: Path, given: argparse.Name
     write_atomically(picture.with_suffix(solver.ATTEMPTS), solver.to_json(solution, conditions_of(given)))
     draw_task(solution.describe(given.attempts), picture)
     return solution
-
-
-def pictures_in(given: argparse.Namespace, puzzles: Sequence[Task]) -> list[Path]:
-    """Returns where the picture of each of several puzzles is written: in the folder --out, which is made if need be.
-
-    Raises:
-        SettingError: if there cannot be such a folder, or it has the puzzles: their next reader would take what is
-            written there for puzzles.
-    """
-    given.out = given.out or Path("answers")
-    if given.out.suffix == ".png" or not given.out.resolve().parent.is_dir() or given.out.is_file():
-        raise SettingError(f"--out {given.out} cannot be a folder for several pictures: name one, such as answers")
-    folders = {Path(path) if Path(path).is_dir() else Path(path).parent for path in given.puzzle}
-    if given.out.resolve() in {folder.resolve() for folder in folders}:
-        raise SettingError(f"--out {given.out} is the folder of the puzzles: name another one, such as answers")
-    names: list[str] = []
-    for puzzle in puzzles:
-        name = puzzle.id.replace("/", "_")
-        same = (name, *(f"{name}-{number}" for number in range(2, len(puzzles) + 1)))  # "a/b" and "a_b" are two
-        names.append(next(each for each in same if each not in names))
-    return [given.out / f"{name}.png" for name in names]
 
 
 def complete_boards(given: argparse.Namespace, rows: Sequence[TableRow]) -> str:

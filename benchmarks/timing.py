@@ -6,13 +6,13 @@ calls says more than their mean.
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
+
+from training.prepare.threads import busy_cores as busy_cores
 
 MOST = 200
 
@@ -25,27 +25,6 @@ def use_cpu_time() -> None:
     global clock
     torch.set_num_threads(1)
     clock = time.process_time
-
-
-def busy_cores(seconds: float = 0.5, stat: Path = Path("/proc/stat")) -> float:
-    """Returns how many cores other programs keep busy, measured while this one sleeps.
-
-    Where the system has no `/proc/stat` it is the load of the last minute, this program's included.
-    """
-    before = _busy_seconds(stat)
-    time.sleep(seconds)
-    after = _busy_seconds(stat)
-    if before is None or after is None:
-        return os.getloadavg()[0]
-    return (after - before) / seconds
-
-
-def _busy_seconds(stat: Path) -> float | None:
-    """Returns for how many seconds all cores together have not been idle since the machine started."""
-    if not stat.is_file():
-        return None
-    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, stat.read_text().split("\n", 1)[0].split()[1:])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def once(call: Callable[[], object], device: torch.device) -> float:

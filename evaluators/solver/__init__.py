@@ -12,7 +12,7 @@ trained rows, and network and row learn from the puzzle's demonstrations, under 
 parts are those of `eval_arc_k10.py`: splits, batches, `train_step`, predictions, votes.
 """
 
-from evaluators.solver.files import ATTEMPTS, read_puzzles, to_json
+from evaluators.solver.files import ATTEMPTS, pictures_in, read_puzzles, to_json
 from evaluators.solver.solution import Solution
 from evaluators.solver.solver import AUGMENTATIONS, BATCH, SETTINGS, STEPS, Solver
 from evaluators.solver.summary import format_answer, format_table, suggest_next
@@ -27,6 +27,7 @@ __all__ = [
     "Solver",
     "format_answer",
     "format_table",
+    "pictures_in",
     "read_puzzles",
     "suggest_next",
     "to_json",

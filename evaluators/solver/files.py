@@ -64,3 +64,19 @@ def to_json(solution: Solution, conditions: Mapping[str, Any]) -> str:
         for candidates in solution.attempts
     ]
     return json.dumps({"puzzle": solution.puzzle.id, "attempts": tests, "conditions": dict(conditions)}) + "\n"
+
+
+def pictures_in(out: Path, puzzles: Sequence[Task]) -> list[Path]:
+    """Returns where the picture of each of several puzzles is written: in the folder `out`, which is made if need be.
+
+    Raises:
+        SettingError: if there cannot be such a folder.
+    """
+    if out.suffix == ".png" or not out.resolve().parent.is_dir() or out.is_file():
+        raise SettingError(f"--out {out} cannot be a folder for several pictures: name one, such as answers")
+    names: list[str] = []
+    for puzzle in puzzles:
+        name = puzzle.id.replace("/", "_")
+        same = (name, *(f"{name}-{number}" for number in range(2, len(puzzles) + 1)))  # "a/b" and "a_b" are two
+        names.append(next(each for each in same if each not in names))
+    return [out / f"{name}.png" for name in names]

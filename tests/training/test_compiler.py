@@ -1,4 +1,4 @@
-"""training/prepare/compiler.py, dataset/__init__.py: a compiler that does not work, code that cannot be written."""
+"""training/prepare: a compiler that does not work, code that cannot be written, threads without a core."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import dataset
 from tests.conftest import SMALL, run_script
 from training.prepare import compiler
 from training.prepare.compiler import name_compiler_cache, not_compiled_because
+from training.prepare.threads import crowded_because
 
 compiles_on_cpus = pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="PyTorch 2.6 never does")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -146,3 +147,26 @@ def test_a_cache_that_another_user_may_write_is_not_used(tmp_path: Path, monkeyp
         chosen = Path(os.environ[dataset.NUMBA_CACHE])
         assert chosen != taken and chosen.parent == tmp_path and chosen.stat().st_mode & 0o777 == 0o700
         taken.rmdir() if taken.is_dir() and not taken.is_symlink() else taken.unlink()
+
+
+@pytest.mark.parametrize(
+    ("threads", "busy", "policy", "said"),
+    [
+        (2, 0.2, "", ""),
+        (2, 1.1, "", "OMP_NUM_THREADS=1"),
+        (4, 1.3, "", "OMP_NUM_THREADS=3"),
+        (2, 4.0, "", "OMP_NUM_THREADS=1"),
+        (1, 1.1, "", ""),
+        (2, 1.1, "PASSIVE", ""),
+    ],
+)
+def test_threads_without_a_core_of_their_own_are_named(
+    threads: int, busy: float, policy: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr("os.cpu_count", lambda: max(2, threads))
+    monkeypatch.setattr("training.prepare.threads.busy_cores", lambda _: busy)
+    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    sentence = crowded_because(torch.device("cpu"))
+    assert said in sentence and bool(said) == bool(sentence)
+    assert crowded_because(torch.device("cuda")) == ""

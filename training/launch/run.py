@@ -17,6 +17,7 @@ from training.config import RunConfig
 from training.data import TrainingData, describe_visits, open_training_data
 from training.prepare.compiler import not_compiled_because
 from training.prepare.precision import slow_because
+from training.prepare.threads import crowded_because
 from training.state import TrainState
 from utils import distributed, metrics_log, run_directory, trackers
 from utils.errors import SettingError
@@ -57,6 +58,8 @@ def open_run(config: RunConfig) -> Run:
     device, ranks = distributed.setup(config.device), distributed.world_size()
     if slow := slow_because(config.arch, device):
         print0(slow)
+    if crowded := crowded_because(device):
+        print0(crowded)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     if config.global_batch_size % ranks:
