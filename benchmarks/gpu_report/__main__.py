@@ -157,7 +157,7 @@ def read_report(path: Path) -> dict[str, Any]:
         raise InputError(f"--show {path}: there is no such file; reports lie under {RESULTS}") from None
     except ValueError as error:
         raise InputError(f"--show {path}: the file is not JSON ({error}); name one that this program wrote") from None
-    if not isinstance(found, dict) or "parts" not in found:
+    if not isinstance(found, dict) or not isinstance(found.get("parts"), dict):
         raise InputError(f"--show {path}: the file has no parts; name one that this program wrote")
     return found
 

@@ -58,14 +58,19 @@ def test_what_is_not_a_result_is_refused(tmp_path: Path, content: str) -> None:
 def test_the_work_of_other_programs_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = tmp_path / "stat"
     ticks = os.sysconf("SC_CLK_TCK")
-    stat.write_text("cpu  100 0 50 900 10 0 0 0 0 0\ncpu0 1 1\n")
+    of_cores = "cpu0 {} 0 0 0 0 0 0 0 0 0\ncpu1 7 0 0 0 0 0 0 0 0 0\nintr 1 2\n"
+    stat.write_text("cpu  100 0 50 900 10 0 0 0 0 0\n" + of_cores.format(0))
 
     def sleep(seconds: float) -> None:  # 3 cores' time of work, 1 of waiting
         work = round(3 * ticks * seconds)
-        stat.write_text(f"cpu  {100 + work} 0 50 {900 + ticks} {10 + ticks} 0 0 0 0 0\n")
+        stat.write_text(f"cpu  {100 + work} 0 50 {900 + ticks} {10 + ticks} 0 0 0 0 0\n" + of_cores.format(work))
 
     monkeypatch.setattr(timing.time, "sleep", sleep)
     assert timing.busy_cores(2.0, stat) == pytest.approx(3.0)
+    stat.write_text(of_cores.format(0))
+    assert timing.busy_cores(2.0, stat, {0}) == pytest.approx(3.0)
+    stat.write_text(of_cores.format(0))
+    assert timing.busy_cores(2.0, stat, {1}) == 0, "what other cores do is no matter"
 
 
 @pytest.mark.parametrize("busy", [0.0, 1.5])

@@ -170,7 +170,7 @@ def test_a_second_report_of_a_day_keeps_the_first(tmp_path: Path, monkeypatch: p
     assert first.name == "2026-01-02_gpu_nvidia_h100.json" and second != first and second.parent == first.parent
 
 
-@pytest.mark.parametrize("content", [None, "no JSON", "[]", "{}"])
+@pytest.mark.parametrize("content", [None, "no JSON", "[]", "{}", '{"parts": []}'])
 def test_what_is_no_report_is_refused_in_a_sentence(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "report.json"
     if content is not None:

@@ -164,8 +164,8 @@ def test_threads_without_a_core_of_their_own_are_named(
     threads: int, busy: float, policy: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    monkeypatch.setattr("os.cpu_count", lambda: max(2, threads))
-    monkeypatch.setattr("training.prepare.threads.busy_cores", lambda _: busy)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(max(2, threads))))
+    monkeypatch.setattr("training.prepare.threads.busy_cores", lambda _, cores: busy)
     monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     sentence = crowded_because(torch.device("cpu"))
     assert said in sentence and bool(said) == bool(sentence)
