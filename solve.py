@@ -113,11 +113,12 @@ def solve_tasks(given: argparse.Namespace) -> str:
             if not is_one:
                 print(f"{number}/{len(puzzles)} {puzzle.id}", file=sys.stderr, flush=True)
             started = time.monotonic()
-            solutions.append(solve_task(loaded, puzzle, picture, given))
+            solution = solve_task(loaded, puzzle, picture, given)
+            solutions.append(solution)
             seconds.append(time.monotonic() - started)
-    except BaseException:  # what is solved stays on the screen too
-        if seconds:
-            print(solver.format_table(solutions[: len(seconds)], seconds, given.attempts))
+    except BaseException:  # what is solved stays on the screen, whatever ended the rest
+        if solutions:
+            print(solver.format_table(solutions, seconds, given.attempts))
         raise
     if is_one:
         shown = solver.format_answer(solutions[0], given.attempts)

@@ -149,7 +149,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """Reads a report.
 
     Raises:
-        InputError: if the file is not there, or is no report.
+        InputError: if the file is missing, or is not a report.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

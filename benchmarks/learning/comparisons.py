@@ -81,6 +81,9 @@ MUON = ("optimizer=muon", "lr=2e-3")
 COMPOSED = ("arch.puzzle_embedding=composed", "arch.puzzle_emb_len=0")
 """The number of prefix tokens is that of the composition."""
 
+SCALE_SHIFT = ("arch.puzzle_embedding=composed", "arch.composition=scale_shift")
+"""With as many prefix tokens as the published arm has."""
+
 SHARPENING = ("sharpening_targets=true", "step_weights=linear")
 """As DIS publishes it, with `arch.halt_max_steps` for its number of steps."""
 
@@ -113,13 +116,13 @@ def _embedding_arms() -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
 
 EMBEDDING_ARMS, EMBEDDING_AUGMENTATIONS = _embedding_arms()
 
-MODERN = (*COMPOSED, "optimizer=muon", "lr_schedule=linear", "lr_min_ratio=0")
+FALLING = ("optimizer=muon", "lr_schedule=linear", "lr_min_ratio=0")
+"""Muon with a rate that falls to zero."""
+
+MODERN = (*COMPOSED, *FALLING)
 """What helped each by itself: a row per task, Muon, and a rate that falls to zero."""
 
-LOCAL = (
-    *("arch.puzzle_embedding=composed", "arch.composition=scale_shift", "arch.puzzle_emb_ndim=256"),
-    *("arch.mlp_conv=canvas3x3", "optimizer=muon", "lr_schedule=linear", "lr_min_ratio=0"),
-)
+LOCAL = (*SCALE_SHIFT, "arch.puzzle_emb_ndim=256", "arch.mlp_conv=canvas3x3", *FALLING)
 """`MODERN` with as few prefix tokens as the published arm, and a convolution: what won the demonstration's trials."""
 
 FORMS: dict[str, Form] = {"modern": "held_out", "modern_new_tasks": "new_tasks"}
@@ -158,7 +161,7 @@ COMPARISONS = {
         {
             "published": (),
             "composed, prefix": COMPOSED,
-            "composed, scale and shift": ("arch.puzzle_embedding=composed", "arch.composition=scale_shift"),
+            "composed, scale and shift": SCALE_SHIFT,
             "composed, fresh augmentations": (*COMPOSED, "fresh_augmentations=true"),
         },
         augmentations=200,

@@ -29,7 +29,7 @@ def read_puzzles(paths: Sequence[Path], chosen: str | None) -> list[Task]:
     files: list[Path] = []
     for path in paths:
         found = [path]
-        if path.is_dir():  # answers that were written beside the puzzles are no puzzles
+        if path.is_dir():  # answers that lie beside the puzzles are not puzzles
             found = sorted(file for file in path.glob("*.json") if not file.name.endswith(ATTEMPTS))
         if not found:
             raise DataError(f"the folder {path} has no .json file: name one with puzzles")

@@ -70,7 +70,7 @@ def test_the_work_of_other_programs_is_counted(tmp_path: Path, monkeypatch: pyte
     stat.write_text(of_cores.format(0))
     assert timing.busy_cores(2.0, stat, {0}) == pytest.approx(3.0)
     stat.write_text(of_cores.format(0))
-    assert timing.busy_cores(2.0, stat, {1}) == 0, "what other cores do is no matter"
+    assert timing.busy_cores(2.0, stat, {1}) == 0, "the work of other cores does not count"
 
 
 @pytest.mark.parametrize("busy", [0.0, 1.5])
