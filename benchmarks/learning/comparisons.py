@@ -128,7 +128,7 @@ LOCAL = (*SCALE_SHIFT, "arch.puzzle_emb_ndim=256", "arch.mlp_conv=canvas3x3", *F
 LEAN = (*LOCAL, "arch.L_cycles=1", "arch.expansion=2")
 """`LOCAL` with half the L cycles and half as wide a SwiGLU: no slower per step than the published arm."""
 
-STAGED = ("pretrain:lr_schedule=constant", "finetune:lr_warmup_steps=0")
+STAGED = ("pretrain:lr_schedule=constant", "pretrain:lr_min_ratio=1", "finetune:lr_warmup_steps=0")
 """One falling rate over both stages: constant in the first, and it does not start again in the second."""
 
 FORMS: dict[str, tuple[Form, tuple[str, ...]]] = {
