@@ -13,7 +13,7 @@ COMMON = (
     *("arch.hidden_size=128", "arch.num_heads=4", "arch.H_cycles=1", "arch.L_cycles=2", "arch.halt_max_steps=2"),
     *("arch.puzzle_emb_len=2", f"global_batch_size={BATCH}", "lr=1e-3", "lr_min_ratio=0.1", "lr_warmup_steps=100"),
     *("puzzle_emb_lr=1e-2", "ema=true", "ema_rate=0.995", "log_every=50", "checkpoint_minutes=null"),
-    "checkpoint_steps=200",
+    *("checkpoint_steps=200", "arch.forward_dtype=auto"),  # float32 on a processor that has no bfloat16
 )
 """A small network and a short run: width 128, recursion H1/L2, two ACT steps, batch 64."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ PUZZLES = 1000
 
 
 class Size(NamedTuple):
-    """name, width, heads, H_cycles, L_cycles, prefix, cells, examples per step, activations computed again or not."""
+    """name, width, heads, H_cycles, L_cycles, prefix, cells, examples per step, activations computed again or not;
+    what the passes compute in."""
 
     name: str
     D: int
@@ -41,6 +42,7 @@ class Size(NamedTuple):
     cells: int
     B: int
     recomputes: bool = False
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
 
 SMALL = [Size("demo", 128, 4, 1, 2, 2, 36, 64), Size("D128 900 cells", 128, 4, 2, 2, 16, 900, 4)]
@@ -74,6 +76,7 @@ def arch_of(size: Size) -> ArchConfig:
         puzzle_emb_ndim=size.D,
         puzzle_emb_len=size.prefix,
         halt_max_steps=16,
+        forward_dtype=size.dtype,
     )
 
 
@@ -202,6 +205,18 @@ def measure_size(size: Size, device: torch.device, compiled: bool, ceiling: floa
         speed = flop_per_step(size) / statistics.median(times["ours"])
         found[f"{size.name}: ours compiled, TFLOP/s"] = speed / 1e12
         found[f"{size.name}: share of the matrix product"] = speed / ceiling
+    return found
+
+
+def measure_float32(device: torch.device) -> dict[str, Any]:
+    """Measures whole steps in float32, which is what a processor without bfloat16 computes in; all but the name as
+    in `measure`."""
+    ceiling = matmul_flops(device, torch.float32)
+    found: dict[str, Any] = {}
+    for size in SMALL:
+        for compiled in (False, True):
+            in_float32 = size._replace(name=f"{size.name}, float32", dtype="float32")
+            found |= measure_size(in_float32, device, compiled, ceiling)
     return found
 
 
