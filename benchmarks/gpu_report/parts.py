@@ -77,6 +77,10 @@ def run_tests(sizes: Sizes, device: torch.device) -> Results:
         yield found
     if found["failed"]:
         raise RuntimeError(f"{found['failed']} of {found['passed'] + found['failed']} tests failed")
+    if done.returncode:
+        raise RuntimeError(f"pytest ended with status {done.returncode}")
+    if device.type == "cuda" and not found["passed"]:
+        raise RuntimeError(f"no test passed, {found['skipped']} were skipped")
 
 
 def read_outcome(path: Path) -> dict[str, Any]:

@@ -137,6 +137,30 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "no CUDA device" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("status", "passed", "device", "said"),
+    [(0, 2, "cuda", None), (0, 0, "cpu", None), (0, 0, "cuda", "no test passed"), (3, 1, "cuda", "status 3")],
+)
+def test_tests_that_did_not_run_are_a_failure(
+    status: int, passed: int, device: str, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = "<testcase name='a'/>" * passed + "<testcase name='b'><skipped/></testcase>"
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        outcome = next(word.partition("=")[2] for word in command if word.startswith("--junitxml="))
+        Path(outcome).write_text(f"<testsuite>{cases}</testsuite>")
+        return SimpleNamespace(returncode=status)
+
+    monkeypatch.setattr(parts.subprocess, "run", run)
+    results = parts.run_tests(SMALL, torch.device(device))
+    assert next(results) == {"passed": passed, "failed": 0, "skipped": 1}
+    if said is None:
+        assert list(results) == []
+    else:
+        with pytest.raises(RuntimeError, match=said):
+            list(results)
+
+
 def test_the_outcome_of_tests_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.xml").write_text(
         '<testsuites><testsuite><testcase name="a"/><testcase name="b"><failure message="1 != 2"/></testcase>'

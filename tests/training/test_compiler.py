@@ -170,3 +170,5 @@ def test_threads_without_a_core_of_their_own_are_named(
     sentence = crowded_because(torch.device("cpu"))
     assert said in sentence and bool(said) == bool(sentence)
     assert crowded_because(torch.device("cuda")) == ""
+    monkeypatch.setattr("training.prepare.threads.distributed.world_size", lambda: 2)
+    assert crowded_because(torch.device("cpu")) == "", "ranks of one machine are not looked at"

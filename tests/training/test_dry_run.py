@@ -51,6 +51,18 @@ def opened(data: Path, folder: Path, **settings: Any) -> tuple[Run, Any, StepPla
     return run, splits, StepPlan.from_settings(config, splits), TrainState(config, splits.shape, run.device)
 
 
+def test_a_run_says_at_its_start_that_cores_are_busy(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr("training.prepare.threads.busy_cores", lambda *_, **__: 1.5)
+    opened(small_data, tmp_path)
+    assert "other programs use 1.5 of " in capsys.readouterr().out
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    opened(small_data, tmp_path)
+    assert "other programs" not in capsys.readouterr().out
+
+
 def said_bytes(pattern: str, said: str) -> float:
     """A size that was said, in bytes."""
     match = re.search(pattern.replace("SIZE", r"([\d.,]+) (MB|GB)"), said)
