@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,13 +109,27 @@ def test_a_training_that_makes_no_step_is_an_error(tmp_path: Path) -> None:
         start.first_step(["-c", "import sys; sys.exit('no such setting')"], tmp_path, {})
 
 
-def test_prediction_is_compared_with_its_network(small_data: Path) -> None:
+def test_prediction_is_compared_with_its_network(small_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that a call of the network moves on by one second, and nothing else does."""
+    now = 0.0
+    answer = Answering.forward
+
+    def forward(self: Answering, *arguments: Any) -> tuple[Any, ...]:
+        nonlocal now
+        now += float(self._computes)
+        return answer(self, *arguments)
+
+    monkeypatch.setattr(Answering, "forward", forward)
+    monkeypatch.setattr(timing, "clock", lambda: now)
+    monkeypatch.setattr(timing, "seconds", lambda *_, **__: 1.0)
     found = prediction.measure(CPU, Scale(32, 1, 1, 3, 2, 1, 3), compiled=False, data=small_data)
     for way in prediction.WAYS:
+        assert found[f"{way}: 12 answers without the network, s"] == 0
         for kind in ("share of the network alone, %", "share of the network alone at 12 answers, %"):
-            assert 0 < found[f"{way}: {kind}"] < 110, (way, kind)
+            assert 0 < found[f"{way}: {kind}"] <= 100, (way, kind)
+    assert found["static: share of the network alone at 12 answers, %"] == 100, "every batch is full"
     assert found["early exit / static, steps"] < 1
-    assert found["early exit / static, seconds"] > 0
+    assert 0 < found["early exit / static, seconds"] < 1
 
 
 def test_the_stand_in_halts_each_example_after_steps_of_its_own() -> None:
