@@ -118,7 +118,7 @@ def solve_tasks(given: argparse.Namespace) -> str:
             seconds.append(time.monotonic() - started)
     except BaseException:  # what is solved stays on the screen, whatever ended the rest
         if solutions:
-            print(solver.format_table(solutions, seconds, given.attempts))
+            print(solver.format_table(solutions, seconds, given.attempts, puzzles))
         raise
     if is_one:
         shown = solver.format_answer(solutions[0], given.attempts)

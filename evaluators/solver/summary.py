@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dataset.tasks import Task
 from evaluators.solver.solution import Solution
 
 UNKNOWN = "unknown"
@@ -49,12 +50,15 @@ def _verdict(rank: float | None, attempts: int) -> str:
     return ": wrong" + ("" if rank == float("inf") else f", and the right one is only candidate {rank:.0f}")
 
 
-def format_table(solutions: Sequence[Solution], seconds: Sequence[float], attempts: int) -> str:
+def format_table(
+    solutions: Sequence[Solution], seconds: Sequence[float], attempts: int, given: Sequence[Task] = ()
+) -> str:
     """Returns a line per test input, and how many of the puzzles are solved.
 
     Args:
         seconds: that each puzzle took.
         attempts: so many may be made at a test input.
+        given: all puzzles in their order; those behind the last solution were not finished, and the end says so.
     """
     rows = [("puzzle", "solved", "votes", "sure", "seconds")]
     for solution, took in zip(solutions, seconds, strict=True):
@@ -69,6 +73,8 @@ def format_table(solutions: Sequence[Solution], seconds: Sequence[float], attemp
     known = [solved for solution in solutions if (solved := solution.is_solved(attempts)) is not None]
     if known:
         lines += ["", f"{sum(known)} of {len(known)} puzzles are solved within {attempts} attempts"]
+    if left := [puzzle.id for puzzle in given[len(solutions) :]]:
+        lines += ["", f"not finished, so without an answer: {', '.join(left)}"]
     return "\n".join(lines)
 
 

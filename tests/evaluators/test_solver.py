@@ -277,6 +277,7 @@ def test_several_puzzles_are_solved_into_a_folder(
         solve_all(puzzles)
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines()[1:3]] == ["a,", "a,"] and "b," not in printed
+    assert printed.splitlines()[-1] == "not finished, so without an answer: b"
 
 
 PUZZLES = sorted((ROOT / "examples/puzzles").glob("*.json"))
