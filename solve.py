@@ -117,7 +117,7 @@ def solve_tasks(given: argparse.Namespace) -> str:
             solutions.append(solution)
             seconds.append(time.monotonic() - started)
     except BaseException:  # what is solved stays on the screen, whatever ended the rest
-        if solutions:
+        if not is_one:
             print(solver.format_table(solutions, seconds, given.attempts, puzzles))
         raise
     if is_one:

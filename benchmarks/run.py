@@ -47,7 +47,6 @@ SECTIONS: dict[str, Callable[[torch.device], dict[str, Any]]] = {
     "ceilings": ceilings.measure,
     "products": products.measure,
     "step": steps.measure,
-    "float32": steps.measure_float32,
     "parts": steps.measure_parts,
     "operations": operations.measure,
     "predict": steps.measure_prediction,
@@ -69,7 +68,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 SPEED = ("step", "ceilings", "products", "operations", "prediction", "start")
 """What a claim about speed needs, as `--only speed`: at most 12 minutes on two cores."""
 
-LEFT_OUT = ("start", "float32", "products", "operations", "prediction")
+LEFT_OUT = ("start", "products", "operations", "prediction")
 """Measured if they are asked for: `make bench` takes 10 minutes without them."""
 
 

@@ -17,7 +17,7 @@ from dataset.sampling.bucket_streams import BucketStreams, measure_demand
 from dataset.sampling.joined import JoinedSplits
 from dataset.sampling.sampler import BatchSampler
 from dataset.storage import Split
-from training.config import RunConfig
+from training.config import EvalConfig, RunConfig
 from training.metrics.cost_model import example_cost
 from training.slots.bucketed_data import BucketedData
 from training.slots.carries import Carries
@@ -112,19 +112,28 @@ FEW_ARE_TRAINED = 0.5
 """More than this fraction of rows that are visited once at most is worth a word of advice."""
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def describe_visits(config: RunConfig, splits: Sequence[Split]) -> str:
     """Says in a sentence how often the run will visit a puzzle, and what to do if that is hardly ever."""
     epochs = config.num_intervals * config.epochs_per_interval
     outlook = VisitOutlook.from_splits(splits, epochs)
     if not outlook.puzzles:
         return "the data sets have no puzzles to train on"
+    is_timed = isinstance(config, EvalConfig) and (config.time_budget is not None or config.deadline is not None)
+    in_time = ", if the time is enough" if is_timed else ""
     if config.fresh_augmentations:
         groups = sum(split.layout.num_groups for split in splits)
         visits = outlook.mean * outlook.puzzles / groups
-        return f"each of {groups:,} tasks is visited {visits:,.3g} times on average, each time under a new augmentation"
+        return (
+            f"each of {groups:,} tasks is visited {_number(visits)} times on average{in_time}, each time under a new "
+            "augmentation"
+        )
     said = (
-        f"each of {outlook.puzzles:,} puzzles is visited {outlook.mean:,.3g} times on average: {outlook.never:.0%} of "
-        f"them never, {outlook.once:.0%} once"
+        f"each of {outlook.puzzles:,} puzzles is visited {_number(outlook.mean)} times on average{in_time}: "
+        f"{outlook.never:.0%} of them never, {outlook.once:.0%} once"
     )
     has_rows = config.arch.puzzle_emb_ndim > 0 and not config.arch.is_composed
     has_rows &= max(split.metadata.num_puzzle_identifiers for split in splits) > outlook.puzzles  # not shared ones

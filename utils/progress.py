@@ -64,7 +64,7 @@ class Progress:
         self._clock = clock
         self._metrics = ""
         self._reports: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
-        self._last_line = clock()
+        self._last_line = self._started = clock()
         self._reported = initial
         self._bar = tqdm(
             total=total,
@@ -114,8 +114,14 @@ class Progress:
 
     def line(self) -> str:
         """Returns the line that is printed where there is no terminal."""
-        share = f" {self.done / self.total:.0%}" if self.total else ""
-        parts = [f"{self.description}{share} {self.done}/{self.total}"]
+        now, of_steps = self._clock(), self.done / self.total if self.total else 0.0
+        if (
+            self.until is not None
+            and (of_time := (now - self._started) / max(self.until - self._started, 1e-9)) > of_steps
+        ):
+            parts = [f"{self.description} {min(of_time, 1.0):.0%} of the time, {self.done} {self.unit}s"]
+        else:
+            parts = [f"{self.description}{f' {of_steps:.0%}' if self.total else ''} {self.done}/{self.total}"]
         rate = self.rate()
         if rate is not None:
             of_items = self.items_per_step > 1

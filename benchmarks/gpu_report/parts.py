@@ -78,7 +78,7 @@ def run_tests(sizes: Sizes, device: torch.device) -> Results:
     if found["failed"]:
         raise RuntimeError(f"{found['failed']} of {found['passed'] + found['failed']} tests failed")
     if done.returncode:
-        raise RuntimeError(f"pytest ended with status {done.returncode}")
+        raise RuntimeError(f"pytest ended with status {done.returncode}: this part's output has what it printed")
     if device.type == "cuda" and not found["passed"]:
         raise RuntimeError(f"no test passed, {found['skipped']} were skipped")
 

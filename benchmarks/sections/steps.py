@@ -22,6 +22,7 @@ from models.losses import stablemax_nll
 from training.config import TrainConfig
 from training.metrics import cost_model
 from training.metrics.cost_model import Workload
+from training.prepare.precision import computes_bfloat16
 from training.prepare.prepare import prepare
 from training.state import TrainState
 from training.step import to_slots, train_step
@@ -31,7 +32,7 @@ PUZZLES = 1000
 
 class Size(NamedTuple):
     """name, width, heads, H_cycles, L_cycles, prefix, cells, examples per step, activations computed again or not;
-    what the passes compute in."""
+    dtype of the passes."""
 
     name: str
     D: int
@@ -54,7 +55,11 @@ NVARC_FINETUNE = Size("fine-tuning as NVARC B128", 512, 8, 4, 4, 16, 900, 128)
 
 
 def sizes(device: torch.device) -> list[Size]:
-    return PUBLISHED if device.type == "cuda" else SMALL
+    """Returns what is measured on a device: in float32, with a name that says so, if it has no bfloat16."""
+    chosen = PUBLISHED if device.type == "cuda" else SMALL
+    if computes_bfloat16(device):
+        return chosen
+    return [size._replace(name=f"{size.name}, float32", dtype="float32") for size in chosen]
 
 
 def flop_per_step(size: Size) -> float:
@@ -173,7 +178,7 @@ BUILDERS: dict[str, Callable[[Size, torch.device, bool], Callable[[], None]]] = 
 
 def measure(device: torch.device) -> dict[str, Any]:
     """Measures whole steps.  On a CPU ours and the reference take turns; a GPU has room for one of them at a time."""
-    ceiling = matmul_flops(device)
+    ceiling = matmul_flops(device, getattr(torch, sizes(device)[0].dtype))
     found: dict[str, Any] = {}
     for size in sizes(device):
         for compiled in (False, True):
@@ -205,18 +210,6 @@ def measure_size(size: Size, device: torch.device, compiled: bool, ceiling: floa
         speed = flop_per_step(size) / statistics.median(times["ours"])
         found[f"{size.name}: ours compiled, TFLOP/s"] = speed / 1e12
         found[f"{size.name}: share of the matrix product"] = speed / ceiling
-    return found
-
-
-def measure_float32(device: torch.device) -> dict[str, Any]:
-    """Measures whole steps in float32, which is what a processor without bfloat16 computes in; all but the name as
-    in `measure`."""
-    ceiling = matmul_flops(device, torch.float32)
-    found: dict[str, Any] = {}
-    for size in SMALL:
-        for compiled in (False, True):
-            in_float32 = size._replace(name=f"{size.name}, float32", dtype="float32")
-            found |= measure_size(in_float32, device, compiled, ceiling)
     return found
 
 

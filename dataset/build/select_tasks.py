@@ -176,7 +176,7 @@ def _find_test_set(settings: ArcSettings, subsets: Sequence[str]) -> str:
     raise SettingError(
         (f"--test-set-name {name} names none" if name else "--test-set-name is missing: it names one")
         + f" of the subsets {', '.join(subsets)}, and the solutions of the test set must not be trained on"
-        + (f": did you mean {nearest[0]}?" if nearest else ": name one of them")
+        + (f": did you mean {nearest[0]}?" if nearest else f": add --test-set-name {' or '.join(subsets[:3])}")
     )
 
 

@@ -27,7 +27,9 @@ def read_saved_run(run: Path, data: Path | None = None) -> tuple[str, dict[str, 
     """
     folders = list_evaluations(run)
     if not folders:
-        raise DataError(f"{run} has no evaluation: name the folder of a run of eval_arc_k10.py")
+        raise DataError(
+            f"{run} has no finished evaluation: name the folder of a run of eval_arc_k10.py, or start its command again"
+        )
     folder = folders[-1]
     scores, conditions = _read_scores(folder)
     data = data or Path(conditions.get("data_path") or "")

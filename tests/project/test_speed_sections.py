@@ -60,6 +60,18 @@ def test_kinds_add_up_to_the_step() -> None:
     assert last.startswith("| step | ") and last.endswith("| 100 % |")
 
 
+def test_sizes_are_in_float32_where_there_is_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "computes_bfloat16", lambda _: False)
+    first = steps.sizes(CPU)[0]
+    assert (first.name, first.dtype) == ("demo, float32", "float32")
+    monkeypatch.setattr(steps, "computes_bfloat16", lambda _: True)
+    assert steps.sizes(CPU) == steps.SMALL
+    for dtype in ("float32", "bfloat16"):
+        size = TINY._replace(dtype=dtype)  # type: ignore[arg-type]
+        assert steps.state_of(size, CPU, compiled=False).network.arch.dtype == getattr(torch, dtype)
+        assert {z.dtype for z in steps.ReferenceStep(size, CPU, compiled=False).z} == {getattr(torch, dtype)}
+
+
 def test_the_products_of_a_step_are_those_of_the_model() -> None:
     """Without those within attention, and the one-hot rows that the compiled step alone multiplies."""
     found = products.products_of(steps.ours(TINY, CPU, compiled=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -112,15 +113,18 @@ def test_an_emulated_bfloat16_is_said_with_the_setting_that_helps(monkeypatch: p
         assert replace_emulated(ArchConfig(forward_dtype="float32"), CPU).forward_dtype == "float32"
 
 
-def test_a_run_gets_the_dtype_that_auto_has_chosen(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("asked", ["auto", "bfloat16"])
+def test_a_run_gets_float32_where_bfloat16_is_emulated(
+    asked: Literal["auto", "bfloat16"], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     got: list[PretrainConfig] = []
     monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"avx2"}))
-    config = PretrainConfig(arch=ArchConfig(forward_dtype="auto"), device="cpu")
+    config = PretrainConfig(arch=ArchConfig(forward_dtype=asked), device="cpu")
     run_once(got.append, config)
-    assert "auto is float32 here" in capsys.readouterr().out
+    assert f"{asked} is float32 here" in capsys.readouterr().out
     assert got[0].arch.dtype == torch.float32 and got[0].model_copy(update={"arch": config.arch}) == config
+    run_once(got.append, config.model_copy(update={"dry_run_hardware": "8 x H100", "dry_run": True}))
+    assert got[1].arch.dtype == torch.bfloat16, "a plan for other hardware is in what that hardware computes in"
 
 
 def test_auto_trains_on_this_machine(small_data: Path, tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ def test_a_run_says_at_its_start_that_cores_are_busy(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     monkeypatch.setattr("training.prepare.threads.busy_cores", lambda *_, **__: 1.5)
+    monkeypatch.setattr("training.prepare.threads.STAT", Path(__file__))  # a file that is there
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     opened(small_data, tmp_path)
     assert "other programs use 1.5 of " in capsys.readouterr().out
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)

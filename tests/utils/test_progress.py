@@ -65,6 +65,12 @@ def test_the_time_left_is_that_of_a_budget_where_there_is_one() -> None:
     assert "0:00:15 left" in bar.getvalue() and "<" not in bar.getvalue()
 
 
+def test_a_budget_that_ends_before_the_steps_is_what_the_share_is_of() -> None:
+    lines = run(26, io.StringIO(), enabled=True, until=100 + 60 + 40)
+    assert lines[-1].startswith("train 85% of the time, 26 steps | ")
+    assert run(26, io.StringIO(), enabled=True, until=100 + 4000)[-1].startswith("train 26% 26/100")
+
+
 def test_the_rate_follows_the_recent_past() -> None:
     clock = Clock()
     progress = Progress(10_000, "train", file=io.StringIO(), clock=clock, every_seconds=10, enabled=True)

@@ -62,7 +62,7 @@ def run_script(
                 run_once(main, config)
         except KeyboardInterrupt:
             raise StoppedBySignal(
-                signal.SIGINT, "stopped by SIGINT; the same command continues from the last checkpoint"
+                signal.SIGINT, "stopped by SIGINT; the same command continues from the last checkpoint, if there is one"
             ) from None
         leave_ranks()
 
@@ -79,13 +79,21 @@ def run_once(main: Callable[[Config], None], config: Config) -> None:
     """Calls `main`, then closes what a run has open, however it ended."""
     import torch  # not needed to compose settings, and slow to load
 
-    from training.prepare.precision import choose_dtype
+    from training.prepare.precision import choose_dtype, replace_emulated
     from utils import run_directory
 
     kind = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
-    arch = choose_dtype(config.arch, torch.device(kind))
+    device = torch.device(kind)
+    arch = choose_dtype(config.arch, device)
+    if config.dry_run_hardware is not None and config.arch.forward_dtype == "auto":
+        arch = config.arch.model_copy(update={"forward_dtype": "bfloat16"})  # these GPUs compute in it
+    elif config.dry_run_hardware is None:
+        arch = replace_emulated(arch, device)
     if arch.forward_dtype == "float32" != config.arch.forward_dtype:
-        print0("arch.forward_dtype=auto is float32 here, since not every device of this machine computes in bfloat16")
+        print0(
+            f"arch.forward_dtype={config.arch.forward_dtype} is float32 here, since not every device of this machine "
+            "computes in bfloat16"
+        )
     try:
         main(config if arch is config.arch else config.model_copy(update={"arch": arch}))
     finally:
