@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from training.config import EvalConfig
 from training.launch.cli import run_script
-from utils.cli import exit_with
+from utils.cli import exit_with, raising_on_sigterm
 from utils.progress import print0
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def evaluate(run: Run, evaluation: Evaluation, state: TrainState, until: float |
     """Evaluates the state; rank 0 logs the scores, prints them and shows them on a page."""
     from evaluators.scores import evaluation_folder
 
-    result = evaluation.run(state, until)
+    with raising_on_sigterm("stopped by SIGTERM while it predicted: the same command predicts anew"):
+        result = evaluation.run(state, until)
     if result is not None:
         run.metrics.write(state.step, result.metrics)  # first: an evaluation is not repeated to log its scores
         print0(result.summary(evaluation_folder(run.directory, state.step)))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import eval_arc_k10
 from tests.builders.commands import PROJECT, execute
 from tests.builders.programs import ROOT, run_process, run_script
 from tests.conftest import SMALL
 from training.config import EvalConfig, PretrainConfig
 from training.launch.cli import compose_configs
 from training.launch.overrides import settings_of, validate
+from utils.cli import StoppedBySignal
 from utils.errors import SettingError
 
 SCRIPTS = ("build_dataset.py", "pretrain_no_eval.py", "eval_arc_k10.py", "demo.py")
@@ -24,7 +28,7 @@ MODULES = sorted(
     for path in (ROOT / folder).rglob("*.py")
     if "__main__" in path.read_text(encoding="utf-8") and "def main" in path.read_text(encoding="utf-8")
 )
-PROGRESS = re.compile(r"(train|predict)( \d+%)? \d+/\d+( \|.*)?")
+PROGRESS = re.compile(r"(train|predict)( \d+%)? (of the time, \d+ \w+|\d+/\d+)( \|.*)?")
 
 
 @pytest.mark.parametrize("program", [*SCRIPTS, *MODULES])
@@ -157,3 +161,12 @@ def test_the_default_installation_has_what_is_imported() -> None:
         name = re.split(r"[<>=]", dependency)[0]
         package = imported.get(name, name)
         assert re.search(rf"^\s*(import|from) {package}\b", sources, re.MULTILINE), f"nothing needs {name}"
+
+
+def test_a_signal_during_predictions_is_said() -> None:
+    def predict(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(StoppedBySignal, match="while it predicted") as stopped:
+        eval_arc_k10.evaluate(SimpleNamespace(), SimpleNamespace(run=predict), SimpleNamespace())  # type: ignore[arg-type]
+    assert stopped.value.signal == signal.SIGTERM

@@ -65,7 +65,7 @@ class Fresh:
     """A new run starts from fresh weights."""
 
     def __str__(self) -> str:
-        return "fresh weights: load_checkpoint is not set"
+        return "no checkpoint to continue from, so fresh weights: load_checkpoint is not set"
 
 
 Start = Resumed | Initialised | Fresh
