@@ -126,7 +126,7 @@ def draw(reports: Sequence[Mapping[str, Any]]) -> bytes:
         panel.set_ylim(len(each) - 0.5, -0.5)
         what = "test boards solved" if report["form"] == "boards" else "pass@2"
         panel.set_title(f"{report['name']}: {what}", fontsize=9, loc="left")
-        panel.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        panel.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
         panel.tick_params(axis="x", labelsize=8)
         panel.grid(axis="x", color="#e3e8ee")
     out = io.BytesIO()
