@@ -119,6 +119,8 @@ def _number(value: float) -> str:
 def describe_visits(config: RunConfig, splits: Sequence[Split]) -> str:
     """Says in a sentence how often the run will visit a puzzle, and what to do if that is hardly ever."""
     epochs = config.num_intervals * config.epochs_per_interval
+    if not epochs:
+        return "epochs=0: nothing is trained, and the network is evaluated as it is"
     outlook = VisitOutlook.from_splits(splits, epochs)
     if not outlook.puzzles:
         return "the data sets have no puzzles to train on"

@@ -46,6 +46,7 @@ def test_rows_that_are_hardly_trained_are_said_with_a_remedy() -> None:
     assert "each of 133 puzzles is visited 0.226 times on average: 84% of them never, 13% once" in few
     assert "set arch.puzzle_embedding=composed and fresh_augmentations=true" in few
     assert "composed" not in many
+    assert "nothing is trained" in describe_visits(config_of(1).model_copy(update={"epochs": 0}), splits())
     composed = ArchConfig(puzzle_embedding="composed")
     assert "set arch" not in describe_visits(config_of(10, arch=composed), splits())
     fresh = describe_visits(config_of(10, arch=composed, fresh_augmentations=True), splits())
