@@ -33,7 +33,8 @@ def read_given(given: str, columns: Columns) -> list[TableRow] | None:
 
 
 def _read_text(given: str) -> list[TableRow]:
-    if not is_maze(given) and "\n" not in given and (cells := len(cells_of(given))) not in SQUARES:
+    cells, is_path = len(cells_of(given)), os.path.isabs(given)  # which may be as long as a board
+    if not is_maze(given) and "\n" not in given and (is_path or cells not in SQUARES):
         raise DataError(
             f"there is no file {given}: name a JSON file with one task, a table or text of Sudoku or mazes, or write a "
             f"Sudoku as 16, 36, 81 or 256 cells (these are {cells})"

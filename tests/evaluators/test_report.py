@@ -129,4 +129,4 @@ def test_a_run_leaves_its_page(small_data: Path, tmp_path: Path) -> None:
     puzzles = data_in((tmp_path / "data.html").read_text())["tasks"]
     assert len(puzzles) == 8 * 4 and "e" in puzzles[0]["train"][0]["input"]
     nothing = run_script("-m", "evaluators.report", str(tmp_path / "nowhere"))
-    assert nothing.returncode == 2 and "has no evaluation" in nothing.stderr
+    assert nothing.returncode == 2 and "has no finished evaluation" in nothing.stderr

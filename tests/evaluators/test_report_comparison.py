@@ -118,7 +118,7 @@ def test_what_cannot_be_compared_is_named(runs: tuple[Path, Path], small_data: P
     first, second = runs
     with pytest.raises(SettingError, match="named twice"):
         describe_comparison(first, first.parent / "tune")
-    with pytest.raises(DataError, match="has no evaluation"):
+    with pytest.raises(DataError, match="has no finished evaluation"):
         describe_comparison(first, tmp_path)
     (grid, _) = open_test_tasks(small_data)["eval0"].test[0]
     alone = [saved(tmp_path / name, small_data, {(name, 0): [grid]}, tasks=[name]) for name in ("eval0", "eval1")]

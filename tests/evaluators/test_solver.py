@@ -317,6 +317,7 @@ def test_a_file_that_cannot_be_solved_leaves_nothing(
     out = tmp_path / "answer.png"
     for name, more, said in (
         ("none.json", (), "there is no file"),
+        ("n" * (80 - len(str(tmp_path))), (), "there is no file"),  # a path as long as a Sudoku
         ("broken.json", (), "is not JSON"),
         ("list.json", (), "has no 'train'"),
         ("several.json", (), "has 2 tasks: choose one by --task, such as --task a"),
