@@ -15,6 +15,7 @@ Dimensions: B slots, C canvas cells, P prefix tokens, S = P + C, D hidden, V voc
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -214,6 +215,9 @@ def trace() -> list[dict[str, float]]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m tests.golden.make", description=__doc__
+    ).parse_args()  # --help writes nothing
     save_file(draw_start(), FOLDER / "start.safetensors")
     for case in CASES:
         save_file(compute(case), FOLDER / f"{case}.safetensors")
